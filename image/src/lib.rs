@@ -1,0 +1,1 @@
+//! From an image definition to bytes.

@@ -1,0 +1,26 @@
+//! The decisions of Podium's PID 1. Text and events go in, plans and actions come out.
+//!
+//! Principles:
+//! - Nothing in this library performs an effect, reads a clock, or blocks. The binary (`main.rs`, `boot.rs`,
+//!   `reactor.rs`, `halt.rs`, `sys/`) does that, and only that.
+//! - A decision never fails: bad input becomes a value that says what was wrong, where, and how to mend it.
+//! - Every queue, buffer and list is bounded, and the bound stands beside it with its reason.
+//!
+//! The modules in the order in which a boot passes through them:
+
+pub mod cmdline;
+pub mod config;
+pub mod paths;
+
+pub mod modules;
+pub mod mounts;
+
+pub mod manifests;
+pub mod render;
+pub mod services;
+
+pub mod backoff;
+pub mod clock;
+pub mod loglines;
+pub mod shutdown;
+pub mod supervisor;

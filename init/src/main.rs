@@ -1,0 +1,2 @@
+//! Podium’s PID 1.
+fn main() {}

@@ -1,0 +1,66 @@
+//! Every fixed path of a running node, in one place: what the image holds, and what PID 1 makes.
+
+/// PID 1 itself; the same binary answers the kernel as `modprobe` and dhcpcd as its hook.
+pub const INIT: &str = "/usr/sbin/init";
+/// What the kernel calls for a missing module (`/proc/sys/kernel/modprobe`); a link to [`INIT`].
+pub const MODPROBE: &str = "/usr/sbin/modprobe";
+/// dhcpcd's script; a link to [`INIT`].
+pub const DHCP_HOOK: &str = "/usr/lib/podium/dhcp-hook";
+/// What the image is made of: JSON, see [`crate::services::ImageFacts`].
+pub const IMAGE_FACTS: &str = "/usr/lib/podium/image.json";
+/// The image's default machine config.
+pub const IMAGE_CONFIG: &str = "/usr/lib/podium/machine.yaml";
+/// OCI archives that are imported into containerd when it does not hold them yet.
+pub const IMAGE_PRELOAD: &str = "/usr/lib/podium/images";
+/// Kernel modules, one folder a kernel release.
+pub const MODULES: &str = "/usr/lib/modules";
+
+/// PID 1's own run-time folder, 0700.
+pub const RUN: &str = "/run/podium";
+/// One sd_notify socket a service: `/run/podium/notify/<service>`.
+pub const NOTIFY: &str = "/run/podium/notify";
+/// What the chain loader reads: `/run/podium/services/<service>.json`, see [`crate::services::Service`].
+pub const SERVICES: &str = "/run/podium/services";
+/// Where the config in use came from, and its checked form.
+pub const CONFIG_IN_USE: &str = "/run/podium/config.json";
+/// What dhcpcd's hook keeps, one file an interface.
+pub const NETWORK: &str = "/run/podium/network";
+/// `/etc/resolv.conf`, `/etc/hosts` and `/etc/hostname` of the image are links to these.
+pub const RESOLV_CONF: &str = "/run/podium/resolv.conf";
+/// See [`RESOLV_CONF`].
+pub const HOSTS: &str = "/run/podium/hosts";
+/// See [`RESOLV_CONF`].
+pub const HOSTNAME: &str = "/run/podium/hostname";
+/// Written by PID 1 before containerd starts.
+pub const CONTAINERD_CONFIG: &str = "/run/podium/containerd/config.toml";
+/// containerd's per-registry folders (`config_path`).
+pub const CONTAINERD_HOSTS: &str = "/run/podium/containerd/hosts";
+/// The one containerd's socket.
+pub const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
+/// dhcpcd's config, written by PID 1.
+pub const DHCPCD_CONF: &str = "/run/podium/dhcpcd.conf";
+/// chrony's config, written by PID 1.
+pub const CHRONY_CONF: &str = "/run/podium/chrony/chrony.conf";
+/// chrony's `sourcedir`: NTP servers learnt by DHCP.
+pub const CHRONY_SOURCES: &str = "/run/podium/chrony/sources";
+
+/// The STATE partition's mount point, 0700.
+pub const STATE: &str = "/system/state";
+/// The stored machine config.
+pub const STATE_CONFIG: &str = "/system/state/config.yaml";
+/// Upper and work folders of the overlays that make `/etc/kubernetes` and the like writable.
+pub const OVERLAYS: &str = "/var/system/overlays";
+/// Logs of services.
+pub const LOGS: &str = "/var/log/podium";
+/// Static pod manifests: a tmpfs of its own, 0700.
+pub const MANIFESTS: &str = "/etc/kubernetes/manifests";
+/// What the manifest writer moves out of the kubelet's way.
+pub const QUARANTINE: &str = "/var/lib/podium/quarantine";
+/// KubeletConfiguration, written before the kubelet starts.
+pub const KUBELET_CONFIG: &str = "/etc/kubernetes/kubelet.json";
+/// The kubelet's `--root-dir`.
+pub const KUBELET_ROOT: &str = "/var/lib/kubelet";
+/// CNI configs; PID 1 writes `10-podium.conflist` when no file of the user's takes that name.
+pub const CNI_CONFIG: &str = "/etc/cni/net.d";
+/// CNI plugins: the image's, with the user's over them.
+pub const CNI_PLUGINS: &str = "/opt/cni/bin";

@@ -1,0 +1,116 @@
+//! The services as data: argv, environment, needs, readiness, cgroup, stop rule.
+//!
+//! A [`Service`] is everything the chain loader (`init exec <service>`) and the supervisor need to know; PID 1
+//! writes it to `/run/podium/services/<service>.json`. Nothing here starts anything.
+
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// One supervised program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Short name, unique: `containerd`, `kubelet`, `dhcpcd`, `chronyd`, `log`, `devices`, `preload`, `pods`.
+    pub id: String,
+    /// Absolute program and its arguments.
+    pub argv: Vec<String>,
+    /// The whole environment; nothing is inherited.
+    pub env: Vec<(String, String)>,
+    /// What must be there before this one is started.
+    pub needs: Vec<Need>,
+    /// When it counts as up.
+    pub readiness: Readiness,
+    /// How long it may stay in `Starting` before it is stopped and tried again.
+    pub ready_limit: Duration,
+    /// When it is started again.
+    pub restart: Restart,
+    /// cgroup below the cgroup2 root, e.g. `podium/containerd`; made by PID 1.
+    pub cgroup: String,
+    /// `/proc/self/oom_score_adj`, -1000..=1000.
+    pub oom_score_adj: i16,
+    /// `RLIMIT_NOFILE`, soft and hard.
+    pub nofile: u64,
+    /// How it is stopped.
+    pub stop: Stop,
+}
+
+/// A condition on another service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Need {
+    /// The other service's id.
+    pub service: String,
+    /// `None`: wait for it for ever. `Some(limit)`: go on without it once this one was wanted for that long.
+    pub limit: Option<Duration>,
+}
+
+/// When a service counts as up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Readiness {
+    /// As soon as the chain loader has executed it.
+    Exec,
+    /// When it sends `READY=1` to its own `$NOTIFY_SOCKET`.
+    Notify,
+    /// When it has ended with code 0; it is then Up and is not started again (a step).
+    ExitZero,
+}
+
+/// Whether it is started again after it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Restart {
+    /// After every end.
+    Always,
+    /// After an end with another code than 0, or by a signal.
+    OnFailure,
+}
+
+/// How a service is stopped: a signal, a limit, then SIGKILL to its cgroup or main process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// The signal's number, e.g. 15.
+    pub signal: i32,
+    /// How long it has before SIGKILL.
+    pub limit: Duration,
+    /// Who gets the signals.
+    pub scope: Scope,
+}
+
+/// Who gets a stop's signals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Scope {
+    /// The main process alone: containerd's shims, and so the pods, live on.
+    Main,
+    /// The main process first; what is left of its cgroup is killed after it.
+    Group,
+}
+
+/// What the image says of itself in `/usr/lib/podium/image.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageFacts {
+    /// Hash over everything that went into the image.
+    pub build_id: String,
+    /// `uname -r` of the image's kernel.
+    pub kernel: String,
+    /// e.g. `1.6.20`.
+    pub containerd: String,
+    /// e.g. `1.1.5`.
+    pub runc: String,
+    /// e.g. `1.20.2`.
+    pub kubelet: String,
+    /// Image reference of the pod sandbox, e.g. `podium.local/pause:1`.
+    pub pause_image: String,
+    /// OCI archives below `/usr/lib/podium/images` with the image references each holds.
+    pub preload: Vec<PreloadFacts>,
+    /// Seconds since 1970: the wall clock is never below this.
+    pub built: u64,
+}
+
+/// One preloaded OCI archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreloadFacts {
+    /// File name below `/usr/lib/podium/images`.
+    pub file: String,
+    /// Hex sha256 of the file.
+    pub sha256: String,
+    /// Image references in it.
+    pub images: Vec<String>,
+}

@@ -1,0 +1,1 @@
+//! Namespace tests: the real binary as PID 1 under unshare.

@@ -1,0 +1,1 @@
+//! VM tests: the real image in QEMU.
