@@ -1,0 +1,7 @@
+//! Placeholder that its owner replaces.
+use anyhow::{Result, bail};
+
+/// `init devices`.
+pub(crate) fn run(_args: &[String]) -> Result<()> {
+    bail!("not built yet")
+}

@@ -1,0 +1,1 @@
+//! STATE and EPHEMERAL: found, made at first boot, checked, grown.

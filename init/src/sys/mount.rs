@@ -1,0 +1,1 @@
+//! Mounts: make them, and say which are there.
