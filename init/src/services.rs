@@ -19,8 +19,8 @@ pub struct Service {
     pub needs: Vec<Need>,
     /// When it counts as up.
     pub readiness: Readiness,
-    /// How long it may stay in `Starting` before it is stopped and tried again.
-    pub ready_limit: Duration,
+    /// How long it may stay in `Starting` before it is stopped and tried again; `None`: for ever.
+    pub ready_limit: Option<Duration>,
     /// When it is started again.
     pub restart: Restart,
     /// cgroup below the cgroup2 root, e.g. `podium/containerd`; made by PID 1.
