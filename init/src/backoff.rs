@@ -53,10 +53,7 @@ mod tests {
 
     #[test]
     fn first_restart_is_at_once_then_doubles_to_half_a_minute() {
-        assert_eq!(
-            delays(11),
-            [0, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000]
-        );
+        assert_eq!(delays(11), [0, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000]);
     }
 
     #[test]

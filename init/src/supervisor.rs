@@ -1,1 +1,308 @@
-//! Placeholder that its owner replaces.
+//! The whole policy of supervision: events in, actions out, under a clock that is handed in.
+//!
+//! What is wanted of a service ([`Wanted`]) is kept apart from what it is ([`State`]):
+//! - `Down`: no process. If it is wanted up, it waits for its needs.
+//! - `Starting`: a start was asked for; up once its [`Readiness`] says so, else stopped at its limit.
+//! - `Up`: ready. A step that has ended well is up without a process.
+//! - `Stopping`: told to end; SIGKILL at its limit.
+//! - `Backoff`: ended unasked; started again at `until`. There is no last try.
+//! - `Failed`: not even SIGKILL ended it (a process in D state). It is waited for, and nothing waits for it.
+//!
+//! [`Supervisor::step`] never blocks, fails or reads a clock. Only the reactor performs an [`Action`], and its
+//! outcome comes back as an [`Event`].
+
+mod record;
+mod stopping;
+#[cfg(test)]
+mod tests;
+
+use crate::clock::Time;
+use crate::services::{Readiness, Service};
+use crate::shutdown::{Next, Phase, Progress, Shutdown};
+use record::Record;
+pub use record::{Death, MAX_DEATHS};
+use std::time::Duration;
+
+/// A process id.
+pub type Pid = i32;
+
+/// A service: its place in the list that [`Supervisor::new`] was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id(pub usize);
+
+/// What is wanted of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// It should run.
+    Up,
+    /// It should not.
+    Down,
+}
+
+/// What a service is; the module's text says what each means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// No process.
+    Down,
+    /// Not ready yet; given up at `until`.
+    Starting {
+        /// The end of its `ready_limit`, if it has one.
+        until: Option<Time>,
+    },
+    /// Ready.
+    Up,
+    /// Told to end.
+    Stopping {
+        /// When SIGKILL follows, or, once `killed`, when nobody waits any longer.
+        until: Time,
+        /// SIGKILL was sent.
+        killed: bool,
+    },
+    /// Started again at `until`.
+    Backoff {
+        /// The next start.
+        until: Time,
+    },
+    /// SIGKILL did not end it.
+    Failed,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "code {code}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A [`Action::Spawn`] gave this process.
+    Spawned(Id, Pid),
+    /// A [`Action::Spawn`] gave none, for this reason.
+    SpawnFailed(Id, String),
+    /// The chain loader is about to execute the service's program.
+    Executed(Id),
+    /// The chain loader failed; its end follows.
+    StageFailed(Id, String),
+    /// The service said `READY=1`.
+    Ready(Id),
+    /// A child ended; it may be nobody's.
+    Exited(Pid, Exit),
+    /// Somebody wants something else of a service.
+    Want(Id, Wanted),
+    /// No pod has a process left.
+    PodsGone,
+    /// The node's life shall end. The text names who asked.
+    Shutdown(Shutdown, String),
+    /// [`Supervisor::deadline`] has come.
+    Deadline,
+}
+
+/// What the reactor shall do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Start the chain loader for this service; answer with `Spawned` or `SpawnFailed` before any other event.
+    Spawn(Id),
+    /// Send a signal to one process.
+    Signal(Pid, i32),
+    /// SIGKILL to all that is in the service's cgroup (or, without cgroups, in the process group).
+    KillGroup(Id, Pid),
+    /// One line for the boot log.
+    Report(String),
+    /// Remove our manifests, so that the kubelet stops the pods.
+    RemoveManifests,
+    /// Say `PodsGone` when the pods' cgroup is empty or absent.
+    WatchPods,
+    /// Leave the loop.
+    Finish(Shutdown),
+}
+
+/// What the outside may know of one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status<'a> {
+    /// Its id.
+    pub service: &'a str,
+    /// What is wanted of it.
+    pub wanted: Wanted,
+    /// What it is.
+    pub state: State,
+    /// Since when.
+    pub since: Time,
+    /// Its main process.
+    pub pid: Option<Pid>,
+    /// Starts after the first one.
+    pub restarts: u64,
+    /// Its last deaths, oldest first, at most [`MAX_DEATHS`].
+    pub deaths: &'a [Death],
+}
+
+/// SIGKILL works at once or, on a process in D state, perhaps never.
+pub const KILL_LIMIT: Duration = Duration::from_secs(5);
+/// The one service whose absence means that nobody stops pods.
+const KUBELET: &str = "kubelet";
+
+/// All services and, at the end, the shutdown.
+#[derive(Debug)]
+pub struct Supervisor {
+    records: Vec<Record>,
+    shutdown: Option<Progress>,
+}
+
+impl Supervisor {
+    /// All services are down and wanted up from `now` on; nothing happens before the first [`Self::step`].
+    pub fn new(services: Vec<Service>, now: Time) -> Self {
+        Self {
+            records: services.into_iter().map(|service| Record::new(service, now)).collect(),
+            shutdown: None,
+        }
+    }
+
+    /// Starts what needs nothing.
+    pub fn begin(&mut self, now: Time) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.settle(now, &mut actions);
+        actions
+    }
+
+    /// Takes one event; bounded work, and everything that follows from it at once is in the answer.
+    pub fn step(&mut self, event: Event, now: Time) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::Exited(pid, exit) => {
+                if let Some(place) = self.records.iter().position(|record| record.pid == Some(pid)) {
+                    self.with(Id(place), |record| record.exited(Id(place), exit, now, &mut actions));
+                }
+            }
+            Event::Spawned(id, pid) => self.with(id, |record| record.spawned(pid, &mut actions)),
+            Event::SpawnFailed(id, error) => {
+                self.with(id, |record| record.spawn_failed(error, now, &mut actions))
+            }
+            Event::Executed(id) => self.with(id, |record| record.executed(now, &mut actions)),
+            Event::StageFailed(id, text) => self.with(id, |record| record.stage_failed(text, &mut actions)),
+            Event::Ready(id) => self.with(id, |record| record.ready(now, &mut actions)),
+            Event::Want(id, wanted) => {
+                // Once the node goes down, nothing is started any more.
+                let wanted = if self.shutdown.is_some() { Wanted::Down } else { wanted };
+                self.with(id, |record| record.want(wanted, now));
+            }
+            Event::PodsGone => {
+                let next = self.shutdown.as_mut().map_or(Next::Wait, Progress::pods_gone);
+                self.follow(next, "no pod is left", now, &mut actions);
+            }
+            Event::Shutdown(kind, by) => self.shutdown_asked(kind, &by, now, &mut actions),
+            Event::Deadline => {
+                for (place, record) in self.records.iter_mut().enumerate() {
+                    record.deadline_passed(Id(place), now, &mut actions);
+                }
+            }
+        }
+        self.settle(now, &mut actions);
+        actions
+    }
+
+    /// When [`Event::Deadline`] is due, if ever.
+    pub fn deadline(&self) -> Option<Time> {
+        let services = self.records.iter().filter_map(|record| self.record_deadline(record));
+        services.chain(self.shutdown.as_ref().and_then(Progress::deadline)).min()
+    }
+
+    /// The service's data.
+    pub fn service(&self, id: Id) -> Option<&Service> {
+        self.records.get(id.0).map(|record| &record.service)
+    }
+
+    /// All services, in the order of their ids.
+    pub fn statuses(&self) -> impl Iterator<Item = Status<'_>> {
+        self.records.iter().map(Record::status)
+    }
+
+    /// The shutdown's phase, if there is one.
+    pub fn shutting_down(&self) -> Option<(Shutdown, Phase)> {
+        self.shutdown.as_ref().map(|progress| (progress.kind(), progress.phase()))
+    }
+
+    fn with(&mut self, id: Id, change: impl FnOnce(&mut Record)) {
+        if let Some(record) = self.records.get_mut(id.0) {
+            change(record);
+        }
+    }
+
+    /// Everything that follows from the states alone: starts, stops, the next phase of a shutdown.
+    fn settle(&mut self, now: Time, actions: &mut Vec<Action>) {
+        // One start or stop may allow the next; a chain is no longer than the list.
+        for _ in 0..=self.records.len() {
+            let before = actions.len();
+            for place in 0..self.records.len() {
+                self.settle_one(Id(place), now, actions);
+            }
+            if actions.len() == before {
+                break;
+            }
+        }
+        let services_down = self.records.iter().all(Record::is_over);
+        let next = self.shutdown.as_mut().map_or(Next::Wait, |progress| progress.poll(services_down, now));
+        self.follow(next, if services_down { "all services are down" } else { "limit passed" }, now, actions);
+    }
+
+    fn settle_one(&mut self, id: Id, now: Time, actions: &mut Vec<Action>) {
+        let Some(record) = self.records.get(id.0) else { return };
+        if self.may_start(record, now) {
+            self.with(id, |record| record.start(id, now, actions));
+        } else if self.may_stop(record) {
+            self.with(id, |record| record.stop(now, actions));
+        }
+    }
+
+    fn may_start(&self, record: &Record, now: Time) -> bool {
+        record.wanted == Wanted::Up
+            && record.state == State::Down
+            && record.service.needs.iter().all(|need| {
+                let given_up = need.limit.is_some_and(|limit| now >= record.wanted_since + limit);
+                given_up || self.is_up(&need.service)
+            })
+    }
+
+    fn is_up(&self, service: &str) -> bool {
+        // A need that no service has is met: the list decides what runs, not the needs.
+        self.find(service).is_none_or(|record| record.state == State::Up)
+    }
+
+    fn find(&self, service: &str) -> Option<&Record> {
+        self.records.iter().find(|record| record.service.id == service)
+    }
+
+    fn record_deadline(&self, record: &Record) -> Option<Time> {
+        match record.state {
+            State::Starting { until } => until,
+            State::Stopping { until, .. } | State::Backoff { until } => Some(until),
+            State::Down if record.wanted == Wanted::Up => self.needs_given_up_at(record),
+            State::Down | State::Up | State::Failed => None,
+        }
+    }
+
+    /// When a service that waits would start even if nothing happens.
+    fn needs_given_up_at(&self, record: &Record) -> Option<Time> {
+        let mut latest = None;
+        for need in record.service.needs.iter().filter(|need| !self.is_up(&need.service)) {
+            latest = latest.max(Some(record.wanted_since + need.limit?));
+        }
+        latest
+    }
+}
+
+/// Whether this readiness ends with the process gone and the service up.
+fn is_step(service: &Service) -> bool {
+    service.readiness == Readiness::ExitZero
+}

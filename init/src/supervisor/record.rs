@@ -1,0 +1,259 @@
+//! One service's life: every (state, event) pair, and what follows.
+//!
+//! Knows nothing of the other services; what depends on them is decided in `supervisor.rs`.
+
+use super::{Action, Exit, Id, KILL_LIMIT, Pid, State, Status, Wanted, is_step};
+use crate::backoff::Backoff;
+use crate::clock::Time;
+use crate::services::{Readiness, Restart, Scope, Service};
+
+/// How many deaths of a service are remembered.
+pub const MAX_DEATHS: usize = 10;
+const SIGKILL: i32 = 9;
+
+/// One end of a service that nobody asked for, or of a start that took too long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Death {
+    /// When.
+    pub at: Time,
+    /// How; `None` when it could not even be started.
+    pub exit: Option<Exit>,
+    /// The stage that failed, the limit that passed, or nothing.
+    pub reason: String,
+}
+
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) service: Service,
+    pub(super) wanted: Wanted,
+    pub(super) wanted_since: Time,
+    pub(super) state: State,
+    pub(super) pid: Option<Pid>,
+    since: Time,
+    ready_since: Option<Time>,
+    starts: u64,
+    backoff: Backoff,
+    reason: String,
+    deaths: Vec<Death>,
+}
+
+impl Record {
+    pub(super) fn new(service: Service, now: Time) -> Self {
+        Self {
+            service,
+            wanted: Wanted::Up,
+            wanted_since: now,
+            state: State::Down,
+            pid: None,
+            since: now,
+            ready_since: None,
+            starts: 0,
+            backoff: Backoff::default(),
+            reason: String::new(),
+            deaths: Vec::new(),
+        }
+    }
+
+    pub(super) fn status(&self) -> Status<'_> {
+        Status {
+            service: &self.service.id,
+            wanted: self.wanted,
+            state: self.state,
+            since: self.since,
+            pid: self.pid,
+            restarts: self.starts.saturating_sub(1),
+            deaths: &self.deaths,
+        }
+    }
+
+    /// Nothing more will come of it, so a shutdown need not wait for it.
+    pub(super) fn is_over(&self) -> bool {
+        match self.state {
+            State::Down | State::Failed => true,
+            State::Starting { .. } | State::Up | State::Stopping { .. } | State::Backoff { .. } => false,
+        }
+    }
+
+    pub(super) fn want(&mut self, wanted: Wanted, now: Time) {
+        if self.wanted != wanted {
+            self.wanted = wanted;
+            self.wanted_since = now;
+        }
+    }
+
+    /// Called in `Down` only, with all needs met.
+    pub(super) fn start(&mut self, id: Id, now: Time, actions: &mut Vec<Action>) {
+        self.starts = self.starts.saturating_add(1);
+        self.ready_since = None;
+        self.reason.clear();
+        self.enter(State::Starting { until: self.service.ready_limit.map(|limit| now + limit) }, now);
+        actions.push(Action::Spawn(id));
+    }
+
+    /// Ends it, from whatever state.
+    pub(super) fn stop(&mut self, now: Time, actions: &mut Vec<Action>) {
+        match self.state {
+            State::Starting { .. } => self.terminate(now, actions),
+            // A step that is done has no process.
+            State::Up if self.pid.is_none() => self.down(now, actions),
+            State::Up => self.terminate(now, actions),
+            State::Backoff { .. } => self.down(now, actions),
+            State::Down | State::Stopping { .. } | State::Failed => {}
+        }
+    }
+
+    pub(super) fn spawned(&mut self, pid: Pid, actions: &mut Vec<Action>) {
+        self.pid = Some(pid);
+        match self.state {
+            State::Starting { .. } => self.report(&format!("starting, pid {pid}"), actions),
+            // Unwanted between the order and its outcome.
+            State::Stopping { killed, .. } => {
+                actions.push(Action::Signal(pid, if killed { SIGKILL } else { self.service.stop.signal }));
+            }
+            // The reactor answers a Spawn before anything else, so these do not happen; a process that nobody
+            // asked for is still ours to end.
+            State::Down | State::Up | State::Backoff { .. } | State::Failed => {
+                actions.push(Action::Signal(pid, SIGKILL));
+            }
+        }
+    }
+
+    pub(super) fn spawn_failed(&mut self, error: String, now: Time, actions: &mut Vec<Action>) {
+        match self.state {
+            State::Starting { .. } | State::Stopping { .. } if self.wanted == Wanted::Up => {
+                self.reason = error;
+                self.died(None, now, actions);
+            }
+            State::Starting { .. } | State::Stopping { .. } => self.down(now, actions),
+            State::Down | State::Up | State::Backoff { .. } | State::Failed => {}
+        }
+    }
+
+    pub(super) fn executed(&mut self, now: Time, actions: &mut Vec<Action>) {
+        match (self.state, self.service.readiness) {
+            (State::Starting { .. }, Readiness::Exec) => self.up(now, actions),
+            (State::Starting { .. }, Readiness::Notify | Readiness::ExitZero)
+            | (State::Down | State::Up | State::Stopping { .. } | State::Backoff { .. } | State::Failed, _) =>
+                {}
+        }
+    }
+
+    pub(super) fn ready(&mut self, now: Time, actions: &mut Vec<Action>) {
+        match (self.state, self.service.readiness) {
+            (State::Starting { .. }, Readiness::Notify) => self.up(now, actions),
+            (State::Starting { .. }, Readiness::Exec | Readiness::ExitZero)
+            | (State::Down | State::Up | State::Stopping { .. } | State::Backoff { .. } | State::Failed, _) =>
+                {}
+        }
+    }
+
+    /// The chain loader ends right after this; its end does the rest.
+    pub(super) fn stage_failed(&mut self, text: String, actions: &mut Vec<Action>) {
+        self.report(&text, actions);
+        self.reason = text;
+    }
+
+    pub(super) fn exited(&mut self, id: Id, exit: Exit, now: Time, actions: &mut Vec<Action>) {
+        let pid = self.pid.take();
+        if let (Scope::Group, Some(pid)) = (self.service.stop.scope, pid) {
+            actions.push(Action::KillGroup(id, pid));
+        }
+        let ended_well = exit == Exit::Code(0);
+        match self.state {
+            State::Starting { .. } if is_step(&self.service) && ended_well => {
+                self.enter(State::Up, now);
+                self.ready_since = Some(now);
+                self.report("done", actions);
+            }
+            State::Starting { .. } | State::Up
+                if ended_well && self.service.restart == Restart::OnFailure =>
+            {
+                self.wanted = Wanted::Down;
+                self.down(now, actions);
+            }
+            State::Starting { .. } | State::Up if self.wanted == Wanted::Down => self.down(now, actions),
+            State::Starting { .. } | State::Up => self.died(Some(exit), now, actions),
+            // It was stopped because its start took too long.
+            State::Stopping { .. } | State::Failed if self.wanted == Wanted::Up => {
+                self.died(Some(exit), now, actions);
+            }
+            State::Stopping { .. } | State::Failed => self.down(now, actions),
+            // No process, so no end of one.
+            State::Down | State::Backoff { .. } => {}
+        }
+    }
+
+    pub(super) fn deadline_passed(&mut self, id: Id, now: Time, actions: &mut Vec<Action>) {
+        match self.state {
+            State::Starting { until: Some(until) } if now >= until => {
+                self.reason = format!("not ready after {:?}", until.saturating_sub(self.since));
+                self.report(&self.reason.clone(), actions);
+                self.terminate(now, actions);
+            }
+            State::Stopping { until, killed: false } if now >= until => {
+                if let Some(pid) = self.pid {
+                    self.report("still there, killed", actions);
+                    actions.push(match self.service.stop.scope {
+                        Scope::Group => Action::KillGroup(id, pid),
+                        Scope::Main => Action::Signal(pid, SIGKILL),
+                    });
+                }
+                self.state = State::Stopping { until: now + KILL_LIMIT, killed: true };
+            }
+            State::Stopping { until, killed: true } if now >= until => {
+                self.enter(State::Failed, now);
+                self.report("SIGKILL did not end it; not waiting for it any longer", actions);
+            }
+            State::Backoff { until } if now >= until => self.enter(State::Down, now),
+            State::Down
+            | State::Starting { .. }
+            | State::Up
+            | State::Stopping { .. }
+            | State::Backoff { .. }
+            | State::Failed => {}
+        }
+    }
+
+    fn up(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.enter(State::Up, now);
+        self.ready_since = Some(now);
+        self.report("up", actions);
+    }
+
+    fn down(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.enter(State::Down, now);
+        self.report("down", actions);
+    }
+
+    fn terminate(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.enter(State::Stopping { until: now + self.service.stop.limit, killed: false }, now);
+        self.report("stopping", actions);
+        if let Some(pid) = self.pid {
+            actions.push(Action::Signal(pid, self.service.stop.signal));
+        }
+    }
+
+    /// Ended unasked: the next start is a matter of backoff.
+    fn died(&mut self, exit: Option<Exit>, now: Time, actions: &mut Vec<Action>) {
+        let delay = self.backoff.next(self.ready_since, now);
+        let how =
+            exit.map_or_else(|| format!("not started: {}", self.reason), |exit| format!("ended, {exit}"));
+        let when =
+            if delay.is_zero() { "now".to_owned() } else { format!("in {:.1} s", delay.as_secs_f64()) };
+        self.report(&format!("{how}; next start {when}"), actions);
+        if self.deaths.len() == MAX_DEATHS {
+            self.deaths.remove(0);
+        }
+        self.deaths.push(Death { at: now, exit, reason: std::mem::take(&mut self.reason) });
+        self.enter(if delay.is_zero() { State::Down } else { State::Backoff { until: now + delay } }, now);
+    }
+
+    fn enter(&mut self, state: State, now: Time) {
+        self.state = state;
+        self.since = now;
+    }
+
+    fn report(&self, what: &str, actions: &mut Vec<Action>) {
+        actions.push(Action::Report(format!("{}: {what}", self.service.id)));
+    }
+}

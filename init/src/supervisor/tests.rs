@@ -1,0 +1,233 @@
+//! One test a rule. The random life of whole nodes is in `init/tests/supervision.rs`.
+
+use super::*;
+use crate::services::{Need, Restart, Scope, Stop};
+
+fn service(id: &str, readiness: Readiness, needs: &[(&str, Option<u64>)]) -> Service {
+    Service {
+        id: id.into(),
+        argv: vec![format!("/usr/bin/{id}")],
+        env: Vec::new(),
+        needs: needs
+            .iter()
+            .map(|(service, limit)| Need {
+                service: (*service).into(),
+                limit: limit.map(Duration::from_secs),
+            })
+            .collect(),
+        readiness,
+        ready_limit: Some(Duration::from_secs(20)),
+        restart: if readiness == Readiness::ExitZero { Restart::OnFailure } else { Restart::Always },
+        cgroup: format!("podium/{id}"),
+        oom_score_adj: 0,
+        nofile: 1024,
+        stop: Stop {
+            signal: 15,
+            limit: Duration::from_secs(10),
+            scope: if id == "containerd" { Scope::Main } else { Scope::Group },
+        },
+    }
+}
+
+const CONTAINERD: Id = Id(0);
+const PRELOAD: Id = Id(1);
+const KUBELET_ID: Id = Id(2);
+
+fn node() -> Supervisor {
+    let services = vec![
+        service("containerd", Readiness::Notify, &[]),
+        service("preload", Readiness::ExitZero, &[("containerd", None)]),
+        service("kubelet", Readiness::Notify, &[("containerd", None), ("preload", Some(60))]),
+    ];
+    Supervisor::new(services, Time::ZERO)
+}
+
+fn at(seconds: u64) -> Time {
+    Duration::from_secs(seconds)
+}
+
+fn spawns(actions: &[Action]) -> Vec<Id> {
+    actions
+        .iter()
+        .filter_map(|action| if let Action::Spawn(id) = action { Some(*id) } else { None })
+        .collect()
+}
+
+fn state(node: &Supervisor, id: Id) -> State {
+    node.statuses().nth(id.0).expect("a service of the node").state
+}
+
+/// A node with everything up: containerd has pid 10, kubelet 12.
+fn running() -> Supervisor {
+    let mut node = node();
+    assert_eq!(spawns(&node.begin(Time::ZERO)), [CONTAINERD]);
+    node.step(Event::Spawned(CONTAINERD, 10), at(0));
+    assert_eq!(spawns(&node.step(Event::Ready(CONTAINERD), at(1))), [PRELOAD]);
+    node.step(Event::Spawned(PRELOAD, 11), at(1));
+    assert_eq!(spawns(&node.step(Event::Exited(11, Exit::Code(0)), at(2))), [KUBELET_ID]);
+    node.step(Event::Spawned(KUBELET_ID, 12), at(2));
+    node.step(Event::Ready(KUBELET_ID), at(3));
+    node
+}
+
+#[test]
+fn needs_are_started_first_and_the_next_starts_in_the_same_step() {
+    let node = running();
+    assert!(node.statuses().all(|status| status.state == State::Up));
+    assert_eq!(node.deadline(), None, "a node at rest never wakes");
+}
+
+#[test]
+fn a_need_with_a_limit_is_given_up_and_one_without_is_not() {
+    let mut node = node();
+    node.begin(Time::ZERO);
+    node.step(Event::Spawned(CONTAINERD, 10), at(0));
+    assert_eq!(spawns(&node.step(Event::Deadline, at(19))), []);
+    node.step(Event::Ready(CONTAINERD), at(19));
+    node.step(Event::Spawned(PRELOAD, 11), at(19));
+    assert_eq!(spawns(&node.step(Event::Deadline, at(38))), []);
+    assert_eq!(spawns(&node.step(Event::Deadline, at(60))), [KUBELET_ID]);
+}
+
+#[test]
+fn a_death_restarts_at_once_and_the_second_one_later() {
+    let mut node = running();
+    assert_eq!(spawns(&node.step(Event::Exited(10, Exit::Signal(9)), at(5))), [CONTAINERD]);
+    node.step(Event::Spawned(CONTAINERD, 20), at(5));
+    let actions = node.step(Event::Exited(20, Exit::Code(1)), at(6));
+    assert_eq!(spawns(&actions), []);
+    assert!(actions.contains(&Action::Report("containerd: ended, code 1; next start in 0.2 s".into())));
+    assert_eq!(node.deadline(), Some(at(6) + Duration::from_millis(200)));
+    assert_eq!(spawns(&node.step(Event::Deadline, at(7))), [CONTAINERD]);
+    assert_eq!(state(&node, KUBELET_ID), State::Up, "the kubelet is left alone");
+}
+
+#[test]
+fn containerds_group_is_never_killed_and_the_kubelets_is() {
+    let mut node = running();
+    let actions = node.step(Event::Exited(10, Exit::Signal(9)), at(5));
+    assert!(!actions.iter().any(|action| matches!(action, Action::KillGroup(..))));
+    let actions = node.step(Event::Exited(12, Exit::Signal(9)), at(5));
+    assert!(actions.contains(&Action::KillGroup(KUBELET_ID, 12)));
+}
+
+#[test]
+fn a_start_that_takes_too_long_is_ended_and_tried_again() {
+    let mut node = node();
+    node.begin(Time::ZERO);
+    node.step(Event::Spawned(CONTAINERD, 10), at(0));
+    assert!(node.step(Event::Deadline, at(20)).contains(&Action::Signal(10, 15)));
+    assert!(node.step(Event::Deadline, at(30)).contains(&Action::Signal(10, 9)));
+    assert_eq!(spawns(&node.step(Event::Exited(10, Exit::Signal(9)), at(30))), [CONTAINERD]);
+}
+
+#[test]
+fn what_sigkill_does_not_end_is_failed_until_it_ends() {
+    let mut node = running();
+    assert!(node.step(Event::Want(KUBELET_ID, Wanted::Down), at(5)).contains(&Action::Signal(12, 15)));
+    assert!(node.step(Event::Deadline, at(15)).contains(&Action::KillGroup(KUBELET_ID, 12)));
+    node.step(Event::Deadline, at(20));
+    assert_eq!(state(&node, KUBELET_ID), State::Failed);
+    assert_eq!(spawns(&node.step(Event::Want(KUBELET_ID, Wanted::Up), at(21))), [], "never a second process");
+    assert_eq!(spawns(&node.step(Event::Exited(12, Exit::Signal(9)), at(99))), [KUBELET_ID]);
+}
+
+#[test]
+fn a_failed_start_says_at_which_stage() {
+    let mut node = node();
+    node.begin(Time::ZERO);
+    let actions = node.step(Event::SpawnFailed(CONTAINERD, "fork: out of processes".into()), at(0));
+    assert!(
+        actions.contains(&Action::Report(
+            "containerd: not started: fork: out of processes; next start now".into()
+        ))
+    );
+    node.step(Event::Spawned(CONTAINERD, 10), at(0));
+    node.step(Event::StageFailed(CONTAINERD, "exec: /usr/bin/containerd: not found".into()), at(0));
+    node.step(Event::Exited(10, Exit::Code(125)), at(0));
+    let status = node.statuses().next().expect("containerd");
+    assert_eq!(
+        status.deaths.last().map(|death| death.reason.as_str()),
+        Some("exec: /usr/bin/containerd: not found")
+    );
+}
+
+#[test]
+fn deaths_are_remembered_up_to_a_bound() {
+    let mut node = node();
+    node.begin(Time::ZERO);
+    for n in 0..50 {
+        node.step(Event::SpawnFailed(CONTAINERD, format!("try {n}")), at(n * 100));
+        if let State::Backoff { until } = state(&node, CONTAINERD) {
+            node.step(Event::Deadline, until);
+        }
+    }
+    let status = node.statuses().next().expect("containerd");
+    assert_eq!(status.deaths.len(), MAX_DEATHS);
+    assert_eq!(status.deaths.last().map(|death| death.reason.as_str()), Some("try 49"));
+}
+
+#[test]
+fn shutdown_stops_pods_then_kubelet_then_containerd() {
+    let mut node = running();
+    let actions = node.step(Event::Shutdown(Shutdown::PowerOff, "power button".into()), at(10));
+    assert_eq!(
+        actions,
+        [
+            Action::Report("shutdown: power off, asked by power button".into()),
+            Action::RemoveManifests,
+            Action::WatchPods
+        ]
+    );
+    let actions = node.step(Event::PodsGone, at(12));
+    assert!(actions.contains(&Action::Signal(12, 15)), "kubelet");
+    assert!(!actions.contains(&Action::Signal(10, 15)), "containerd waits for it");
+    let actions = node.step(Event::Exited(12, Exit::Code(0)), at(13));
+    assert!(actions.contains(&Action::Signal(10, 15)), "preload, a step, holds nothing up");
+    let actions = node.step(Event::Exited(10, Exit::Code(0)), at(14));
+    assert_eq!(actions.last(), Some(&Action::Finish(Shutdown::PowerOff)));
+}
+
+#[test]
+fn services_are_kept_up_while_pods_are_stopped_and_not_after() {
+    let mut node = running();
+    node.step(Event::Shutdown(Shutdown::Reboot, "test".into()), at(10));
+    assert_eq!(spawns(&node.step(Event::Exited(10, Exit::Signal(9)), at(11))), [CONTAINERD]);
+    node.step(Event::Spawned(CONTAINERD, 20), at(11));
+    node.step(Event::PodsGone, at(12));
+    assert_eq!(spawns(&node.step(Event::Exited(20, Exit::Signal(9)), at(12))), []);
+    assert_eq!(spawns(&node.step(Event::Want(CONTAINERD, Wanted::Up), at(12))), []);
+}
+
+#[test]
+fn without_a_kubelet_nobody_waits_for_pods() {
+    let mut node = node();
+    node.begin(Time::ZERO);
+    node.step(Event::Spawned(CONTAINERD, 10), at(0));
+    let actions = node.step(Event::Shutdown(Shutdown::Halt, "test".into()), at(1));
+    assert!(actions.contains(&Action::Signal(10, 15)));
+    assert!(!actions.contains(&Action::WatchPods));
+}
+
+#[test]
+fn a_service_that_cannot_be_killed_does_not_stop_a_shutdown() {
+    let mut node = running();
+    node.step(Event::Shutdown(Shutdown::Reboot, "test".into()), at(10));
+    node.step(Event::PodsGone, at(11));
+    let mut now = at(11);
+    let mut finished = false;
+    while let Some(deadline) = node.deadline() {
+        assert!(deadline > now, "no livelock");
+        now = deadline;
+        finished |= node.step(Event::Deadline, now).contains(&Action::Finish(Shutdown::Reboot));
+    }
+    assert!(finished && now <= at(10) + crate::shutdown::TOTAL_LIMIT);
+}
+
+#[test]
+fn strangers_are_ignored() {
+    let mut node = running();
+    assert_eq!(node.step(Event::Exited(4242, Exit::Signal(11)), at(5)), []);
+    assert_eq!(node.step(Event::Ready(Id(77)), at(5)), []);
+    assert_eq!(node.step(Event::PodsGone, at(5)), []);
+}
