@@ -187,7 +187,7 @@ impl Supervisor {
             }
             Event::Spawned(id, pid) => self.with(id, |record| record.spawned(pid, &mut actions)),
             Event::SpawnFailed(id, error) => {
-                self.with(id, |record| record.spawn_failed(error, now, &mut actions))
+                self.with(id, |record| record.spawn_failed(error, now, &mut actions));
             }
             Event::Executed(id) => self.with(id, |record| record.executed(now, &mut actions)),
             Event::StageFailed(id, text) => self.with(id, |record| record.stage_failed(text, &mut actions)),
