@@ -1,1 +1,13 @@
-//! Harness of the black-box tests.
+//! The harness of the black-box tests: what is needed to run the real thing and to look at it from outside.
+//!
+//! Nothing here knows how Podium works inside. It starts the machine, reads its console, talks to it as a client on
+//! the network would, and opens its disk after power off. `cargo xtask run` and `bench` use the same parts, so what
+//! a person sees is what the tests see.
+
+pub mod console;
+pub mod disk;
+pub mod http;
+pub mod inline;
+pub mod markers;
+pub mod qemu;
+pub mod qmp;

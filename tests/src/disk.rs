@@ -1,0 +1,252 @@
+//! Disks of a machine under test: a private copy of the image's to boot from, small ones that carry a config, and
+//! what a disk holds once the machine is off.
+//!
+//! Nothing is mounted and nothing needs root: partitions are found with the `gpt` crate, their file systems are
+//! checked and read where they lie, with e2fsprogs' `FILE?offset=BYTES`.
+
+use anyhow::{Context, Result, bail, ensure};
+use gpt::GptConfig;
+use gpt::disk::LogicalBlockSize;
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+/// The image's disk is smaller: the last partition has to be grown at first boot, as on any real disk.
+pub const DISK_BYTES: u64 = 6 << 30;
+/// Enough for a config of any size that is still read, and for one that is not (50 MB).
+const CONFIG_DISK_BYTES: u64 = 64 << 20;
+
+/// A raw disk file; a temporary one goes away with this value.
+#[derive(Debug)]
+pub struct Disk {
+    path: PathBuf,
+    _folder: Option<TempDir>,
+}
+
+impl Disk {
+    /// A sparse private copy of `image`, grown to [`DISK_BYTES`].
+    ///
+    /// # Errors
+    /// When the copy fails, e.g. for want of space.
+    pub fn temporary(image: &Path) -> Result<Self> {
+        let folder = temporary_folder()?;
+        let path = folder.path().join("disk.raw");
+        copy(image, &path)?;
+        Ok(Self { path, _folder: Some(folder) })
+    }
+
+    /// The disk in `path`, copied from `image` when it is not there yet, so that it keeps what a machine stored.
+    ///
+    /// # Errors
+    /// When the copy fails; a half-made one is removed.
+    pub fn kept(path: &Path, image: &Path) -> Result<Self> {
+        if !path.exists() {
+            copy(image, path)?;
+        }
+        Ok(Self { path: path.to_owned(), _folder: None })
+    }
+
+    /// A small ext4 disk without partitions, labelled `label`, that holds `files` as name and content.
+    ///
+    /// # Errors
+    /// When `mke2fs` fails.
+    pub fn with_files(label: &str, files: &[(&str, &[u8])]) -> Result<Self> {
+        let folder = temporary_folder()?;
+        let tree = folder.path().join("tree");
+        for (name, content) in files {
+            let file = tree.join(name);
+            fs::create_dir_all(file.parent().unwrap_or(&tree))?;
+            fs::write(&file, content).with_context(|| file.display().to_string())?;
+        }
+        let path = folder.path().join("config.raw");
+        File::create(&path)?.set_len(CONFIG_DISK_BYTES)?;
+        let mut mke2fs = tool("mke2fs");
+        mke2fs.args(["-q", "-t", "ext4", "-m", "0", "-L", label, "-d"]).arg(&tree).arg(&path);
+        output(&mut mke2fs)?;
+        Ok(Self { path, _folder: Some(folder) })
+    }
+
+    /// The raw file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The partition labelled `label`, for a look at its file system. The machine must be off.
+    ///
+    /// # Errors
+    /// When the disk has no readable GPT or no such partition.
+    pub fn partition(&self, label: &str) -> Result<Partition> {
+        let disk = GptConfig::new()
+            .writable(false)
+            .open(&self.path)
+            .with_context(|| format!("{}: partition table", self.path.display()))?;
+        let block = LogicalBlockSize::Lb512;
+        let found = disk.partitions().values().find(|partition| partition.name == label);
+        let found = found.with_context(|| format!("{}: no partition {label}", self.path.display()))?;
+        let start = found.bytes_start(block)?;
+        let bytes = found.bytes_len(block)?;
+        Ok(Partition {
+            label: label.to_owned(),
+            target: format!("{}?offset={start}", self.path.display()),
+            bytes,
+        })
+    }
+}
+
+/// One partition of a disk that no machine uses.
+#[derive(Debug)]
+pub struct Partition {
+    label: String,
+    target: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+impl Partition {
+    /// Checks the ext4 file system without changing it: it must have been unmounted, and be without a fault.
+    ///
+    /// # Errors
+    /// What `e2fsck` or the superblock says.
+    pub fn check_clean(&self) -> Result<()> {
+        let superblock = output(tool("dumpe2fs").args(["-h", &self.target]))?;
+        ensure!(
+            superblock.contains("Filesystem state:         clean") && !superblock.contains("needs_recovery"),
+            "{}: was not unmounted:\n{superblock}",
+            self.label
+        );
+        output(tool("e2fsck").args(["-f", "-n", &self.target])).map(drop)
+    }
+
+    /// The content of a file of the ext4 file system, e.g. `/log/podium/kubelet.log`.
+    ///
+    /// # Errors
+    /// When there is no such file.
+    pub fn read(&self, path: &str) -> Result<Vec<u8>> {
+        let folder = temporary_folder()?;
+        let copy = folder.path().join("file");
+        output(tool("debugfs").args(["-R", &format!("dump {path} {}", copy.display()), &self.target]))?;
+        fs::read(&copy).with_context(|| format!("{}: no file {path}", self.label))
+    }
+
+    /// The names in a folder of the ext4 file system, without `.` and `..`, sorted.
+    ///
+    /// # Errors
+    /// When there is no such folder.
+    pub fn list(&self, path: &str) -> Result<Vec<String>> {
+        // A line of `ls -p` is /inode/mode/uid/gid/name/size/
+        let listing = output(tool("debugfs").args(["-R", &format!("ls -p {path}"), &self.target]))?;
+        let names = listing.lines().filter_map(|line| line.split('/').nth(5));
+        let mut names: Vec<String> =
+            names.filter(|name| *name != "." && *name != "..").map(str::to_owned).collect();
+        ensure!(!listing.trim().is_empty(), "{}: no folder {path}", self.label);
+        names.sort();
+        Ok(names)
+    }
+}
+
+/// A folder of our own below `$TMPDIR`, removed with its value.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn temporary_folder() -> Result<TempDir> {
+    tempfile::Builder::new().prefix("podium-").tempdir().context("a temporary folder")
+}
+
+/// `cp` keeps holes and shares blocks where the file system can; a plain copy would write gigabytes of zeros.
+fn copy(image: &Path, path: &Path) -> Result<()> {
+    let mut cp = Command::new("cp");
+    cp.args(["--sparse=always", "--reflink=auto", "--"]).arg(image).arg(path);
+    let made = output(&mut cp).and_then(|_| {
+        let file = OpenOptions::new().write(true).open(path)?;
+        let bytes = file.metadata()?.len();
+        Ok(file.set_len(bytes.max(DISK_BYTES))?)
+    });
+    if made.is_err() && path.exists() {
+        fs::remove_file(path).with_context(|| path.display().to_string())?;
+    }
+    made
+}
+
+/// A program that Debian keeps in /usr/sbin, which is not on everybody's PATH.
+fn tool(name: &str) -> Command {
+    let mut command = Command::new(name);
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("{path}:/usr/sbin:/sbin")).env("LC_ALL", "C");
+    command
+}
+
+/// Standard output of a command that must end well; its whole output is in the error otherwise.
+fn output(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let done =
+        command.output().with_context(|| format!("{name}: is it installed? `cargo xtask doctor` tells"))?;
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    if !done.status.success() {
+        let errors = String::from_utf8_lossy(&done.stderr);
+        bail!("{name}: {}\n{}{}", done.status, text.trim_end(), errors.trim_end());
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk with one ext4 partition that holds `/hello`.
+    fn partitioned() -> Disk {
+        let source = Disk::with_files("DATA", &[("folder/hello", b"world")]).unwrap();
+        let folder = temporary_folder().unwrap();
+        let path = folder.path().join("disk.raw");
+        File::create(&path).unwrap().set_len(CONFIG_DISK_BYTES + (4 << 20)).unwrap();
+        let mut disk = GptConfig::new()
+            .writable(true)
+            .logical_block_size(LogicalBlockSize::Lb512)
+            .create(&path)
+            .unwrap();
+        let id =
+            disk.add_partition("DATA", CONFIG_DISK_BYTES, gpt::partition_types::LINUX_FS, 0, None).unwrap();
+        let start = disk.partitions()[&id].bytes_start(LogicalBlockSize::Lb512).unwrap();
+        disk.write().unwrap();
+        let seek = format!("seek={start}");
+        let (from, to) = (format!("if={}", source.path().display()), format!("of={}", path.display()));
+        let dd = ["bs=64k", "oflag=seek_bytes", "conv=notrunc,sparse", &seek, &from, &to];
+        output(Command::new("dd").args(dd)).unwrap();
+        Disk { path, _folder: Some(folder) }
+    }
+
+    #[test]
+    fn a_partitions_files_are_read_where_they_lie() {
+        let disk = partitioned();
+        let partition = disk.partition("DATA").unwrap();
+        assert_eq!(partition.bytes, CONFIG_DISK_BYTES);
+        partition.check_clean().unwrap();
+        assert_eq!(partition.read("/folder/hello").unwrap(), b"world");
+        assert_eq!(partition.list("/folder").unwrap(), ["hello"]);
+        assert!(partition.read("/missing").is_err());
+        assert!(partition.list("/missing").is_err());
+        assert!(disk.partition("OTHER").is_err());
+    }
+
+    #[test]
+    fn a_damaged_file_system_is_found() {
+        let disk = partitioned();
+        let partition = disk.partition("DATA").unwrap();
+        output(tool("debugfs").args(["-w", "-R", "clri /folder/hello", &partition.target])).unwrap();
+        assert!(partition.check_clean().is_err());
+    }
+
+    #[test]
+    fn a_kept_disk_is_copied_once() {
+        let folder = temporary_folder().unwrap();
+        let (image, kept) = (folder.path().join("image"), folder.path().join("kept"));
+        fs::write(&image, b"image").unwrap();
+        Disk::kept(&kept, &image).unwrap();
+        assert_eq!(fs::metadata(&kept).unwrap().len(), DISK_BYTES);
+        fs::write(&kept, b"changed").unwrap();
+        Disk::kept(&kept, &image).unwrap();
+        assert_eq!(fs::read(&kept).unwrap(), b"changed");
+        assert!(Disk::temporary(&folder.path().join("missing")).is_err());
+    }
+}
