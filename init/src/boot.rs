@@ -1,20 +1,260 @@
-//! The first steps of the node stage.
-use podium_init::cmdline::Cmdline;
+//! The first steps of the node stage: /proc, the panic time-out, the command line, then every early mount.
+//!
+//! Nothing here ends the boot: what cannot be mounted is said with what it means, and the node goes on with what it
+//! has. "Already mounted" is done, not an error: the initramfs stage or a container runtime was first. In a container
+//! the host's kernel is left alone, and its kernel command line is not ours: the words come as arguments.
 
-/// What the mounts found: where the node keeps its things, and whether it is a container.
+use crate::disks;
+use crate::sys;
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use podium_init::cmdline::Cmdline;
+use podium_init::mounts::{EARLY, Mount, Need, What};
+use podium_init::paths;
+use rustix::mount::MountPropagationFlags;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Seconds from a kernel panic, so from our own death too, to the reboot: long enough to read the last line.
+const PANIC_DELAY: &str = "10";
+/// Inode number of the first PID namespace (`PROC_PID_INIT_INO` in the kernel's proc_ns.h).
+const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+/// Bytes of /proc/cmdline that are read; the kernel's own bound on x86 is 2 KiB, on others up to 64 KiB.
+const CMDLINE_MAX: usize = 64 * 1024;
+
+/// What the first steps found.
 #[derive(Debug)]
 pub(crate) struct Machine {
-    /// In a container the runtime supplies the mounts, the host's kernel is left alone.
+    /// In a container the runtime supplies the mounts, and the kernel is the host's.
     pub container: bool,
+    /// `/var` is a file system of its own: containerd may write there.
+    pub has_data: bool,
+    /// What is in STATE survives a reboot.
+    pub has_state: bool,
 }
 
-/// The very first steps; they need nothing.
-pub(crate) fn begin() -> Cmdline {
+/// The very first steps; they need nothing. `args` are PID 1's own, without its name.
+pub(crate) fn begin(args: &[String]) -> (Cmdline, bool) {
     crate::kmsg::start();
-    Cmdline::default()
+    rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
+    let proc = EARLY.iter().take_while(|mount| mount.target != "/sys");
+    let early: Vec<_> = proc.filter_map(|mount| make(mount).err()).collect();
+    let container = in_container();
+    if !container && let Err(error) = sys::file::set(Path::new("/proc/sys/kernel/panic"), PANIC_DELAY) {
+        log::warn!("{error:#}; a kernel panic will not reboot the machine");
+    }
+    log::info!("init {}, node stage{}", env!("CARGO_PKG_VERSION"), if container { ", in a container" } else { "" });
+    for error in early {
+        log::error!("{error:#}");
+    }
+    let text = if container { args.join(" ") } else { kernel_words() };
+    let cmdline = Cmdline::parse(&text);
+    for warning in &cmdline.warnings {
+        log::warn!("kernel command line: {warning}");
+    }
+    (cmdline, container)
 }
 
-/// Mounts what the table says.
-pub(crate) fn mount(_cmdline: &Cmdline) -> Machine {
-    Machine { container: false }
+/// Mounts what the table says, then STATE and `/var`.
+pub(crate) fn mount(container: bool) -> Machine {
+    if !container {
+        // Before the optional mounts: the kernel asks it for their modules.
+        let helper = Path::new("/proc/sys/kernel/modprobe");
+        if let Err(error) = sys::file::set(helper, paths::MODPROBE) {
+            log::warn!("{error:#}; drivers are not loaded on demand");
+        }
+    }
+    let mut absent = Vec::new();
+    for mount in EARLY {
+        match make(mount) {
+            Ok(Made::New | Made::WasThere) => {}
+            Ok(Made::Absent) => absent.push(mount.target.as_ref()),
+            Err(error) => log::error!("{error:#}; {}", consequence(&mount.target)),
+        }
+    }
+    if !absent.is_empty() {
+        log::info!("not in this kernel or machine, so not mounted: {}", absent.join(" "));
+    }
+    let shared = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
+    if let Err(error) = sys::mount::set_propagation(Path::new("/"), shared) {
+        log::error!("{error}; volumes with mount propagation will not work");
+    }
+    if let Err(error) = sys::file::make_dir(Path::new(paths::RUN), 0o700) {
+        log::error!("{error:#}; services cannot be started");
+    }
+    let (has_state, has_data) = disks::mount(container);
+    Machine { container, has_state, has_data: has_data && data_is_separate(container) }
+}
+
+/// What became of one mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// It was mounted now.
+    New,
+    /// Something was mounted there before.
+    WasThere,
+    /// The kernel or the machine does not have it, and it is optional.
+    Absent,
+}
+
+/// Makes one mount of the table or the plan, unless something is mounted there already.
+pub(crate) fn make(mount: &Mount) -> Result<Made> {
+    let target = Path::new(mount.target.as_ref());
+    if sys::mount::is_mount_point(target)? && !matches!(mount.what, What::Bind { .. }) {
+        tighten(mount, target);
+        return Ok(Made::WasThere);
+    }
+    match make_new(mount, target) {
+        Ok(()) => Ok(Made::New),
+        Err(error) if mount.need == Need::IfPresent && says_absent(&error) => Ok(Made::Absent),
+        Err(error) => Err(error),
+    }
+}
+
+fn make_new(mount: &Mount, target: &Path) -> Result<()> {
+    match &mount.what {
+        What::FileSystem { kind, source } => {
+            // sysfs has a folder where the kernel or the machine has the file system, and makes none.
+            if mount.need == Need::Must {
+                make_mount_point(target)?;
+            }
+            sys::mount::mount(source, target, kind, mount.flags, &mount.data)?;
+        }
+        What::Overlay { lower, store } => {
+            if is_writable(lower) {
+                log::info!("{lower} is writable already");
+                return Ok(());
+            }
+            for part in ["upper", "work"] {
+                let folder = format!("{store}/{part}");
+                sys::file::make_dir(Path::new(&folder), 0o755)?;
+            }
+            sys::mount::mount("overlay", target, "overlay", mount.flags, &mount.data)?;
+        }
+        What::Bind { source, recursive } => {
+            let source = Path::new(source);
+            if source.is_file() {
+                make_file_to_cover(target)?;
+            } else {
+                make_mount_point(source)?;
+                make_mount_point(target)?;
+            }
+            sys::mount::bind(source, target, *recursive)?;
+            if !mount.flags.is_empty() {
+                sys::mount::set_flags(target, mount.flags)?;
+            }
+        }
+    }
+    if !mount.propagation.is_empty() {
+        sys::mount::set_propagation(target, mount.propagation)?;
+    }
+    Ok(())
+}
+
+/// Adds the flags that a mount made by somebody else lacks. Never takes one away.
+fn tighten(mount: &Mount, target: &Path) {
+    let tightened = sys::mount::flags(target).and_then(|have| match have.contains(mount.flags) {
+        true => Ok(()),
+        false => sys::mount::set_flags(target, have | mount.flags),
+    });
+    if let Err(error) = tightened {
+        log::warn!("{error}; it keeps the flags it was mounted with");
+    }
+}
+
+/// A folder that is there, whatever its mode, is taken as it is: the image is read-only.
+fn make_mount_point(folder: &Path) -> Result<()> {
+    match folder.is_dir() {
+        true => Ok(()),
+        false => std::fs::create_dir_all(folder).with_context(|| format!("make mount point {}", folder.display())),
+    }
+}
+
+fn make_file_to_cover(target: &Path) -> Result<()> {
+    if target.exists() {
+        return Ok(());
+    }
+    if let Some(folder) = target.parent() {
+        make_mount_point(folder)?;
+    }
+    sys::file::replace(target, b"", 0o644)
+}
+
+/// ENODEV: no such file system in the kernel. ENOENT: sysfs has no folder for it.
+fn says_absent(error: &anyhow::Error) -> bool {
+    let errno = error.downcast_ref::<sys::Error>().and_then(sys::Error::errno);
+    matches!(errno.map(Errno::from_raw), Some(Errno::ENODEV | Errno::ENOENT))
+}
+
+/// A container's root may be writable, and then needs no overlay.
+fn is_writable(folder: &str) -> bool {
+    use rustix::fs::{AtFlags, CWD, Access, accessat};
+    accessat(CWD, folder, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
+}
+
+/// What it means that this one is missing.
+fn consequence(target: &str) -> &'static str {
+    match target {
+        "/sys/fs/cgroup" => "containerd and kubelet need it: boot a kernel with cgroup v2 and without cgroup_no_v1",
+        "/run" | "/tmp" | "/system" => "what writes there will fail: is the mount point in the image?",
+        _ => "what needs it will fail",
+    }
+}
+
+/// containerd would otherwise fill the root file system.
+fn data_is_separate(container: bool) -> bool {
+    let device = |path: &str| std::fs::metadata(path).map(|meta| meta.dev()).ok();
+    let separate = device("/var").is_some_and(|var| Some(var) != device("/"));
+    match (separate, container) {
+        (true, _) => true,
+        (false, true) => {
+            log::warn!("/var is no volume: images and logs end with this container, and overlays may not work in it");
+            true
+        }
+        (false, false) => {
+            log::error!("/var is not a file system of its own: containerd and kubelet are not started");
+            false
+        }
+    }
+}
+
+fn in_container() -> bool {
+    match std::fs::metadata("/proc/self/ns/pid") {
+        Ok(meta) => meta.ino() != FIRST_PID_NAMESPACE,
+        Err(_) => false,
+    }
+}
+
+fn kernel_words() -> String {
+    match sys::file::read(Path::new("/proc/cmdline"), CMDLINE_MAX) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).trim_end().to_owned(),
+        Err(error) => {
+            log::error!("{error:#}; no words of the kernel command line are obeyed");
+            String::new()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_kernel_lacks_counts_as_absent() {
+        let error = |errno: Errno| {
+            let source = std::io::Error::from_raw_os_error(errno as i32);
+            anyhow::Error::from(sys::Error { action: "mount", object: "/x".into(), source })
+        };
+        assert!(says_absent(&error(Errno::ENODEV)));
+        assert!(says_absent(&error(Errno::ENOENT)));
+        assert!(!says_absent(&error(Errno::EPERM)));
+        assert!(!says_absent(&anyhow::anyhow!("something else")));
+    }
+
+    #[test]
+    fn what_is_mounted_is_left_as_it_is() {
+        let proc = EARLY.iter().find(|mount| mount.target == "/sys/kernel/tracing").unwrap();
+        let mounted = Mount { target: "/proc".into(), flags: rustix::mount::MountFlags::empty(), ..proc.clone() };
+        assert_eq!(make(&mounted).unwrap(), Made::WasThere);
+    }
 }
