@@ -8,7 +8,7 @@ use crate::disks;
 use crate::sys;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use podium_init::cmdline::Cmdline;
+use podium_init::cmdline::{self, Cmdline};
 use podium_init::mounts::{EARLY, Mount, Need, What};
 use podium_init::paths;
 use rustix::mount::MountPropagationFlags;
@@ -43,14 +43,18 @@ pub(crate) fn begin(args: &[String]) -> (Cmdline, bool) {
     if !container && let Err(error) = sys::file::set(Path::new("/proc/sys/kernel/panic"), PANIC_DELAY) {
         log::warn!("{error:#}; a kernel panic will not reboot the machine");
     }
-    log::info!("init {}, node stage{}", env!("CARGO_PKG_VERSION"), if container { ", in a container" } else { "" });
+    log::info!(
+        "init {}, node stage{}",
+        env!("CARGO_PKG_VERSION"),
+        if container { ", in a container" } else { "" }
+    );
     for error in early {
         log::error!("{error:#}");
     }
-    let text = if container { args.join(" ") } else { kernel_words() };
-    let cmdline = Cmdline::parse(&text);
-    for warning in &cmdline.warnings {
-        log::warn!("kernel command line: {warning}");
+    let text = if container { args.join(" ").into_bytes() } else { kernel_words() };
+    let cmdline = cmdline::parse(&text);
+    for problem in &cmdline.problems {
+        log::warn!("kernel command line: {problem}");
     }
     (cmdline, container)
 }
@@ -166,7 +170,9 @@ fn tighten(mount: &Mount, target: &Path) {
 fn make_mount_point(folder: &Path) -> Result<()> {
     match folder.is_dir() {
         true => Ok(()),
-        false => std::fs::create_dir_all(folder).with_context(|| format!("make mount point {}", folder.display())),
+        false => {
+            std::fs::create_dir_all(folder).with_context(|| format!("make mount point {}", folder.display()))
+        }
     }
 }
 
@@ -188,14 +194,16 @@ fn says_absent(error: &anyhow::Error) -> bool {
 
 /// A container's root may be writable, and then needs no overlay.
 fn is_writable(folder: &str) -> bool {
-    use rustix::fs::{AtFlags, CWD, Access, accessat};
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
     accessat(CWD, folder, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
 }
 
 /// What it means that this one is missing.
 fn consequence(target: &str) -> &'static str {
     match target {
-        "/sys/fs/cgroup" => "containerd and kubelet need it: boot a kernel with cgroup v2 and without cgroup_no_v1",
+        "/sys/fs/cgroup" => {
+            "containerd and kubelet need it: boot a kernel with cgroup v2 and without cgroup_no_v1"
+        }
         "/run" | "/tmp" | "/system" => "what writes there will fail: is the mount point in the image?",
         _ => "what needs it will fail",
     }
@@ -208,7 +216,9 @@ fn data_is_separate(container: bool) -> bool {
     match (separate, container) {
         (true, _) => true,
         (false, true) => {
-            log::warn!("/var is no volume: images and logs end with this container, and overlays may not work in it");
+            log::warn!(
+                "/var is no volume: images and logs end with this container, and overlays may not work in it"
+            );
             true
         }
         (false, false) => {
@@ -225,14 +235,11 @@ fn in_container() -> bool {
     }
 }
 
-fn kernel_words() -> String {
-    match sys::file::read(Path::new("/proc/cmdline"), CMDLINE_MAX) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).trim_end().to_owned(),
-        Err(error) => {
-            log::error!("{error:#}; no words of the kernel command line are obeyed");
-            String::new()
-        }
-    }
+fn kernel_words() -> Vec<u8> {
+    sys::file::read(Path::new("/proc/cmdline"), CMDLINE_MAX).unwrap_or_else(|error| {
+        log::error!("{error:#}; no words of the kernel command line are obeyed");
+        Vec::new()
+    })
 }
 
 #[cfg(test)]
@@ -254,7 +261,8 @@ mod tests {
     #[test]
     fn what_is_mounted_is_left_as_it_is() {
         let proc = EARLY.iter().find(|mount| mount.target == "/sys/kernel/tracing").unwrap();
-        let mounted = Mount { target: "/proc".into(), flags: rustix::mount::MountFlags::empty(), ..proc.clone() };
+        let mounted =
+            Mount { target: "/proc".into(), flags: rustix::mount::MountFlags::empty(), ..proc.clone() };
         assert_eq!(make(&mounted).unwrap(), Made::WasThere);
     }
 }

@@ -14,6 +14,7 @@ pub mod paths;
 
 pub mod modules;
 pub mod mounts;
+pub mod superblock;
 
 pub mod manifests;
 pub mod render;

@@ -54,7 +54,7 @@ fn main() -> ExitCode {
         std::panic::set_hook(Box::new(halt::panicked));
         match program {
             "/init" => halt::finish(initramfs::stage()),
-            _ => halt::finish(pid1()),
+            _ => halt::finish(pid1(args.get(1..).unwrap_or_default())),
         }
     }
     let name = program.rsplit('/').next().unwrap_or(program);
@@ -73,11 +73,11 @@ fn main() -> ExitCode {
 }
 
 /// The node stage: cmdline -> mounts -> config -> prepare -> reactor. Its end is always a shutdown.
-fn pid1() -> Result<Shutdown> {
-    let cmdline = boot::begin();
-    let machine = boot::mount(&cmdline);
+fn pid1(args: &[String]) -> Result<Shutdown> {
+    let (cmdline, container) = boot::begin(args);
+    let machine = boot::mount(container);
     let loaded = load::config(&cmdline, &machine);
-    let ready = prepare::prepare(machine, loaded);
+    let ready = prepare::prepare(&machine, loaded);
     reactor::run(ready)
 }
 

@@ -18,6 +18,6 @@ pub(crate) struct Ready {
 }
 
 /// Prepares the node.
-pub(crate) fn prepare(machine: Machine, loaded: Loaded) -> Ready {
+pub(crate) fn prepare(machine: &Machine, loaded: Loaded) -> Ready {
     Ready { config: loaded.config, services: Vec::new(), container: machine.container, _made_here: () }
 }

@@ -2,8 +2,10 @@
 //!
 //! Nothing here decides anything. An error says what was tried, on what, and why it failed: [`Error`].
 
+pub(crate) mod block;
 pub(crate) mod file;
 pub(crate) mod mount;
+pub(crate) mod tool;
 
 use std::io;
 use std::path::PathBuf;

@@ -72,7 +72,8 @@ mod tests {
 
     #[test]
     fn an_error_names_what_was_tried_and_where() {
-        let error = mount("none", Path::new("/no/such/folder"), "tmpfs", MountFlags::empty(), "").unwrap_err();
+        let error =
+            mount("none", Path::new("/no/such/folder"), "tmpfs", MountFlags::empty(), "").unwrap_err();
         assert!(error.to_string().starts_with("mount /no/such/folder: "), "{error}");
     }
 }
