@@ -10,6 +10,7 @@
 
 pub mod cmdline;
 pub mod config;
+pub mod digest;
 pub mod paths;
 
 pub mod modules;

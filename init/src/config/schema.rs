@@ -7,6 +7,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
+/// What `/run/podium/config.json` holds: the config in use, for the helpers and the operator.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct InUse {
+    /// Where it came from, as in the boot log: `STATE`, `image default`, `kernel command line (inline)`, …; empty
+    /// while the node waits for a config.
+    pub source: String,
+    /// [`crate::digest::fnv1a`] of the config text, 32 hex digits; tells two texts apart, proves nothing.
+    pub digest: String,
+    /// The checked config.
+    pub config: MachineConfig,
+}
+
 /// A checked machine config.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
