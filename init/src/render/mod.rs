@@ -1,1 +1,78 @@
-//! Placeholder that its owner replaces.
+//! From the machine config to the files that programs read: kubelet, containerd, CNI, dhcpcd, chrony, the resolver.
+//!
+//! [`files`] is the whole list for a boot; `prepare` writes it before anything is started, and dhcpcd's hook
+//! renders the few again that a lease changes. All of it is a function of its arguments: the same config gives the
+//! same bytes. No value of a config or of a DHCP server can end its line or its quotes: each is parsed and printed
+//! again (addresses), held to a character set (names), or escaped (the rest); what does not pass is left out and
+//! named by [`problems`].
+
+pub mod address;
+pub mod cni;
+pub mod containerd;
+pub mod dhcpcd;
+pub mod interfaces;
+pub mod kubelet;
+pub mod lease;
+pub mod names;
+pub mod text;
+pub mod time;
+
+use crate::config::MachineConfig;
+use crate::paths;
+use crate::services::{ImageFacts, NodeFacts};
+
+/// A file to write: all of it, by rename; folders above it are 0755.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenderedFile {
+    /// Absolute path.
+    pub path: String,
+    /// Mode bits, e.g. 0o644.
+    pub mode: u32,
+    /// The content.
+    pub bytes: Vec<u8>,
+}
+
+impl RenderedFile {
+    /// A file that every program may read; none of them holds a secret.
+    fn public(path: impl Into<String>, content: impl Into<String>) -> Self {
+        RenderedFile { path: path.into(), mode: 0o644, bytes: content.into().into_bytes() }
+    }
+
+    /// A file for root alone.
+    fn private(path: impl Into<String>, content: impl Into<String>) -> Self {
+        RenderedFile { path: path.into(), mode: 0o600, bytes: content.into().into_bytes() }
+    }
+}
+
+/// Every file that a boot writes before the first service starts, in no particular order.
+///
+/// Network files are as they are without any lease; in a container, whose runtime supplies network, names and
+/// time, there are none.
+pub fn files(config: &MachineConfig, facts: &ImageFacts, node: &NodeFacts) -> Vec<RenderedFile> {
+    let mut files = vec![
+        RenderedFile::private(paths::KUBELET_CONFIG, kubelet::configuration(config, facts)),
+        RenderedFile::private(paths::CONTAINERD_CONFIG, containerd::config(facts)),
+    ];
+    files.extend(containerd::hosts(&config.machine.registries));
+    if !config.machine.files.iter().any(|file| file.path == cni::CONFLIST) {
+        files.push(RenderedFile::public(cni::CONFLIST, cni::conflist()));
+    }
+    if !node.container {
+        files.push(RenderedFile::private(paths::DHCPCD_CONF, dhcpcd::config(config, &node.interfaces)));
+        files.push(RenderedFile::public(paths::CHRONY_CONF, time::config(config)));
+        files.extend(names::files(config, &[]));
+        files.push(time::sources(config, &[]));
+    }
+    files
+}
+
+/// What the config asks for and cannot be had on this node, one line each, for the boot log: `path: what; remedy`.
+pub fn problems(config: &MachineConfig, node: &NodeFacts) -> Vec<String> {
+    let mut problems = kubelet::problems(config);
+    problems.extend(containerd::problems(&config.machine.registries));
+    if !node.container {
+        problems.extend(interfaces::problems(config, &node.interfaces));
+        problems.extend(time::problems(config));
+    }
+    problems
+}

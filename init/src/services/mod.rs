@@ -1,7 +1,16 @@
 //! The services as data: argv, environment, needs, readiness, cgroup, stop rule.
 //!
 //! A [`Service`] is everything the chain loader (`init exec <service>`) and the supervisor need to know; PID 1
-//! writes it to `/run/podium/services/<service>.json`. Nothing here starts anything.
+//! writes it to `/run/podium/services/<service>.json`. [`plan`] makes all of them from the config and from what is
+//! known of image and machine. Nothing here starts anything.
+
+mod kubelet;
+mod plan;
+mod version;
+
+pub use kubelet::{NODE_IP_MARK, fill};
+pub use plan::plan;
+pub use version::Version;
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -113,4 +122,34 @@ pub struct PreloadFacts {
     pub sha256: String,
     /// Image references in it.
     pub images: Vec<String>,
+}
+
+/// What is known of the machine when the plan and the files are made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeFacts {
+    /// In a container the runtime supplies network, time and devices: no service of ours touches them.
+    pub container: bool,
+    /// The interfaces there are, in the kernel's order.
+    pub interfaces: Vec<InterfaceFacts>,
+}
+
+/// One network interface as /sys shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct InterfaceFacts {
+    /// Kernel name, e.g. `eth0`.
+    pub name: String,
+    /// `52:54:00:12:34:56`; empty when it has none.
+    pub mac: String,
+    /// Kernel driver, e.g. `virtio_net`; empty when it has none.
+    pub driver: String,
+    /// Bus path, e.g. `0000:00:03.0`; empty when no device is behind it.
+    pub bus_path: String,
+    /// PCI `vendor:device`, e.g. `1af4:1000`; empty when it is no PCI device.
+    pub pci_id: String,
+    /// A device is behind it.
+    pub physical: bool,
+    /// Ethernet by cable: not wireless, not loopback, no tunnel.
+    pub wired: bool,
 }

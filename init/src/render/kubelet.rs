@@ -1,0 +1,116 @@
+//! The KubeletConfiguration, as JSON.
+//!
+//! Said here is what a standalone node needs otherwise than by default, and what must not change between versions.
+//! Left out with reason:
+//! - `shutdownGracePeriod`: it asks systemd-logind. PID 1 removes the manifests instead, which ends pods gracefully.
+//! - `evictionHard`, `fileCheckFrequency` (20 s), image garbage collection: the defaults are right. New manifests are
+//!   seen by inotify within half a second; the interval is only for a lost event.
+//! - `systemReserved.ephemeral-storage`: on a disk smaller than the reservation the kubelet would not start.
+//! - `volumePluginDir`: its default is writable on a node, and 1.20 knows the key by another name.
+//!
+//! `machine.kubelet.extraConfig` is merged over it, except for [`OURS`].
+
+use crate::config::MachineConfig;
+use crate::paths;
+use crate::services::{ImageFacts, Version};
+use serde_json::{Map, Value, json};
+
+/// What no config may change, because PID 1 counts on it: it writes manifests to the one path, speaks to containerd on
+/// the other, and asks for the kubelet's health.
+pub const OURS: [&str; 4] = ["apiVersion", "kind", "staticPodPath", "containerRuntimeEndpoint"];
+
+/// The file's text for the kubelet in the image.
+pub fn configuration(config: &MachineConfig, facts: &ImageFacts) -> String {
+    let mut whole = defaults(facts);
+    for (key, value) in &config.machine.kubelet.extra_config {
+        if !OURS.contains(&key.as_str()) {
+            merge(whole.entry(key.as_str()).or_insert(Value::Null), value);
+        }
+    }
+    format!("{:#}\n", Value::Object(whole))
+}
+
+/// Keys of `extraConfig` that are not taken.
+pub(super) fn problems(config: &MachineConfig) -> Vec<String> {
+    let keys = config.machine.kubelet.extra_config.keys();
+    keys.filter(|key| OURS.contains(&key.as_str()))
+        .map(|key| format!("machine.kubelet.extraConfig.{key}: set by Podium, not taken; remove it"))
+        .collect()
+}
+
+/// Podium's own configuration.
+fn defaults(facts: &ImageFacts) -> Map<String, Value> {
+    let whole = json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "staticPodPath": paths::MANIFESTS,
+        // Debian's and Podium's containerd both run without systemd.
+        "cgroupDriver": "cgroupfs",
+        // Without a client CA nobody can authenticate, and nobody else is let in: the API answers 401 to everyone.
+        // So it need not be reachable either; a config that brings a CA sets `address` as well.
+        "authentication": {
+            "anonymous": {"enabled": false},
+            "webhook": {"enabled": false},
+        },
+        "authorization": {"mode": "AlwaysAllow"},
+        "address": "127.0.0.1",
+        "readOnlyPort": 0,
+        // False would also stop the health endpoint.
+        "enableServer": true,
+        "healthzBindAddress": "127.0.0.1",
+        "healthzPort": 10248,
+        // `/etc/resolv.conf` is a link to it; while that is missing no pod starts.
+        "resolvConf": paths::RESOLV_CONF,
+        // A node with swap is better than one that does not start.
+        "failSwapOn": false,
+        // The defaults, fixed: the disk that an operator plans for does not change with the kubelet.
+        "containerLogMaxSize": "10Mi",
+        "containerLogMaxFiles": 5,
+        // containerd and the kubelet take about 110 MB: a pod that eats all memory meets the limit of the pods' cgroup
+        // before it takes theirs. Talos's numbers.
+        "systemReserved": {"cpu": "50m", "memory": "192Mi", "pid": "100"},
+    });
+    let mut whole = match whole {
+        Value::Object(map) => map,
+        // `json!` with braces is an object.
+        _ => Map::new(),
+    };
+    if Version::parse(&facts.kubelet) >= Version::new(1, 27) {
+        let endpoint = format!("unix://{}", paths::CONTAINERD_SOCKET);
+        whole.insert("containerRuntimeEndpoint".to_owned(), endpoint.into());
+    }
+    whole
+}
+
+/// Puts `over` over `base`: maps are merged key by key, everything else is replaced.
+fn merge(base: &mut Value, over: &Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(base.entry(key.as_str()).or_insert(Value::Null), value);
+            }
+        }
+        (base, over) => *base = over.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merged(mut base: Value, over: &Value) -> Value {
+        merge(&mut base, over);
+        base
+    }
+
+    #[test]
+    fn maps_are_merged_and_everything_else_is_replaced() {
+        assert_eq!(
+            merged(
+                json!({"a": {"x": 1, "y": 2}, "l": [1, 2], "s": "t"}),
+                &json!({"a": {"y": 3, "z": {}}, "l": [9], "s": {"u": 1}, "n": null}),
+            ),
+            json!({"a": {"x": 1, "y": 3, "z": {}}, "l": [9], "s": {"u": 1}, "n": null})
+        );
+    }
+}

@@ -1,0 +1,175 @@
+//! Which services a node runs, and how: one function a service, every constant with its reason.
+//!
+//! The order of the list is the preference in which they are started; what must wait says so by its needs. In a
+//! container the runtime owns devices, network and clock, so those services are not in the plan.
+
+use super::{ImageFacts, Need, NodeFacts, Readiness, Restart, Scope, Service, Stop, kubelet};
+use crate::config::MachineConfig;
+use crate::paths;
+use std::time::Duration;
+
+/// Where services look for programs: the kubelet runs mount and iptables, containerd runs runc and its shim.
+const PATH: &str = "/usr/sbin:/usr/bin";
+/// Neither is a login; containerd and the kubelet look here for registry credentials.
+const HOME: &str = "/root";
+/// Set by the chain loader for each service, so no config may.
+const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
+
+/// containerd opens up to a few files a container and passes its limit on to them; systemd's unit of it says the
+/// same number. It is `fs.nr_open`'s default, so it can always be set.
+const CONTAINERD_NOFILE: u64 = 1_048_576;
+/// The kubelet sets this itself (`maxOpenFiles`); a lower one here would make it complain.
+const KUBELET_NOFILE: u64 = 1_000_000;
+/// Enough for programs that hold a handful.
+const HELPER_NOFILE: u64 = 1024;
+
+/// Killed after everything else: without them pods are nobody's. The kubelet's own choice for itself.
+const PODS_OOM_SCORE: i16 = -999;
+/// Killed after any pod (0 and more), before containerd and the kubelet: they come back without anybody noticing.
+const HELPER_OOM_SCORE: i16 = -500;
+
+/// containerd reads its whole database before it answers, under emulation with many images for most of a minute.
+const CONTAINERD_READY_LIMIT: Duration = Duration::from_secs(120);
+/// The kubelet says READY when its servers run; it then has asked containerd several times.
+const KUBELET_READY_LIMIT: Duration = Duration::from_secs(120);
+/// A step that unpacks images: minutes on a slow disk.
+const PRELOAD_READY_LIMIT: Duration = Duration::from_secs(600);
+/// Executing a helper takes milliseconds; the rest is a machine under load.
+const HELPER_READY_LIMIT: Duration = Duration::from_secs(30);
+
+/// A pod whose image is preloaded must not start before it is there; one that is not must not wait for ever.
+const KUBELET_WAITS_FOR_PRELOAD: Duration = Duration::from_secs(60);
+/// An address by DHCP takes 1-3 s; with no server, pods that need no network start after this.
+const KUBELET_WAITS_FOR_NETWORK: Duration = Duration::from_secs(10);
+
+/// containerd writes its database on TERM.
+const CONTAINERD_STOP_LIMIT: Duration = Duration::from_secs(20);
+/// The kubelet ends at once on TERM; a mount in flight may take some seconds.
+const KUBELET_STOP_LIMIT: Duration = Duration::from_secs(10);
+/// The helpers have nothing to lose.
+const HELPER_STOP_LIMIT: Duration = Duration::from_secs(5);
+/// SIGTERM on Linux; the library names no signal crate.
+const TERM: i32 = 15;
+
+/// All services of this node, in the order in which to start them.
+pub fn plan(config: &MachineConfig, facts: &ImageFacts, node: &NodeFacts) -> Vec<Service> {
+    let env = environment(config);
+    let mut services = vec![log(&env)];
+    if !node.container {
+        services.push(devices(&env));
+    }
+    services.push(containerd(&env));
+    services.push(preload(&env));
+    if !node.container {
+        services.push(dhcpcd(&env));
+        services.push(chronyd(&env));
+    }
+    services.push(kubelet_service(&env, config, facts, node));
+    services.push(pods(&env));
+    services
+}
+
+/// The writer of the other services' output. First, so that no early line waits in a pipe.
+fn log(env: &[(String, String)]) -> Service {
+    helper("log", &[paths::INIT, "log"], env)
+}
+
+/// Loads drivers for the devices that are there and that appear, and watches the power button.
+fn devices(env: &[(String, String)]) -> Service {
+    helper("devices", &[paths::INIT, "devices"], env)
+}
+
+fn containerd(env: &[(String, String)]) -> Service {
+    Service {
+        readiness: Readiness::Notify,
+        ready_limit: Some(CONTAINERD_READY_LIMIT),
+        oom_score_adj: PODS_OOM_SCORE,
+        nofile: CONTAINERD_NOFILE,
+        // Its shims are in its cgroup, and each holds a pod.
+        stop: Stop { signal: TERM, limit: CONTAINERD_STOP_LIMIT, scope: Scope::Main },
+        ..helper("containerd", &["/usr/bin/containerd", "--config", paths::CONTAINERD_CONFIG], env)
+    }
+}
+
+/// Imports the image's own container images when containerd does not hold them yet.
+fn preload(env: &[(String, String)]) -> Service {
+    Service {
+        needs: vec![need("containerd", None)],
+        readiness: Readiness::ExitZero,
+        ready_limit: Some(PRELOAD_READY_LIMIT),
+        restart: Restart::OnFailure,
+        ..helper("preload", &[paths::INIT, "preload"], env)
+    }
+}
+
+/// Addresses and routes of every interface, static ones too; its hook says READY when the first is there.
+fn dhcpcd(env: &[(String, String)]) -> Service {
+    Service {
+        readiness: Readiness::Notify,
+        // Without a cable or a server it waits, and must not be restarted for it.
+        ready_limit: None,
+        ..helper("dhcpcd", &["/usr/sbin/dhcpcd", "--nobackground", "--config", paths::DHCPCD_CONF], env)
+    }
+}
+
+/// The wall clock. `-d` keeps it in the foreground with its messages on stderr; `-F 1` is the strictest of its
+/// system call filters, Debian's default.
+fn chronyd(env: &[(String, String)]) -> Service {
+    helper("chronyd", &["/usr/sbin/chronyd", "-d", "-F", "1", "-f", paths::CHRONY_CONF], env)
+}
+
+fn kubelet_service(
+    env: &[(String, String)],
+    config: &MachineConfig,
+    facts: &ImageFacts,
+    node: &NodeFacts,
+) -> Service {
+    let mut needs = vec![need("containerd", None), need("preload", Some(KUBELET_WAITS_FOR_PRELOAD))];
+    if !node.container {
+        needs.push(need("dhcpcd", Some(KUBELET_WAITS_FOR_NETWORK)));
+    }
+    Service {
+        argv: kubelet::argv(config, facts),
+        needs,
+        readiness: Readiness::Notify,
+        ready_limit: Some(KUBELET_READY_LIMIT),
+        oom_score_adj: PODS_OOM_SCORE,
+        nofile: KUBELET_NOFILE,
+        stop: Stop { signal: TERM, limit: KUBELET_STOP_LIMIT, scope: Scope::Group },
+        ..helper("kubelet", &[], env)
+    }
+}
+
+/// Tells PID 1 which static pods run; it asks containerd.
+fn pods(env: &[(String, String)]) -> Service {
+    Service { needs: vec![need("containerd", None)], ..helper("pods", &[paths::INIT, "pods"], env) }
+}
+
+/// What most services have in common: up once executed, always restarted, the whole group ended by TERM.
+fn helper(id: &str, argv: &[&str], env: &[(String, String)]) -> Service {
+    Service {
+        id: id.to_owned(),
+        argv: argv.iter().map(|&arg| arg.to_owned()).collect(),
+        env: env.to_vec(),
+        needs: Vec::new(),
+        readiness: Readiness::Exec,
+        ready_limit: Some(HELPER_READY_LIMIT),
+        restart: Restart::Always,
+        cgroup: format!("podium/{id}"),
+        oom_score_adj: HELPER_OOM_SCORE,
+        nofile: HELPER_NOFILE,
+        stop: Stop { signal: TERM, limit: HELPER_STOP_LIMIT, scope: Scope::Group },
+    }
+}
+
+fn need(service: &str, limit: Option<Duration>) -> Need {
+    Need { service: service.to_owned(), limit }
+}
+
+/// Podium's variables with `machine.env` over them, sorted by name.
+fn environment(config: &MachineConfig) -> Vec<(String, String)> {
+    let mut env = std::collections::BTreeMap::from([("PATH", PATH), ("HOME", HOME)]);
+    env.extend(config.machine.env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    env.remove(NOTIFY_SOCKET);
+    env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
