@@ -1,16 +1,256 @@
-//! The machine config's sources.
+//! The machine config: the first source that has a usable one, in the order of [`sources`].
+//!
+//! A source's text is checked by the parsing child; PID 1 takes only its outcome. What is wrong with a source is said
+//! line by line and the next one is tried; with none left the node goes on with an empty config and waits. A config
+//! from the kernel command line is kept in STATE once it is whole, so that the next boot has it without the words;
+//! nothing that is broken ever replaces what is stored.
+
+mod label;
+
 use crate::boot::Machine;
-use podium_init::cmdline::Cmdline;
-use podium_init::config::MachineConfig;
+use crate::parse::{self, Encoding};
+use crate::sys::file;
+use anyhow::{Context, Result, anyhow};
+use podium_init::base64;
+use podium_init::cmdline::{Cmdline, Location};
+use podium_init::config::{InUse, MachineConfig, Outcome, Problem, Severity};
+use podium_init::digest::fnv1a;
+use podium_init::manifests::Manifest;
+use podium_init::paths;
+use std::borrow::Cow;
+use std::fmt;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+/// The largest config text that is read, packed or not; the child holds the unpacked one to the same bound.
+pub(crate) const CONFIG_MAX: usize = 4 << 20;
+/// Problems that are said one by one; the rest are counted, for the console is slow and the first ones matter.
+const SAID_MAX: usize = 20;
+/// The environment variable that a container's config comes in, base64.
+const USERDATA: &str = "USERDATA";
 
 /// The config in use.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
-    /// Empty when there is none.
+    /// Empty when there is no usable one.
     pub config: MachineConfig,
+    /// Its pods that can be run.
+    pub manifests: Vec<Manifest>,
 }
 
-/// Takes the first source that is usable.
-pub(crate) fn config(_cmdline: &Cmdline, _machine: &Machine) -> Loaded {
+/// Where a config may come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Source {
+    UserData,
+    Inline(String),
+    Word(Location),
+    State,
+    Image,
+}
+
+impl Source {
+    fn encoding(&self) -> Encoding {
+        match self {
+            Self::UserData | Self::Inline(_) => Encoding::Inline,
+            Self::Word(_) | Self::State | Self::Image => Encoding::Plain,
+        }
+    }
+}
+
+/// As in the boot log.
+impl fmt::Display for Source {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UserData => write!(out, "{USERDATA}"),
+            Self::Inline(_) => write!(out, "kernel command line (inline)"),
+            Self::Word(location) => write!(out, "kernel command line ({location})"),
+            Self::State => write!(out, "STATE"),
+            Self::Image => write!(out, "image default"),
+        }
+    }
+}
+
+/// Takes the first usable config. Never fails: an empty config lets containerd and kubelet run.
+pub(crate) fn config(cmdline: &Cmdline, machine: &Machine) -> Loaded {
+    let mut tried = false;
+    for source in sources(cmdline, machine.container) {
+        let raw = match fetch(&source) {
+            Ok(Some(raw)) => raw,
+            Ok(None) => continue,
+            Err(error) => {
+                log::error!("config from {source}: {error:#}");
+                tried = true;
+                continue;
+            }
+        };
+        tried = true;
+        match parse::check(&raw, source.encoding()) {
+            Ok(outcome) => {
+                if let Some(loaded) = take(&source, &raw, outcome, machine) {
+                    return loaded;
+                }
+            }
+            Err(error) => log::error!("config from {source}: {error:#}"),
+        }
+    }
+    log::error!("no usable config: waiting for one; {}", remedy(tried, machine.container));
+    remember(&InUse::default());
     Loaded::default()
+}
+
+/// First to last.
+fn sources(cmdline: &Cmdline, container: bool) -> Vec<Source> {
+    let user_data = container.then_some(Source::UserData);
+    let inline = cmdline.config_inline.clone().map(Source::Inline);
+    let word = cmdline.config.clone().map(Source::Word);
+    user_data.into_iter().chain(inline).chain(word).chain([Source::State, Source::Image]).collect()
+}
+
+/// `None`: this source has no config.
+fn fetch(source: &Source) -> Result<Option<Vec<u8>>> {
+    match source {
+        Source::UserData => {
+            Ok(std::env::var_os(USERDATA).map(OsStringExt::into_vec).filter(|text| !text.is_empty()))
+        }
+        Source::Inline(text) => Ok(Some(text.clone().into_bytes())),
+        Source::Word(Location::Path(path)) => file::read(Path::new(path), CONFIG_MAX).map(Some),
+        Source::Word(Location::Label { label, path }) => label::fetch(label, path).map(Some),
+        Source::State => if_there(paths::STATE_CONFIG),
+        Source::Image => if_there(paths::IMAGE_CONFIG),
+    }
+}
+
+fn if_there(path: &str) -> Result<Option<Vec<u8>>> {
+    let path = Path::new(path);
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        _ => file::read(path, CONFIG_MAX).map(Some),
+    }
+}
+
+/// Says what is wrong with it; a usable one is kept and remembered.
+fn take(source: &Source, raw: &[u8], outcome: Outcome, machine: &Machine) -> Option<Loaded> {
+    for line in report(&outcome.problems) {
+        log::error!("config from {source}: {line}");
+    }
+    let config = outcome.config?;
+    log::info!("config from {source}: {}", count(outcome.manifests.len()));
+    let whole = outcome.problems.iter().all(|problem| problem.severity == Severity::Warning);
+    if let (Source::Inline(_) | Source::Word(_), true) = (source, machine.has_state) {
+        keep(source, raw, whole);
+    }
+    let in_use = InUse { source: source.to_string(), digest: format!("{:032x}", fnv1a(raw)), config };
+    remember(&in_use);
+    Some(Loaded { config: in_use.config, manifests: outcome.manifests })
+}
+
+/// The first problems one by one, then how many more there are.
+fn report(problems: &[Problem]) -> Vec<String> {
+    let mut lines: Vec<String> = problems.iter().take(SAID_MAX).map(ToString::to_string).collect();
+    if let Some(more) = problems.len().checked_sub(SAID_MAX).filter(|more| *more > 0) {
+        lines.push(format!("{more} more problems"));
+    }
+    lines
+}
+
+fn count(pods: usize) -> String {
+    format!("{pods} pod{}", if pods == 1 { "" } else { "s" })
+}
+
+/// Stores a config of the kernel command line for the next boot.
+fn keep(source: &Source, raw: &[u8], whole: bool) {
+    if !whole {
+        log::warn!("config from {source}: not kept in STATE, because it has errors");
+        return;
+    }
+    let kept =
+        unpacked(source, raw).and_then(|text| match file::read(Path::new(paths::STATE_CONFIG), CONFIG_MAX) {
+            Ok(have) if text == have => Ok(()),
+            _ => {
+                file::store(Path::new(paths::STATE_CONFIG), &text, 0o600)?;
+                log::info!("config from {source}: kept in STATE");
+                Ok(())
+            }
+        });
+    if let Err(error) = kept {
+        log::error!("config from {source}: not kept in STATE: {error:#}; the next boot needs the word again");
+    }
+}
+
+/// What STATE holds is a plain file, as a person would have put it there: base64 is undone, compression stays.
+fn unpacked<'a>(source: &Source, raw: &'a [u8]) -> Result<Cow<'a, [u8]>> {
+    match source.encoding() {
+        Encoding::Plain => Ok(Cow::Borrowed(raw)),
+        Encoding::Inline => base64::decode(raw).map(Cow::Owned).map_err(|what| anyhow!("base64: {what}")),
+    }
+}
+
+/// Writes what the helpers and the operator look up.
+fn remember(in_use: &InUse) {
+    let written = serde_json::to_vec(in_use)
+        .context("as JSON")
+        .and_then(|json| file::replace(Path::new(paths::CONFIG_IN_USE), &json, 0o600));
+    if let Err(error) = written {
+        log::error!("{}: {error:#}; helpers use defaults", paths::CONFIG_IN_USE);
+    }
+}
+
+fn remedy(tried: bool, container: bool) -> &'static str {
+    match (container, tried) {
+        (true, false) => {
+            "give it as base64 in the environment variable USERDATA, or at /system/state/config.yaml"
+        }
+        (true, true) => "mend what is said above and start the container again",
+        (false, false) => "give it by podium.config.inline= or podium.config= on the kernel command line",
+        (false, true) => {
+            "mend what is said above, or give one by podium.config.inline= on the kernel command line"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_come_in_the_documented_order() {
+        let cmdline = Cmdline {
+            config_inline: Some("eA==".into()),
+            config: Some(Location::Label { label: "CONFIG".into(), path: "/m.yaml".into() }),
+            ..Cmdline::default()
+        };
+        let names =
+            |container| sources(&cmdline, container).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let machine = [
+            "kernel command line (inline)",
+            "kernel command line (LABEL=CONFIG:/m.yaml)",
+            "STATE",
+            "image default",
+        ];
+        assert_eq!(names(false), machine);
+        assert_eq!(names(true).first().map(String::as_str), Some("USERDATA"));
+        assert_eq!(names(true)[1..], machine);
+    }
+
+    #[test]
+    fn the_first_problems_are_said_and_the_rest_counted() {
+        let problems = |n: usize| (0..n).map(|i| Problem::error(format!("p{i}"), "x")).collect::<Vec<_>>();
+        assert_eq!(report(&problems(20)).len(), 20);
+        let lines = report(&problems(23));
+        assert_eq!((lines.len(), lines.last().unwrap().as_str()), (21, "3 more problems"));
+    }
+
+    #[test]
+    fn what_is_kept_is_the_text_itself() {
+        let inline = Source::Inline(String::new());
+        assert_eq!(unpacked(&inline, b"dmVyc2lvbg==").unwrap().as_ref(), b"version");
+        assert!(unpacked(&inline, b"?").is_err());
+        assert_eq!(unpacked(&Source::Image, b"dmVy").unwrap().as_ref(), b"dmVy");
+    }
+
+    #[test]
+    fn a_source_without_a_config_is_not_an_error_and_one_that_cannot_be_read_is() {
+        assert_eq!(if_there("/no/such/config").unwrap(), None);
+        assert!(if_there("/proc").is_err());
+    }
 }

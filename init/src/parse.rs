@@ -4,7 +4,6 @@ use podium_init::config::Outcome;
 
 /// How the raw bytes of a config are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(dead_code, reason = "its caller is being written")]
 pub(crate) enum Encoding {
     /// A file: text, or text compressed by gzip or zstd.
     Plain,
@@ -19,7 +18,6 @@ pub(crate) fn run(_args: &[String]) -> Result<()> {
 
 /// Has a child check one config. An error means that no child could be asked; whatever is wrong with the config, or
 /// happened to the child while it read it, is a problem in the outcome.
-#[expect(dead_code, reason = "its caller is being written")]
 pub(crate) fn check(_raw: &[u8], _encoding: Encoding) -> Result<Outcome> {
     bail!("not built yet")
 }

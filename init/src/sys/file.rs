@@ -4,19 +4,33 @@
 //! writes anew, [`set`] for the kernel's own files below /proc and /sys.
 
 use anyhow::{Context, Result, bail};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::Path;
 
+/// Opening for reading never blocks on a FIFO or a device, and takes no terminal.
+const TO_READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+
 /// Reads a regular file of at most `limit` bytes. Never blocks on a FIFO or a device.
 pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let fd =
-        rustix::fs::open(path, flags, Mode::empty()).with_context(|| format!("open {}", path.display()))?;
-    let file = File::from(fd);
+    let fd = rustix::fs::open(path, TO_READ, Mode::empty());
+    read_all(fd.with_context(|| format!("open {}", path.display()))?.into(), path, limit)
+}
+
+/// Like [`read`], with `folder` as the root of `path` and of every link in it: for a file system of somebody else.
+pub(crate) fn read_below(folder: &Path, path: &str, limit: usize) -> Result<Vec<u8>> {
+    let name = || format!("open {path}");
+    let root = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let stay = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let fd = rustix::fs::openat2(root.with_context(name)?, path, TO_READ, Mode::empty(), stay)
+        .with_context(name)?;
+    read_all(fd.into(), Path::new(path), limit)
+}
+
+fn read_all(file: File, path: &Path, limit: usize) -> Result<Vec<u8>> {
     let meta = file.metadata().with_context(|| format!("stat {}", path.display()))?;
     let kind = meta.file_type();
     if kind.is_dir() {
@@ -156,6 +170,21 @@ mod tests {
         assert!(read(&fifo, 9).unwrap_err().to_string().contains("not a regular file"));
         assert!(read(Path::new("/dev/zero"), 9).unwrap_err().to_string().contains("not a regular file"));
         assert!(read(&dir.path().join("none"), 9).unwrap_err().to_string().contains("none"));
+    }
+
+    #[test]
+    fn read_below_does_not_leave_its_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let inside = dir.path().join("inside");
+        std::fs::create_dir(&inside).unwrap();
+        std::fs::write(dir.path().join("secret"), b"outside").unwrap();
+        std::fs::write(inside.join("f"), b"inside").unwrap();
+        symlink("../secret", inside.join("up")).unwrap();
+        symlink("/f", inside.join("absolute")).unwrap();
+        assert_eq!(read_below(&inside, "/f", 9).unwrap(), b"inside");
+        assert_eq!(read_below(&inside, "/absolute", 9).unwrap(), b"inside");
+        assert!(read_below(&inside, "/up", 9).is_err());
+        assert!(read_below(&inside, "/../secret", 9).is_err());
     }
 
     #[test]
