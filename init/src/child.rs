@@ -1,7 +1,149 @@
-//! Placeholder that its owner replaces.
-use anyhow::{Result, bail};
+//! `init exec SERVICE`, the chain loader: the same process becomes the service, one stage after the other.
+//!
+//! It runs between PID 1's spawn and the service's program, so that PID 1 itself never forks by hand. Each stage
+//! has a name; a failure is told to PID 1 on the service's notify socket with the stage in front, and ends this
+//! process with code 125. It decides nothing: everything it does stands in the service's description.
 
-/// `init exec SERVICE`: the chain loader; returns only when it failed.
-pub(crate) fn exec(_args: &[String]) -> Result<()> {
-    bail!("not built yet")
+use crate::sys::{self, At, cgroup, notify};
+use anyhow::{Context, Result, bail};
+use podium_init::services::Service;
+use podium_init::{notices, paths};
+use rustix::fs::{Access, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit};
+use std::convert::Infallible;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Exit code when a stage failed; env(1) and the like use it likewise.
+const FAILED: i32 = 125;
+/// A description is some KiB; a file that is not one must not fill the memory.
+const DESCRIPTION_MAX: usize = 1 << 20;
+
+/// Becomes the service.
+///
+/// # Errors
+/// Returns only when PID 1 could not be told why a stage failed.
+pub(crate) fn exec(args: &[String]) -> Result<()> {
+    let [service] = args else { bail!("usage: init exec SERVICE") };
+    let Err(failed) = become_service(service);
+    let text = format!("{failed:#}").replace('\n', " ");
+    notify::send(&notify_socket(service), &format!("{}{text}", notices::FAILED)).context(text)?;
+    leave()
+}
+
+/// The folder of descriptions holds this file for each service.
+pub(crate) fn description(service: &str) -> String {
+    format!("{}/{service}.json", paths::SERVICES)
+}
+
+/// A service's `$NOTIFY_SOCKET`.
+pub(crate) fn notify_socket(service: &str) -> String {
+    format!("{}/{service}", paths::NOTIFY)
+}
+
+/// The pipe that a service's stdout and stderr go to.
+pub(crate) fn log_pipe(service: &str) -> String {
+    format!("{}/{service}", paths::LOG_PIPES)
+}
+
+/// The stages, in order.
+fn become_service(id: &str) -> Result<Infallible> {
+    let service = read_description(id).context("description")?;
+    let (program, args) = service.argv.split_first().context("description: argv is empty")?;
+    rustix::process::setsid().context("session")?;
+    if cgroup::present() {
+        cgroup::join(&service.cgroup).context("cgroup")?;
+    }
+    let mut output = open_output(id).context("output")?;
+    limit_files(service.nofile, output.as_mut()).context("limits")?;
+    set_oom_score(service.oom_score_adj, output.as_mut()).context("oom score")?;
+    rustix::process::chdir("/").context("directory /")?;
+    rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    let null = File::options().read(true).open("/dev/null").context("open /dev/null")?;
+    rustix::fs::access(program.as_str(), Access::EXEC_OK).at("exec", program)?;
+
+    let mut command = Command::new(program);
+    command.args(args).env_clear().envs(service.env.iter().map(|(name, value)| (name, value)));
+    let socket = notify_socket(id);
+    command.env("NOTIFY_SOCKET", &socket).stdin(null);
+    if let Some(output) = output {
+        command.stdout(output.try_clone().context("output")?).stderr(output);
+    } else {
+        command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    }
+    notify::send(&socket, notices::EXECUTED).context("notify")?;
+    // std empties the signal mask and puts SIGPIPE back to its default; PID 1 keeps all others at theirs, see
+    // `sys::signals::unignore`. All our descriptors but 0 to 2 close on exec.
+    Err(command.exec()).at("exec", program)?
+}
+
+fn read_description(id: &str) -> Result<Service> {
+    if id.is_empty() || id.starts_with('.') || id.contains('/') {
+        bail!("{id:?} is no service's name");
+    }
+    let path = description(id);
+    let bytes = sys::file::read(Path::new(&path), DESCRIPTION_MAX)?;
+    serde_json::from_slice(&bytes).with_context(|| format!("parse {path}"))
+}
+
+/// Opens the service's pipe. Without one (the log writer has none, its output would come back to itself) it keeps
+/// PID 1's stdout and stderr: the console.
+fn open_output(id: &str) -> sys::Result<Option<File>> {
+    let path = log_pipe(id);
+    // With NONBLOCK an open without a reader fails at once (ENXIO) where it would otherwise wait for ever.
+    match rustix::fs::open(&path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(pipe) => blocking(pipe).at("set blocking", path).map(Some),
+        Err(Errno::NOENT | Errno::NXIO) => Ok(None),
+        Err(error) => Err(error).at("open", path),
+    }
+}
+
+/// Programs do not expect EAGAIN from their stdout.
+fn blocking(pipe: OwnedFd) -> rustix::io::Result<File> {
+    rustix::fs::fcntl_setfl(&pipe, OFlags::empty())?;
+    Ok(pipe.into())
+}
+
+/// Sets `RLIMIT_NOFILE`; where that may not be raised (a container), as high as it goes.
+fn limit_files(wanted: u64, output: Option<&mut File>) -> io::Result<()> {
+    let limit = |n| Rlimit { current: Some(n), maximum: Some(n) };
+    match rustix::process::setrlimit(Resource::Nofile, limit(wanted)) {
+        Err(Errno::PERM) => {
+            let most = rustix::process::getrlimit(Resource::Nofile).maximum.unwrap_or(wanted);
+            note(output, &format!("open files limited to {most}: not permitted to raise that to {wanted}"));
+            Ok(rustix::process::setrlimit(Resource::Nofile, limit(most.min(wanted)))?)
+        }
+        done => Ok(done?),
+    }
+}
+
+/// Sets the OOM score; a container may not be permitted to lower it.
+fn set_oom_score(score: i16, output: Option<&mut File>) -> sys::Result<()> {
+    let path = "/proc/self/oom_score_adj";
+    match std::fs::write(path, score.to_string()) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            note(output, &format!("not permitted to set the OOM score to {score}"));
+            Ok(())
+        }
+        done => done.at("write to", path),
+    }
+}
+
+/// Leaves a line in the service's own log: a restriction that the service lives with is no state change.
+fn note(output: Option<&mut File>, what: &str) {
+    if let Some(output) = output {
+        // A pipe that is full or gone is the logger's matter, not the service's.
+        let _ = output.write_all(format!("podium: {what}\n").as_bytes());
+    }
+}
+
+/// The end of a chain loader that has told PID 1 what was wrong.
+#[expect(clippy::exit, reason = "the failure was reported; main would print it a second time, on the console")]
+fn leave() -> ! {
+    std::process::exit(FAILED)
 }

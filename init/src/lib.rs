@@ -25,5 +25,7 @@ pub mod services;
 pub mod backoff;
 pub mod clock;
 pub mod loglines;
+pub mod notices;
 pub mod shutdown;
 pub mod supervisor;
+pub mod unmounts;

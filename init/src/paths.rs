@@ -22,6 +22,8 @@ pub const RUN: &str = "/run/podium";
 pub const NOTIFY: &str = "/run/podium/notify";
 /// What the chain loader reads: `/run/podium/services/<service>.json`, see [`crate::services::Service`].
 pub const SERVICES: &str = "/run/podium/services";
+/// One FIFO a service: its stdout and stderr, read by `init log`.
+pub const LOG_PIPES: &str = "/run/podium/logs";
 /// Where the config in use came from, and its checked form.
 pub const CONFIG_IN_USE: &str = "/run/podium/config.json";
 /// What dhcpcd's hook keeps, one file an interface.

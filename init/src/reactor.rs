@@ -1,9 +1,354 @@
-//! Placeholder that its owner replaces.
-use crate::prepare::Ready;
-use anyhow::{Result, bail};
-use podium_init::shutdown::Shutdown;
+//! The one loop: what the kernel and the services tell becomes events, the supervisor's actions become system calls.
+//!
+//! A turn handles, in this order: readiness messages (a service may say READY and die at once), signals, processes
+//! that ended, the pods' cgroup, the deadline. Each source gives a bounded number of items a turn. From here on
+//! nothing is fatal: what cannot be done is said, or comes back to the supervisor as an event.
 
-/// The one poll loop.
-pub(crate) fn run(_ready: Ready) -> Result<Shutdown> {
-    bail!("not built yet")
+use crate::prepare::Ready;
+use crate::sys::poll::For;
+use crate::sys::signals::Signals;
+use crate::sys::{cgroup, clock, file, notify, poll, process, reboot, signals};
+use crate::{child, manifest_dir};
+use anyhow::{Context, Result};
+use podium_init::clock::Time;
+use podium_init::notices::{MESSAGE_MAX, Notice};
+use podium_init::services::{LOG, Service};
+use podium_init::shutdown::{Shutdown, request};
+use podium_init::supervisor::{Action, Event, Exit, Id, Pid, Supervisor};
+use podium_init::{notices, paths};
+use rustix::fs::{Mode, OFlags};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+/// Messages of one service a turn; a service that floods its socket fills only its own queue.
+const MESSAGES_A_TURN: usize = 16;
+/// Signals a turn. Standard signals do not queue, so more than these are real-time ones.
+const SIGNALS_A_TURN: usize = 64;
+/// Processes reaped a turn: 1,000 orphans take four turns.
+const DEATHS_A_TURN: usize = 256;
+/// How long the loop rests when it cannot wait (poll failed, or there is no descriptor for signals).
+const REST: Duration = Duration::from_millis(100);
+/// The cgroup that the kubelet makes for all pods.
+const PODS: &str = "kubepods";
+
+/// Runs the node until its life shall end.
+///
+/// # Errors
+/// None: an error after this point would be the end of the node.
+pub(crate) fn run(ready: Ready) -> Result<Shutdown> {
+    let mut reactor = Reactor::new(ready.services);
+    let actions = reactor.supervisor.begin(clock::now());
+    reactor.perform(actions);
+    loop {
+        reactor.flush();
+        if let Some(how) = reactor.finished {
+            return Ok(how);
+        }
+        reactor.turn();
+    }
+}
+
+/// What belongs to one service; the index is the supervisor's [`Id`].
+#[derive(Debug)]
+struct Place {
+    service: String,
+    cgroup: String,
+    socket: Option<notify::Socket>,
+    /// Both ends of its log pipe, so that neither a new logger nor a new service finds it closed.
+    pipe: Option<OwnedFd>,
+    pid: Option<Pid>,
+}
+
+/// The loop's state.
+#[derive(Debug)]
+struct Reactor {
+    supervisor: Supervisor,
+    places: Vec<Place>,
+    signals: Option<Signals>,
+    /// Watched once the pods were told to stop.
+    pods: Option<cgroup::Events>,
+    /// Lines wait until a turn's actions are done: a slow console does not delay a start.
+    lines: Vec<String>,
+    /// More processes may have ended than one turn reaps.
+    more_deaths: bool,
+    finished: Option<Shutdown>,
+}
+
+impl Reactor {
+    /// Prepares signals, folders and what each service needs. What fails is said here and tried again at each start.
+    fn new(services: Vec<Service>) -> Self {
+        signals::unignore();
+        let signals = said(signals::receive(&signals::all()));
+        if !reboot::in_pid_namespace() {
+            said(reboot::take_ctrl_alt_del());
+        }
+        for folder in [paths::RUN, paths::NOTIFY, paths::SERVICES, paths::LOG_PIPES] {
+            said(file::make_dir(Path::new(folder), 0o700));
+        }
+        let mut places = Vec::with_capacity(services.len());
+        for service in &services {
+            let mut place = Place {
+                service: service.id.clone(),
+                cgroup: service.cgroup.clone(),
+                socket: None,
+                pipe: None,
+                pid: None,
+            };
+            said(describe(service));
+            said(place.equip());
+            places.push(place);
+        }
+        if !cgroup::present() {
+            log::warn!("no cgroup2 on /sys/fs/cgroup: services run without cgroups of their own");
+        }
+        Self {
+            supervisor: Supervisor::new(services, clock::now()),
+            places,
+            signals,
+            pods: None,
+            lines: Vec::new(),
+            more_deaths: false,
+            finished: None,
+        }
+    }
+
+    /// Waits for something to happen and handles it.
+    fn turn(&mut self) {
+        let ready = self.wait();
+        for place in 0..self.places.len() {
+            if ready.sockets.get(place).copied().unwrap_or(false) {
+                self.hear(Id(place));
+            }
+        }
+        self.take_signals();
+        self.reap();
+        if ready.pods {
+            self.look_at_pods();
+        }
+        let now = clock::now();
+        if self.supervisor.deadline().is_some_and(|deadline| deadline <= now) {
+            self.step_at(Event::Deadline, now);
+        }
+    }
+
+    /// Sleeps until a source is ready or the supervisor's deadline has come.
+    fn wait(&mut self) -> Sources {
+        let mut fds: Vec<(BorrowedFd<'_>, For)> = Vec::with_capacity(self.places.len() + 2);
+        let sockets = self.places.iter().map(|place| place.socket.as_ref().map(AsFd::as_fd));
+        fds.extend(sockets.flatten().map(|fd| (fd, For::Reading)));
+        let pods = self.pods.as_ref().map(|pods| (pods.as_fd(), For::Change));
+        fds.extend(pods);
+        fds.extend(self.signals.as_ref().map(|signals| (signals.as_fd(), For::Reading)));
+
+        let deadline = self.supervisor.deadline().map(|deadline| deadline.saturating_sub(clock::now()));
+        let timeout = match (self.more_deaths, &self.signals) {
+            (true, _) => Some(Duration::ZERO),
+            (false, Some(_)) => deadline,
+            (false, None) => Some(deadline.map_or(REST, |deadline| deadline.min(REST))),
+        };
+        match poll::wait(&fds, timeout) {
+            Ok(ready) => {
+                let mut ready = ready.into_iter();
+                let mut next = |there: bool| there && ready.next().unwrap_or(false);
+                let sockets = self.places.iter().map(|place| next(place.socket.is_some())).collect();
+                Sources { sockets, pods: next(self.pods.is_some()) }
+            }
+            Err(error) => {
+                self.lines.push(format!("{error}; looking at everything in {REST:?}"));
+                std::thread::sleep(REST);
+                Sources { sockets: vec![true; self.places.len()], pods: self.pods.is_some() }
+            }
+        }
+    }
+
+    /// Takes what a service has said.
+    fn hear(&mut self, id: Id) {
+        let mut buffer = [0; MESSAGE_MAX];
+        for _ in 0..MESSAGES_A_TURN {
+            let socket = self.places.get(id.0).and_then(|place| place.socket.as_ref());
+            let Some(message) = socket.and_then(|socket| socket.receive(&mut buffer)) else { return };
+            for notice in notices::parse(message) {
+                match notice {
+                    Notice::Ready => self.step(Event::Ready(id)),
+                    Notice::Executed => {
+                        self.report_executed(id);
+                        self.step(Event::Executed(id));
+                    }
+                    Notice::StageFailed(text) => self.step(Event::StageFailed(id, text.to_owned())),
+                }
+            }
+        }
+    }
+
+    fn report_executed(&mut self, id: Id) {
+        if let Some(place) = self.places.get(id.0) {
+            self.lines.push(format!("{}: exec", place.service));
+        }
+    }
+
+    /// Takes the signals that wait. Only those that ask for the end of the node mean anything; SIGCHLD has done its
+    /// work by ending the wait.
+    fn take_signals(&mut self) {
+        for _ in 0..SIGNALS_A_TURN {
+            let Some(signal) = self.signals.as_ref().and_then(Signals::next) else { return };
+            if let Some((how, by)) = request(signal) {
+                self.step(Event::Shutdown(how, by.to_owned()));
+            }
+        }
+    }
+
+    /// Reaps everything that has ended, up to a bound.
+    fn reap(&mut self) {
+        for _ in 0..DEATHS_A_TURN {
+            let Some((pid, exit)) = process::reap() else {
+                self.more_deaths = false;
+                return;
+            };
+            self.buried(pid, exit);
+        }
+        self.more_deaths = true;
+    }
+
+    fn buried(&mut self, pid: Pid, exit: Exit) {
+        if let Some(place) = self.places.iter().position(|place| place.pid == Some(pid)) {
+            // Its last words belong to this life and not to the next one.
+            self.hear(Id(place));
+            if let Some(place) = self.places.get_mut(place) {
+                place.pid = None;
+            }
+            self.step(Event::Exited(pid, exit));
+        }
+    }
+
+    fn look_at_pods(&mut self) {
+        if self.pods.as_mut().is_some_and(|pods| !pods.populated()) {
+            self.pods = None;
+            self.step(Event::PodsGone);
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        self.step_at(event, clock::now());
+    }
+
+    fn step_at(&mut self, event: Event, now: Time) {
+        let actions = self.supervisor.step(event, now);
+        self.perform(actions);
+    }
+
+    /// Performs actions in order; what follows from one comes before the next.
+    fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Spawn(id) => {
+                    let event = match self.spawn(id) {
+                        Ok(pid) => Event::Spawned(id, pid),
+                        Err(error) => Event::SpawnFailed(id, format!("{error:#}")),
+                    };
+                    self.step(event);
+                }
+                // A process that ended meanwhile is reaped in the next turn: that is no error.
+                Action::Signal(pid, signal) => self.complain(process::signal(pid, signal)),
+                Action::KillGroup(id, pid) => self.kill_group(id, pid),
+                Action::Report(line) => self.lines.push(line),
+                Action::RemoveManifests => {
+                    if let Err(error) = manifest_dir::remove_all() {
+                        self.lines.push(format!("{error:#}"));
+                    }
+                }
+                Action::WatchPods => self.watch_pods(),
+                Action::Finish(how) => self.finished = Some(how),
+            }
+        }
+    }
+
+    /// Starts the chain loader for a service.
+    fn spawn(&mut self, id: Id) -> Result<Pid> {
+        let place = self.places.get_mut(id.0).context("no such service")?;
+        place.equip()?;
+        let pid = process::spawn_ourselves(&["exec", &place.service])?;
+        place.pid = Some(pid);
+        Ok(pid)
+    }
+
+    fn kill_group(&mut self, id: Id, pid: Pid) {
+        let group = self.places.get(id.0).map_or("", |place| place.cgroup.as_str());
+        if !group.is_empty() && cgroup::kill(group).is_ok() {
+            return;
+        }
+        // Without cgroups: the process group, which the chain loader made. Who left it escapes, until the end.
+        self.complain(process::signal_group(pid, nix::libc::SIGKILL));
+    }
+
+    fn watch_pods(&mut self) {
+        match cgroup::Events::open(PODS) {
+            Ok(events) => self.pods = events,
+            Err(error) => {
+                // The phase's limit stands in for the watch.
+                self.lines.push(format!("{error}; waiting for the pods' limit"));
+                return;
+            }
+        }
+        match &mut self.pods {
+            Some(_) => self.look_at_pods(),
+            None => self.step(Event::PodsGone),
+        }
+    }
+
+    /// Says an error, unless it is that the process has ended already.
+    fn complain(&mut self, done: crate::sys::Result<()>) {
+        if let Err(error) = done
+            && error.errno() != Some(nix::libc::ESRCH)
+        {
+            self.lines.push(error.to_string());
+        }
+    }
+
+    fn flush(&mut self) {
+        for line in self.lines.drain(..) {
+            crate::kmsg::say(&line);
+        }
+    }
+}
+
+/// Which sources are ready.
+struct Sources {
+    sockets: Vec<bool>,
+    pods: bool,
+}
+
+impl Place {
+    /// Makes what is missing of the service's socket and log pipe.
+    fn equip(&mut self) -> Result<()> {
+        if self.socket.is_none() {
+            self.socket = Some(notify::Socket::bind(&child::notify_socket(&self.service))?);
+        }
+        // The log writer's own words go to the console: in its pipe they would come back to it.
+        if self.pipe.is_none() && self.service != LOG {
+            self.pipe = Some(open_pipe(&child::log_pipe(&self.service))?);
+        }
+        Ok(())
+    }
+}
+
+/// Writes what the chain loader reads.
+fn describe(service: &Service) -> Result<()> {
+    let path = child::description(&service.id);
+    file::replace(Path::new(&path), &serde_json::to_vec(service)?, 0o600)
+}
+
+/// Makes a FIFO, if it is not there, and opens both of its ends.
+fn open_pipe(path: &str) -> Result<OwnedFd> {
+    match nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR) {
+        Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+        Err(error) => return Err(error).with_context(|| format!("make pipe {path}")),
+    }
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).with_context(|| format!("open {path}"))
+}
+
+/// Says an error and goes on.
+fn said<T, E: std::fmt::Display>(done: std::result::Result<T, E>) -> Option<T> {
+    done.map_err(|error| log::warn!("{error:#}")).ok()
 }

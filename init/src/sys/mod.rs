@@ -3,8 +3,15 @@
 //! Nothing here decides anything. An error says what was tried, on what, and why it failed: [`Error`].
 
 pub(crate) mod block;
+pub(crate) mod cgroup;
+pub(crate) mod clock;
 pub(crate) mod file;
 pub(crate) mod mount;
+pub(crate) mod notify;
+pub(crate) mod poll;
+pub(crate) mod process;
+pub(crate) mod reboot;
+pub(crate) mod signals;
 pub(crate) mod tool;
 
 use std::io;

@@ -1,0 +1,106 @@
+//! cgroup v2: join, kill, watch. Where there is no cgroup2 (some containers) a group simply is not there.
+
+use super::{At, Result};
+use std::fs::{File, OpenOptions, create_dir_all};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+/// Where cgroup2 is mounted.
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// Whether cgroup2 is mounted at its place; a cgroup v1 host mounts a tmpfs there.
+pub(crate) fn present() -> bool {
+    folder("cgroup.controllers").exists()
+}
+
+/// Moves the calling process into a group, which is made when it is missing.
+///
+/// # Errors
+/// No permission, a read-only cgroup2, or a group that may not have processes.
+pub(crate) fn join(group: &str) -> Result<()> {
+    let folder = folder(group);
+    let procs = folder.join("cgroup.procs");
+    match write(&procs, "0") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create_dir_all(&folder).at("make cgroup", &folder)?;
+            write(&procs, "0").at("join", procs)
+        }
+        done => done.at("join", procs),
+    }
+}
+
+/// Sends SIGKILL to every process of a group and of the groups below it, also to those it forks meanwhile.
+///
+/// # Errors
+/// ENOENT when there is no such group.
+pub(crate) fn kill(group: &str) -> Result<()> {
+    let file = folder(group).join("cgroup.kill");
+    write(&file, "1").at("write 1 to", file)
+}
+
+/// `cgroup.events` of a group: readable at once, then watched with [`super::poll::For::Change`].
+#[derive(Debug)]
+pub(crate) struct Events(File);
+
+impl Events {
+    /// Opens it; `None` when there is no such group, which then has no processes.
+    ///
+    /// # Errors
+    /// No descriptor left.
+    pub(crate) fn open(group: &str) -> Result<Option<Self>> {
+        let path = folder(group).join("cgroup.events");
+        match File::open(&path) {
+            Ok(file) => Ok(Some(Self(file))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).at("open", path),
+        }
+    }
+
+    /// Whether the group or one below it has processes. Also acknowledges a change. A group that was removed
+    /// (ENODEV) has none.
+    pub(crate) fn populated(&mut self) -> bool {
+        let mut text = [0; 256];
+        let length = self.0.rewind().and_then(|()| self.0.read(&mut text)).unwrap_or(0);
+        text.get(..length).is_some_and(says_populated)
+    }
+}
+
+impl AsFd for Events {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The text of `cgroup.events`: `populated 1`, `frozen 0`.
+fn says_populated(text: &[u8]) -> bool {
+    text.split(|byte| *byte == b'\n').any(|line| line == b"populated 1")
+}
+
+/// A group's folder, or a file of the root group.
+fn folder(group: &str) -> PathBuf {
+    Path::new(ROOT).join(group.trim_start_matches('/'))
+}
+
+/// One write to a file that is there.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn populated_is_read_from_its_own_line() {
+        assert!(says_populated(b"populated 1\nfrozen 0\n"));
+        assert!(!says_populated(b"populated 0\nfrozen 1\n"));
+        assert!(!says_populated(b"frozen 1\n"));
+        assert!(!says_populated(b""));
+    }
+
+    #[test]
+    fn a_group_stays_below_the_root() {
+        assert_eq!(folder("/podium/log"), Path::new("/sys/fs/cgroup/podium/log"));
+    }
+}
