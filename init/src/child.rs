@@ -143,7 +143,10 @@ fn note(output: Option<&mut File>, what: &str) {
 }
 
 /// The end of a chain loader that has told PID 1 what was wrong.
-#[expect(clippy::exit, reason = "the failure was reported; main would print it a second time, on the console")]
+#[expect(
+    clippy::exit,
+    reason = "the failure was reported; main would print it a second time, on the console"
+)]
 fn leave() -> ! {
     std::process::exit(FAILED)
 }

@@ -1,13 +1,279 @@
-//! Placeholder that its owner replaces.
-use anyhow::Result;
-use podium_init::shutdown::Shutdown;
+//! The last acts, and the only way out of PID 1: kill what is left, unmount, sync, reboot(2).
+//!
+//! Everything that can hang in the kernel (unmount, sync, reboot) is done by a child with a limit, so that one
+//! broken disk or server cannot keep the machine from going down. What could not be done is said, with who is in
+//! the way. Nobody else calls reboot(2), and nothing here returns to the loop.
 
-/// The one way out.
-pub(crate) fn finish(_end: Result<Shutdown>) -> ! {
+mod holders;
+
+use crate::kmsg;
+use crate::sys::process::Reaped;
+use crate::sys::{At, cgroup, clock, process, reboot};
+use anyhow::{Context, Result, bail};
+use nix::libc::{EINVAL, EIO, EPERM, SIGKILL, SIGTERM};
+use podium_init::shutdown::Shutdown;
+use podium_init::supervisor::Exit;
+use podium_init::unmounts::{Target, plan};
+use rustix::mount::{MountFlags, UnmountFlags};
+use std::convert::Infallible;
+use std::panic::PanicHookInfo;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// What escaped the supervisor (daemons that left their service) may still end by itself.
+const TERM_LIMIT: Duration = Duration::from_secs(2);
+/// SIGKILL works at once, or on a process in D state perhaps never.
+const KILL_LIMIT: Duration = Duration::from_secs(3);
+/// One unmount writes what was not written yet; a slow disk gets time, a dead server does not get for ever.
+const UNMOUNT_LIMIT: Duration = Duration::from_secs(5);
+/// All unmounts together.
+const UNMOUNTS_LIMIT: Duration = Duration::from_secs(15);
+/// Passes without any success before the rest is given up.
+const FRUITLESS_PASSES: u32 = 3;
+/// Between two such passes: what holds a mount may be on its way out.
+const PASS_DELAY: Duration = Duration::from_millis(100);
+/// One sync(2).
+const SYNC_LIMIT: Duration = Duration::from_secs(5);
+/// From reboot(2) to the end of the world; drivers have their own shutdown to do.
+const REBOOT_LIMIT: Duration = Duration::from_secs(20);
+/// How long the reason stays on the console when a boot could not go on.
+const HOLD: Duration = Duration::from_secs(30);
+/// How often a child is looked at.
+const LOOK: Duration = Duration::from_millis(1);
+/// How a container that may not call reboot(2) says "start me again", as systemd-nspawn has it.
+const EXIT_REBOOT: i32 = 133;
+
+/// Ends the machine, or the container. An error (a boot that could not go on) is shown, and then the machine starts
+/// again: what was wrong may be gone, and a node that hangs helps nobody.
+pub(crate) fn finish(end: Result<Shutdown>) -> ! {
+    let how = end.unwrap_or_else(|error| {
+        kmsg::shout(&format_args!("cannot go on: {error:#}; rebooting in {} s", HOLD.as_secs()));
+        std::thread::sleep(HOLD);
+        Shutdown::Reboot
+    });
+    kill_all();
+    unmount_all();
+    sync();
+    kmsg::say(&format!("halt: {how}"));
+    last(how)
+}
+
+/// The panic hook of PID 1: report, sync within a limit, reboot. When even this panics, the kernel does it
+/// (`kernel.panic`).
+pub(crate) fn panicked(info: &PanicHookInfo<'_>) {
+    static BEFORE: AtomicBool = AtomicBool::new(false);
+    if !BEFORE.swap(true, Ordering::SeqCst) {
+        kmsg::shout(&format_args!("PID 1 {info}; rebooting"));
+        sync();
+        last(Shutdown::Reboot)
+    }
+}
+
+/// `init halt …`, the child that does one thing: `umount PATH`, `read-only PATH`, `sync`, `reboot|power-off|halt`.
+/// PID 1 reads the error number from the exit code.
+///
+/// # Errors
+/// None of these was asked for.
+pub(crate) fn act(args: &[String]) -> Result<()> {
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match args.as_slice() {
+        ["umount", path] => rustix::mount::unmount(*path, UnmountFlags::NOFOLLOW).at("unmount", *path),
+        ["read-only", path] => {
+            let flags = MountFlags::RDONLY;
+            rustix::mount::mount_remount(*path, flags, "").at("remount", *path)
+        }
+        ["sync"] => {
+            rustix::fs::sync();
+            Ok(())
+        }
+        [how] => {
+            let how = shutdown(how).context("init halt is for PID 1 itself")?;
+            reboot::end(how).map(|never: Infallible| match never {})
+        }
+        _ => bail!("init halt is for PID 1 itself"),
+    };
+    leave(done.map_or_else(|error| error.errno().unwrap_or(EIO), |()| 0))
+}
+
+/// Kills all other processes: first what is in the cgroups of services and pods, then everybody who is left.
+fn kill_all() {
+    for group in ["podium", "kubepods"] {
+        // Without cgroups, and without pods, there is no such group; the next step reaches everybody.
+        drop(cgroup::kill(group));
+    }
+    for (signal, limit) in [(SIGTERM, TERM_LIMIT), (SIGKILL, KILL_LIMIT)] {
+        if let Err(error) = process::signal_everybody(signal) {
+            log::warn!("halt: {error}");
+        }
+        if all_ended(limit) {
+            kmsg::say("halt: all processes ended");
+            return;
+        }
+    }
+    kmsg::say("halt: not all processes ended; going on without them");
+}
+
+/// Reaps until there is no child any more; orphans become our children.
+fn all_ended(limit: Duration) -> bool {
+    let until = clock::now() + limit;
+    loop {
+        match process::reap() {
+            Reaped::One(..) => {}
+            Reaped::NoChildren => return true,
+            Reaped::NoneEnded if clock::now() >= until => return false,
+            Reaped::NoneEnded => std::thread::sleep(LOOK),
+        }
+    }
+}
+
+/// Unmounts everything but what we stand on, in passes, as one mount may hold another.
+fn unmount_all() {
+    let until = clock::now() + UNMOUNTS_LIMIT;
+    let mut fruitless = 0;
+    let mut refused: Vec<Target> = Vec::new();
+    loop {
+        let targets: Vec<Target> = mounted().into_iter().filter(|target| !refused.contains(target)).collect();
+        if targets.is_empty() {
+            return unmounted(refused.len());
+        }
+        if fruitless == FRUITLESS_PASSES || clock::now() >= until {
+            targets.iter().for_each(save);
+            return;
+        }
+        let mut progress = false;
+        for target in targets {
+            let left = until.saturating_sub(clock::now());
+            match helper(&["halt", "umount", &target.path], UNMOUNT_LIMIT.min(left)) {
+                Outcome::Done => progress = true,
+                // A container's runtime made it, and it is the runtime's to undo.
+                Outcome::Failed(EINVAL | EPERM) if reboot::in_pid_namespace() => refused.push(target),
+                Outcome::Failed(_) | Outcome::Hung => {}
+            }
+        }
+        if !progress {
+            fruitless += 1;
+            std::thread::sleep(PASS_DELAY);
+        }
+    }
+}
+
+fn unmounted(refused: usize) {
+    match refused {
+        0 => kmsg::say("halt: all file systems unmounted"),
+        n => kmsg::say(&format!("halt: all file systems unmounted but {n} of the container's runtime")),
+    }
+}
+
+/// A file system that stays mounted: says why, and makes it read-only if that keeps data from being lost.
+fn save(target: &Target) {
+    let path = &target.path;
+    let held = format!("halt: {path} stays mounted, held by {}", holders::of(Path::new(path)));
+    if !target.on_disk {
+        kmsg::say(&held);
+        return;
+    }
+    match helper(&["halt", "read-only", path], UNMOUNT_LIMIT) {
+        Outcome::Done => kmsg::say(&format!("{held}; now read-only")),
+        Outcome::Failed(errno) => {
+            let error = std::io::Error::from_raw_os_error(errno);
+            kmsg::say(&format!("{held}; not read-only either: {error}"));
+        }
+        Outcome::Hung => kmsg::say(&format!("{held}; not read-only either: it hangs")),
+    }
+}
+
+/// What is mounted now, in the order in which it is to be undone.
+fn mounted() -> Vec<Target> {
+    match std::fs::read_to_string("/proc/self/mountinfo") {
+        Ok(text) => plan(&text),
+        Err(error) => {
+            kmsg::say(&format!("halt: /proc/self/mountinfo: {error}"));
+            Vec::new()
+        }
+    }
+}
+
+/// Writes everything to the disks. A container's disks are its host's, which syncs them in its own time.
+fn sync() {
+    if reboot::in_pid_namespace() {
+        return;
+    }
+    match helper(&["halt", "sync"], SYNC_LIMIT) {
+        Outcome::Done => {}
+        Outcome::Failed(_) | Outcome::Hung => {
+            kmsg::say(&format!("halt: sync not done after {} s, going on", SYNC_LIMIT.as_secs()));
+        }
+    }
+}
+
+/// reboot(2): by a child, so that PID 1 can still act when a driver hangs in it; then by PID 1; then by sysrq.
+fn last(how: Shutdown) -> ! {
+    let verb = VERBS.iter().find(|(_, shutdown)| *shutdown == how).map_or("reboot", |(verb, _)| verb);
+    let by_child = helper(&["halt", verb], REBOOT_LIMIT);
+    if by_child == Outcome::Failed(EPERM) && reboot::in_pid_namespace() {
+        leave(if how == Shutdown::Reboot { EXIT_REBOOT } else { 0 });
+    }
+    match reboot::end(how) {
+        Ok(never) => match never {},
+        Err(error) => kmsg::say(&format!("halt: {error}; trying sysrq")),
+    }
+    let command = match how {
+        Shutdown::Reboot => "b",
+        Shutdown::PowerOff | Shutdown::Halt => "o",
+    };
+    if let Err(error) = reboot::sysrq(command) {
+        kmsg::say(&format!("halt: {error}; nothing is left to try, switch the machine off"));
+    }
     loop {
         std::thread::park();
     }
 }
 
-/// The panic hook of PID 1: report, sync, reboot.
-pub(crate) fn panicked(_info: &std::panic::PanicHookInfo<'_>) {}
+/// The words of `init halt` for the ends.
+const VERBS: [(&str, Shutdown); 3] =
+    [("reboot", Shutdown::Reboot), ("power-off", Shutdown::PowerOff), ("halt", Shutdown::Halt)];
+
+fn shutdown(verb: &str) -> Option<Shutdown> {
+    VERBS.iter().find(|(name, _)| *name == verb).map(|(_, how)| *how)
+}
+
+/// How a helper's work went.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    /// With this error number.
+    Failed(i32),
+    /// Not over at its limit; it was sent SIGKILL and is left behind.
+    Hung,
+}
+
+/// Runs this binary with `args` as a child, for at most `limit`.
+fn helper(args: &[&str], limit: Duration) -> Outcome {
+    let pid = match process::spawn_ourselves(args) {
+        Ok(pid) => pid,
+        Err(error) => return Outcome::Failed(error.errno().unwrap_or(EIO)),
+    };
+    let until = clock::now() + limit;
+    loop {
+        match process::reap() {
+            Reaped::One(ended, Exit::Code(0)) if ended == pid => return Outcome::Done,
+            Reaped::One(ended, Exit::Code(errno)) if ended == pid => return Outcome::Failed(errno),
+            Reaped::One(ended, Exit::Signal(_)) if ended == pid => return Outcome::Failed(EIO),
+            Reaped::One(..) => {}
+            Reaped::NoChildren => return Outcome::Failed(EIO),
+            Reaped::NoneEnded if clock::now() < until => std::thread::sleep(LOOK),
+            Reaped::NoneEnded => {
+                // One in D state does not even hear this.
+                drop(process::signal(pid, SIGKILL));
+                return Outcome::Hung;
+            }
+        }
+    }
+}
+
+/// Ends a helper, or a container's PID 1 that may do nothing better.
+#[expect(clippy::exit, reason = "a helper's error number is its exit code; a container ends with its PID 1")]
+fn leave(code: i32) -> ! {
+    std::process::exit(code)
+}

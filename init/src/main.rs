@@ -51,6 +51,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let program = args.first().map_or("init", String::as_str);
     if std::process::id() == 1 {
+        sys::process::close_inherited();
         std::panic::set_hook(Box::new(halt::panicked));
         match program {
             "/init" => halt::finish(initramfs::stage()),
@@ -90,6 +91,7 @@ fn run(verb: &str, args: &[String]) -> Result<()> {
         "devices" => devices::run(args),
         "preload" => preload::run(args),
         "pods" => pods::run(args),
+        "halt" => halt::act(args),
         "modprobe" => modprobe::run(args),
         "dhcp-hook" => hook::run(args),
         "" | "help" | "--help" | "-h" => Ok(std::io::stdout().write_all(USAGE.as_bytes())?),

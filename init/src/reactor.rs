@@ -4,11 +4,12 @@
 //! that ended, the pods' cgroup, the deadline. Each source gives a bounded number of items a turn. From here on
 //! nothing is fatal: what cannot be done is said, or comes back to the supervisor as an event.
 
+use crate::child;
 use crate::prepare::Ready;
 use crate::sys::poll::For;
+use crate::sys::process::Reaped;
 use crate::sys::signals::Signals;
 use crate::sys::{cgroup, clock, file, notify, poll, process, reboot, signals};
-use crate::{child, manifest_dir};
 use anyhow::{Context, Result};
 use podium_init::clock::Time;
 use podium_init::notices::{MESSAGE_MAX, Notice};
@@ -201,11 +202,13 @@ impl Reactor {
     /// Reaps everything that has ended, up to a bound.
     fn reap(&mut self) {
         for _ in 0..DEATHS_A_TURN {
-            let Some((pid, exit)) = process::reap() else {
-                self.more_deaths = false;
-                return;
-            };
-            self.buried(pid, exit);
+            match process::reap() {
+                Reaped::One(pid, exit) => self.buried(pid, exit),
+                Reaped::NoneEnded | Reaped::NoChildren => {
+                    self.more_deaths = false;
+                    return;
+                }
+            }
         }
         self.more_deaths = true;
     }
@@ -253,7 +256,7 @@ impl Reactor {
                 Action::KillGroup(id, pid) => self.kill_group(id, pid),
                 Action::Report(line) => self.lines.push(line),
                 Action::RemoveManifests => {
-                    if let Err(error) = manifest_dir::remove_all() {
+                    if let Err(error) = remove_manifests() {
                         self.lines.push(format!("{error:#}"));
                     }
                 }
@@ -346,6 +349,19 @@ fn open_pipe(path: &str) -> Result<OwnedFd> {
     }
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).with_context(|| format!("open {path}"))
+}
+
+/// Removes the manifests that are ours; the kubelet then stops their pods. Those of others stay, and so do their
+/// pods until the kubelet is stopped.
+fn remove_manifests() -> Result<()> {
+    for entry in std::fs::read_dir(paths::MANIFESTS).context(paths::MANIFESTS)? {
+        let path = entry.context(paths::MANIFESTS)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("podium-") && name.ends_with(".yaml") {
+            std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Says an error and goes on.

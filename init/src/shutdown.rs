@@ -28,6 +28,21 @@ impl fmt::Display for Shutdown {
     }
 }
 
+/// What a signal to PID 1 asks for, and the words for who asked. The real-time ones are those that container tools
+/// send (SIGRTMIN+3 halt, +4 power off, +5 reboot; glibc's SIGRTMIN is 34). Every other signal asks for nothing.
+pub fn request(signal: i32) -> Option<(Shutdown, &'static str)> {
+    match signal {
+        // The kernel sends SIGINT for Ctrl-Alt-Del once it was told to.
+        2 => Some((Shutdown::Reboot, "Ctrl-Alt-Del")),
+        15 => Some((Shutdown::PowerOff, "signal TERM")),
+        30 => Some((Shutdown::PowerOff, "signal PWR")),
+        37 => Some((Shutdown::Halt, "signal RTMIN+3")),
+        38 => Some((Shutdown::PowerOff, "signal RTMIN+4")),
+        39 => Some((Shutdown::Reboot, "signal RTMIN+5")),
+        _ => None,
+    }
+}
+
 /// Pods get the default grace period (30 s) and a little more for the kubelet's own work.
 pub const PODS_LIMIT: Duration = Duration::from_secs(35);
 /// From the request to the hand-over to `halt.rs`, which has 10 s of its own: a minute in all.

@@ -15,6 +15,9 @@ pub use version::Version;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+/// The log writer's id. It alone has no log pipe.
+pub const LOG: &str = "log";
+
 /// One supervised program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {

@@ -22,22 +22,34 @@ pub(crate) fn spawn_ourselves(args: &[&str]) -> Result<Pid> {
     child.id().try_into().map_err(|_| io::Error::from(io::ErrorKind::InvalidData)).at("start", OURSELVES)
 }
 
-/// Reaps one process that has ended, if there is one: a service, a helper, or an orphan.
-pub(crate) fn reap() -> Option<(Pid, Exit)> {
+/// What [`reap`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reaped {
+    /// This one has ended, and how: a service, a helper, or an orphan.
+    One(Pid, Exit),
+    /// There are children, but none has ended.
+    NoneEnded,
+    /// There are no children at all.
+    NoChildren,
+}
+
+/// Reaps one process that has ended, if there is one. Never waits.
+pub(crate) fn reap() -> Reaped {
     loop {
         match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) => {
                 let pid = pid.as_raw_nonzero().get();
                 if let Some(code) = status.exit_status() {
-                    return Some((pid, Exit::Code(code)));
+                    return Reaped::One(pid, Exit::Code(code));
                 }
                 if let Some(signal) = status.terminating_signal() {
-                    return Some((pid, Exit::Signal(signal)));
+                    return Reaped::One(pid, Exit::Signal(signal));
                 }
                 // Stopped or continued: we did not ask for these, look at the next.
             }
-            // ECHILD: there are no children at all.
-            Ok(None) | Err(_) => return None,
+            Ok(None) => return Reaped::NoneEnded,
+            // ECHILD; the call has no other error without a handler that could interrupt it.
+            Err(_) => return Reaped::NoChildren,
         }
     }
 }
@@ -60,9 +72,17 @@ pub(crate) fn signal_group(pid: Pid, signal: i32) -> Result<()> {
     rustix::process::kill_process_group(process, signal).at("signal", format!("process group {pid}"))
 }
 
-/// Whether a process group has members; those that ended and were not reaped count.
-pub(crate) fn group_exists(pid: Pid) -> bool {
-    rustix::process::Pid::from_raw(pid).is_some_and(|pid| rustix::process::test_kill_process_group(pid).is_ok())
+/// Sends a signal to all processes but PID 1: those of the machine, or of the PID namespace.
+///
+/// # Errors
+/// EINVAL for a number that is not a standard signal's. That nobody else is there is no error.
+pub(crate) fn signal_everybody(number: i32) -> Result<()> {
+    use nix::sys::signal::{Signal, kill};
+    let all = nix::unistd::Pid::from_raw(-1);
+    match Signal::try_from(number).and_then(|signal| kill(all, signal)) {
+        Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
+        Err(error) => Err(error).at("signal", "all processes"),
+    }
 }
 
 /// Checks both numbers: 0 and -1 as a PID would reach others than the one that is meant.
@@ -81,9 +101,10 @@ pub(crate) fn close_inherited() {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
         return; // Without /proc we are the kernel's first process, which got 0 to 2 alone.
     };
-    let open: Vec<i32> = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let open: Vec<i32> =
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     for fd in open.into_iter().filter(|fd| *fd > 2) {
         // EBADF for the one that listed the folder, closed by now.
-        drop(nix::unistd::close(fd));
+        let _ = nix::unistd::close(fd);
     }
 }
