@@ -126,6 +126,12 @@ impl Console {
         self.lock().readers == 0
     }
 
+    /// True once the guest's kernel has said its last words.
+    #[must_use]
+    pub fn panicked(&self) -> bool {
+        self.lock().lines.iter().any(|line| line.text.contains(FATAL))
+    }
+
     /// The first line from number `from` on that contains `text`; waits for it up to `limit`.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! the network would, and opens its disk after power off. `cargo xtask run` and `bench` use the same parts, so what
 //! a person sees is what the tests see.
 
+pub mod artifacts;
 pub mod console;
 pub mod disk;
 pub mod http;

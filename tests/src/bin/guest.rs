@@ -1,0 +1,245 @@
+//! The tests' hand inside a node, which has no shell and no API: a static pod that answers over HTTP.
+//!
+//! `guest serve PORT` in a privileged pod that shares the node's processes and network: it lists and kills processes,
+//! and reads and writes the node's files through `/proc/1/root`. `guest crowd N` is a process with N sleeping
+//! children. It is in the test flavour of the image only.
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A client that says nothing must not hold up the next.
+const CLIENT_LIMIT: Duration = Duration::from_secs(10);
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["serve", port] => serve(port.parse()?),
+        ["crowd", count] => crowd(count.parse()?),
+        ["sleep"] => sleep(),
+        _ => bail!("guest serve PORT | crowd N | sleep"),
+    }
+}
+
+fn serve(port: u16) -> Result<()> {
+    let listener = TcpListener::bind(("0.0.0.0", port)).with_context(|| format!("port {port}"))?;
+    println!("listening on {port}");
+    for client in listener.incoming() {
+        let client = client?;
+        thread::spawn(move || {
+            if let Err(error) = answer(&client) {
+                eprintln!("{error:#}");
+            }
+        });
+    }
+    Ok(())
+}
+
+fn answer(mut client: &TcpStream) -> Result<()> {
+    client.set_read_timeout(Some(CLIENT_LIMIT))?;
+    let mut reader = BufReader::new(client);
+    let mut request = String::new();
+    reader.read_line(&mut request)?;
+    // The headers are read to their end: closing with unread bytes would reset the connection.
+    let mut header = String::new();
+    while reader.read_line(&mut header)? > 2 {
+        header.clear();
+    }
+    let target = request.split_whitespace().nth(1).context("no request")?;
+    let (status, body) = match act(target) {
+        Ok(body) => ("200 OK", body),
+        Err(error) => ("500 Failed", format!("{error:#}\n").into_bytes()),
+    };
+    write!(client, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
+    client.write_all(&body)?;
+    Ok(())
+}
+
+fn act(target: &str) -> Result<Vec<u8>> {
+    let (verb, query) = target.split_once('?').unwrap_or((target, ""));
+    let words: HashMap<&str, &str> = query.split('&').filter_map(|word| word.split_once('=')).collect();
+    let word = |name: &str| words.get(name).copied().with_context(|| format!("{verb}: {name} is missing"));
+    match verb {
+        "/" => Ok(b"guest\n".to_vec()),
+        "/ps" => Ok(json!(processes()?).to_string().into_bytes()),
+        "/cat" => {
+            let path = node_path(word("path")?);
+            fs::read(&path).with_context(|| path.display().to_string())
+        }
+        "/ls" => {
+            let path = node_path(word("path")?);
+            let entries = fs::read_dir(&path).with_context(|| path.display().to_string())?;
+            let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+            let mut names = names.collect::<Result<Vec<_>>>()?;
+            names.sort();
+            Ok(json!(names).to_string().into_bytes())
+        }
+        "/write" => {
+            let path = node_path(word("path")?);
+            fs::write(&path, word("text")?).with_context(|| path.display().to_string())?;
+            Ok(Vec::new())
+        }
+        "/remove" => {
+            let path = node_path(word("path")?);
+            fs::remove_file(&path).with_context(|| path.display().to_string())?;
+            Ok(Vec::new())
+        }
+        "/fill" => fill(word("path")?),
+        "/kill" => {
+            signal(word("pid")?.parse()?, word("signal")?.parse()?)?;
+            Ok(Vec::new())
+        }
+        "/orphans" => Ok(orphans(word("crowd")?.parse()?)?.to_string().into_bytes()),
+        _ => bail!("no such verb: {verb}"),
+    }
+}
+
+/// A path of the node as the node sees it, not as this container does.
+fn node_path(path: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/1/root{path}"))
+}
+
+/// Writes into a file until its file system is full; how many bytes went in.
+fn fill(path: &str) -> Result<Vec<u8>> {
+    let path = node_path(path);
+    let mut file = File::create(&path).with_context(|| path.display().to_string())?;
+    let block = vec![b'x'; 1 << 20];
+    let mut bytes = 0;
+    loop {
+        match file.write(&block) {
+            Ok(written) => bytes += written,
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOSPC.raw_os_error()) => break,
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        }
+    }
+    Ok(json!({"bytes": bytes}).to_string().into_bytes())
+}
+
+/// One process as `/proc/PID/stat` has it.
+struct Process {
+    pid: i32,
+    parent: i32,
+    name: String,
+    state: String,
+    started: u64,
+}
+
+/// Every process of the node. One that ends meanwhile is left out.
+fn processes() -> Result<Vec<Value>> {
+    let all = all_processes()?;
+    let list = all.iter().map(|process| {
+        let arguments = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+        let arguments: Vec<_> = arguments
+            .split(|&byte| byte == 0)
+            .filter(|word| !word.is_empty())
+            .map(String::from_utf8_lossy)
+            .collect();
+        json!({"pid": process.pid, "parent": process.parent, "name": process.name, "state": process.state,
+               "started": process.started, "argv": arguments})
+    });
+    Ok(list.collect())
+}
+
+fn all_processes() -> Result<Vec<Process>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if let Ok(pid) = name.parse()
+            && let Some(process) = process(pid)
+        {
+            found.push(process);
+        }
+    }
+    Ok(found)
+}
+
+fn process(pid: i32) -> Option<Process> {
+    // The name stands in brackets and may hold anything, brackets too.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (head, rest) = stat.rsplit_once(')')?;
+    let name = head.split_once('(')?.1.to_owned();
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let (state, parent, started) = (fields.first()?, fields.get(1)?, fields.get(19)?);
+    Some(Process {
+        pid,
+        parent: parent.parse().ok()?,
+        name,
+        state: (*state).to_owned(),
+        started: started.parse().ok()?,
+    })
+}
+
+fn signal(pid: i32, signal: i32) -> Result<()> {
+    let target = Pid::from_raw(pid).context("pid 0")?;
+    let signal = Signal::from_named_raw(signal).with_context(|| format!("no signal {signal}"))?;
+    kill_process(target, signal).with_context(|| format!("signal to {pid}"))
+}
+
+/// Makes PID 1 the parent of all children of the process `crowd` at once, then ends them at once.
+///
+/// containerd's shim adopts the orphans of its pod, so it is ended first; containerd, which would clean up after it,
+/// is held still meanwhile.
+fn orphans(crowd: i32) -> Result<Value> {
+    let shim = process(crowd).context("no such process")?.parent;
+    let containerd =
+        all_processes()?.into_iter().find(|process| process.name == "containerd").context("containerd")?;
+    let children = || -> Result<Vec<i32>> {
+        Ok(all_processes()?
+            .iter()
+            .filter(|process| process.parent == crowd)
+            .map(|process| process.pid)
+            .collect())
+    };
+    let children = children()?;
+    signal(containerd.pid, Signal::STOP.as_raw())?;
+    let counted = (|| {
+        signal(shim, Signal::KILL.as_raw())?;
+        wait_until("the crowd is PID 1's", || process(crowd).is_some_and(|process| process.parent == 1))?;
+        signal(crowd, Signal::KILL.as_raw())?;
+        wait_until("the crowd's parent is gone", || process(crowd).is_none())?;
+        let adopted =
+            children.iter().filter(|&&pid| process(pid).is_some_and(|child| child.parent == 1)).count();
+        for &pid in &children {
+            signal(pid, Signal::KILL.as_raw())?;
+        }
+        let since = Instant::now();
+        wait_until("all orphans are reaped", || children.iter().all(|&pid| process(pid).is_none()))?;
+        Ok(json!({"children": children.len(), "adopted": adopted, "reaped_ms": since.elapsed().as_millis()}))
+    })();
+    signal(containerd.pid, Signal::CONT.as_raw())?;
+    counted
+}
+
+fn wait_until(what: &str, done: impl Fn() -> bool) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        ensure!(Instant::now() < deadline, "{what}: not within 60 s");
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// Has `count` children that sleep, and tells when they are all there.
+fn crowd(count: usize) -> Result<()> {
+    let program = std::env::current_exe()?;
+    let mut children: Vec<Child> = Vec::with_capacity(count);
+    for _ in 0..count {
+        children.push(Command::new(&program).arg("sleep").spawn()?);
+    }
+    println!("{} children", children.len());
+    sleep()
+}
+
+fn sleep() -> Result<()> {
+    loop {
+        thread::park();
+    }
+}
