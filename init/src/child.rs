@@ -6,7 +6,8 @@
 
 use crate::sys::{self, At, cgroup, notify};
 use anyhow::{Context, Result, bail};
-use podium_init::services::Service;
+use podium_init::render::lease::{State, best_first};
+use podium_init::services::{NODE_IP_MARK, Service, fill};
 use podium_init::{notices, paths};
 use rustix::fs::{Access, Mode, OFlags};
 use rustix::io::Errno;
@@ -14,6 +15,7 @@ use rustix::process::{Resource, Rlimit};
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -54,7 +56,8 @@ pub(crate) fn log_pipe(service: &str) -> String {
 /// The stages, in order.
 fn become_service(id: &str) -> Result<Infallible> {
     let service = read_description(id).context("description")?;
-    let (program, args) = service.argv.split_first().context("description: argv is empty")?;
+    let argv = complete(service.argv);
+    let (program, args) = argv.split_first().context("description: argv is empty")?;
     rustix::process::setsid().context("session")?;
     if cgroup::present() {
         cgroup::join(&service.cgroup).context("cgroup")?;
@@ -89,6 +92,23 @@ fn read_description(id: &str) -> Result<Service> {
     let path = description(id);
     let bytes = sys::file::read(Path::new(&path), DESCRIPTION_MAX)?;
     serde_json::from_slice(&bytes).with_context(|| format!("parse {path}"))
+}
+
+/// Fills in what is known only now: the node's address, when the config gives a rule for it.
+fn complete(argv: Vec<String>) -> Vec<String> {
+    match argv.iter().any(|arg| arg.starts_with(NODE_IP_MARK)) {
+        true => fill(&argv, &addresses(Path::new(paths::NETWORK))),
+        false => argv,
+    }
+}
+
+/// The node's addresses as dhcpcd's hook keeps them, best interface first. A file that is being made, or is damaged,
+/// counts as none: the kubelet starts without an address, too.
+fn addresses(folder: &Path) -> Vec<IpAddr> {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let bytes = files.filter_map(|path| sys::file::read(&path, DESCRIPTION_MAX).ok());
+    let states: Vec<State> = bytes.filter_map(|bytes| serde_json::from_slice(&bytes).ok()).collect();
+    best_first(&states).into_iter().flat_map(|lease| &lease.addresses).map(|cidr| cidr.address).collect()
 }
 
 /// Opens the service's pipe. Without one (the log writer has none, its output would come back to itself) it keeps
@@ -149,4 +169,35 @@ fn note(output: Option<&mut File>, what: &str) {
 )]
 fn leave() -> ! {
     std::process::exit(FAILED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_node_address_is_that_of_the_best_interface_with_a_lease() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        write(
+            "eth1.json",
+            r#"{"interface":"eth1","metric":1003,"leases":{"dhcp":{"addresses":["10.2.0.9/24"]}}}"#,
+        );
+        write(
+            "eth0.json",
+            r#"{"interface":"eth0","metric":1002,"leases":{"dhcp":{"addresses":["10.1.0.9/24"]}}}"#,
+        );
+        write("cut.json", r#"{"interface":"#);
+        let first: IpAddr = "10.1.0.9".parse().unwrap();
+        let second: IpAddr = "10.2.0.9".parse().unwrap();
+        assert_eq!(addresses(dir.path()), [first, second]);
+        assert_eq!(addresses(&dir.path().join("missing")), [] as [IpAddr; 0]);
+    }
+
+    #[test]
+    fn a_description_is_looked_for_in_its_folder_only() {
+        for id in ["", "../config", "a/b", ".hidden"] {
+            assert!(read_description(id).unwrap_err().to_string().contains("no service's name"), "{id}");
+        }
+    }
 }

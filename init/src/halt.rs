@@ -211,11 +211,13 @@ fn sync() {
 fn last(how: Shutdown) -> ! {
     let verb = VERBS.iter().find(|(_, shutdown)| *shutdown == how).map_or("reboot", |(verb, _)| verb);
     let by_child = helper(&["halt", verb], REBOOT_LIMIT);
-    if by_child == Outcome::Failed(EPERM) && reboot::in_pid_namespace() {
-        leave(if how == Shutdown::Reboot { EXIT_REBOOT } else { 0 });
+    if by_child != Outcome::Done {
+        kmsg::say(&format!("halt: {how} by a child: {by_child:?}"));
     }
     match reboot::end(how) {
         Ok(never) => match never {},
+        // What follows would reach the host.
+        Err(_) if reboot::in_pid_namespace() => leave(if how == Shutdown::Reboot { EXIT_REBOOT } else { 0 }),
         Err(error) => kmsg::say(&format!("halt: {error}; trying sysrq")),
     }
     let command = match how {

@@ -3,7 +3,7 @@
 //! The order of the list is the preference in which they are started; what must wait says so by its needs. In a
 //! container the runtime owns devices, network and clock, so those services are not in the plan.
 
-use super::{ImageFacts, Need, NodeFacts, Readiness, Restart, Scope, Service, Stop, kubelet};
+use super::{ImageFacts, LOG, Need, NodeFacts, Readiness, Restart, Scope, Service, Stop, kubelet};
 use crate::config::MachineConfig;
 use crate::paths;
 use std::time::Duration;
@@ -48,6 +48,9 @@ const CONTAINERD_STOP_LIMIT: Duration = Duration::from_secs(20);
 const KUBELET_STOP_LIMIT: Duration = Duration::from_secs(10);
 /// The helpers have nothing to lose.
 const HELPER_STOP_LIMIT: Duration = Duration::from_secs(5);
+/// Nobody waits for the log writer: pipes hold what comes before it. That the others need it means that it is
+/// stopped after them, with their last words.
+const STARTS_WITHOUT_LOG: Duration = Duration::ZERO;
 /// SIGTERM on Linux; the library names no signal crate.
 const TERM: i32 = 15;
 
@@ -66,12 +69,15 @@ pub fn plan(config: &MachineConfig, facts: &ImageFacts, node: &NodeFacts) -> Vec
     }
     services.push(kubelet_service(&env, config, facts, node));
     services.push(pods(&env));
+    for service in services.iter_mut().filter(|service| service.id != LOG) {
+        service.needs.push(need(LOG, Some(STARTS_WITHOUT_LOG)));
+    }
     services
 }
 
 /// The writer of the other services' output. First, so that no early line waits in a pipe.
 fn log(env: &[(String, String)]) -> Service {
-    helper("log", &[paths::INIT, "log"], env)
+    helper(LOG, &[paths::INIT, "log"], env)
 }
 
 /// Loads drivers for the devices that are there and that appear, and watches the power button.
