@@ -11,7 +11,9 @@ use nix::errno::Errno;
 use podium_init::cmdline::{self, Cmdline};
 use podium_init::mounts::{EARLY, Mount, Need, What};
 use podium_init::paths;
+use podium_init::services::ImageFacts;
 use rustix::mount::MountPropagationFlags;
+use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -21,6 +23,8 @@ const PANIC_DELAY: &str = "10";
 const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 /// Bytes of /proc/cmdline that are read; the kernel's own bound on x86 is 2 KiB, on others up to 64 KiB.
 const CMDLINE_MAX: usize = 64 * 1024;
+/// A list of image references, a few hundred bytes each, and versions.
+const FACTS_MAX: usize = 1 << 20;
 
 /// What the first steps found.
 #[derive(Debug)]
@@ -31,6 +35,8 @@ pub(crate) struct Machine {
     pub has_data: bool,
     /// What is in STATE survives a reboot.
     pub has_state: bool,
+    /// What the image says of itself.
+    pub facts: ImageFacts,
 }
 
 /// The very first steps; they need nothing. `args` are PID 1's own, without its name.
@@ -86,8 +92,13 @@ pub(crate) fn mount(container: bool) -> Machine {
     if let Err(error) = sys::file::make_dir(Path::new(paths::RUN), 0o700) {
         log::error!("{error:#}; services cannot be started");
     }
-    let (has_state, has_data) = disks::mount(container);
-    Machine { container, has_state, has_data: has_data && data_is_separate(container) }
+    let facts = image_facts();
+    if !container {
+        // Before a file system is checked or mounted: both look at the time.
+        set_clock_floor(facts.built);
+    }
+    let (has_state, _) = disks::mount(container);
+    Machine { container, has_state, has_data: data_is_separate(container), facts }
 }
 
 /// What became of one mount.
@@ -196,6 +207,30 @@ fn says_absent(error: &anyhow::Error) -> bool {
 fn is_writable(folder: &str) -> bool {
     use rustix::fs::{Access, AtFlags, CWD, accessat};
     accessat(CWD, folder, Access::WRITE_OK, AtFlags::EACCESS).is_ok()
+}
+
+fn image_facts() -> ImageFacts {
+    let read = sys::file::read(Path::new(paths::IMAGE_FACTS), FACTS_MAX)
+        .and_then(|bytes| serde_json::from_slice(&bytes).context(paths::IMAGE_FACTS));
+    read.unwrap_or_else(|error| {
+        log::error!(
+            "{error:#}; containerd and kubelet are taken for old ones: was the image built by xtask?"
+        );
+        ImageFacts::default()
+    })
+}
+
+/// A machine whose clock lost its battery is in 1970, where no certificate is valid yet.
+fn set_clock_floor(built: u64) {
+    let now = clock_gettime(ClockId::Realtime);
+    let floor = Timespec { tv_sec: i64::try_from(built).unwrap_or_default(), tv_nsec: 0 };
+    if now.tv_sec >= floor.tv_sec {
+        return;
+    }
+    match clock_settime(ClockId::Realtime, floor) {
+        Ok(()) => log::warn!("the clock was before the time this image was built; it is set to that time"),
+        Err(error) => log::error!("set the clock to the time this image was built: {error}"),
+    }
 }
 
 /// What it means that this one is missing.

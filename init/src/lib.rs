@@ -17,6 +17,7 @@ pub mod paths;
 pub mod modules;
 pub mod mounts;
 pub mod superblock;
+pub mod sysctls;
 
 pub mod manifests;
 pub mod render;

@@ -78,7 +78,7 @@ fn pid1(args: &[String]) -> Result<Shutdown> {
     let (cmdline, container) = boot::begin(args);
     let machine = boot::mount(container);
     let loaded = load::config(&cmdline, &machine);
-    let ready = prepare::prepare(&machine, loaded);
+    let ready = prepare::prepare(&machine, &loaded);
     reactor::run(ready)
 }
 

@@ -95,7 +95,7 @@ pub enum Scope {
 }
 
 /// What the image says of itself in `/usr/lib/podium/image.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageFacts {
     /// Hash over everything that went into the image.
