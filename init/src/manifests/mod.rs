@@ -1,6 +1,38 @@
 //! Static pods: the config's `machine.pods` in, checked manifests and their problems out.
+//!
+//! A pod is read strictly (`strict.rs`) with k8s-openapi's types as the schema, held to the rules of `rules/`, given
+//! what the kubelet needs to keep it apart from others (namespace, stable UID), and rendered so that the same config
+//! gives the same bytes in every build. One bad pod never stops another. [`diff`] tells what is to be done to a
+//! manifest directory. Nothing here touches a file; `manifest_dir.rs` of the binary does.
+//!
+//! What is emitted is the pod as written, not as decoded: a field that our schema has not heard of is refused, and
+//! one that it knows is passed on untouched, so that no version of the schema can change a pod's meaning.
 
+mod diff;
+mod names;
+mod path;
+mod quantity;
+mod rules;
+mod strict;
+mod together;
+mod uid;
+
+pub use diff::{Changes, Found, diff, is_ours};
+
+use crate::config::Problem;
+use k8s_openapi::api::core::v1::{Container, Pod};
+use path::{Findings, Path};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use strict::Reading;
+
+/// The largest manifest in bytes: the writer's rule 4; the kubelet reads files of up to 10 MiB, but a pod of this
+/// size is a mistake, and every one of them is held in memory by several programs.
+pub const MAX_MANIFEST: usize = 1 << 20;
+
+/// The most letters that namespace and name may have together. The kubelet makes a folder named
+/// `<namespace>_<name>-<node>_<uid>`; a file name has 255 bytes, the node's name takes up to 63 and the UID 36.
+pub const MAX_ID: usize = 150;
 
 /// One static pod, ready to be written for the kubelet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,4 +67,238 @@ pub enum Protocol {
     Udp,
     /// SCTP.
     Sctp,
+}
+
+/// Turns the config's pods into manifests, in the config's order, and says what is wrong with the others. `locate`
+/// gives line and column of a YAML path such as `machine.pods[0].spec`, where they are known.
+///
+/// Every problem names its pod, so that none of them stops the config. Two pods with one ID are both refused: which
+/// of them was meant cannot be told. Of two that want one port of the host the first in the config is kept.
+pub fn plan(
+    pods: &[Value],
+    locate: &dyn Fn(&str) -> Option<(usize, usize)>,
+) -> (Vec<Manifest>, Vec<Problem>) {
+    let (machine, key) = (Path::root("machine"), "pods");
+    let list = machine.key(key);
+    let mut problems = Vec::new();
+    let mut drafts = Vec::with_capacity(pods.len());
+    for (index, pod) in pods.iter().enumerate() {
+        let at = list.index(index);
+        let identity = Identity::of(pod);
+        // A pod without an ID still needs a word by which its problems are its own.
+        let id = identity.as_ref().map_or_else(|| format!("pods[{index}]"), Identity::id);
+        let findings = Findings::new(&id, locate);
+        let mut reading = Reading { findings, quantities: Vec::new(), stand_ins: false };
+        let manifest = draft(pod, identity.as_ref(), &at, &mut reading);
+        let refused = reading.findings.refused();
+        drafts.push(together::Draft {
+            index,
+            id,
+            named: identity.is_some(),
+            manifest: manifest.filter(|_| !refused),
+        });
+        reading.findings.finish(&at, &mut problems);
+    }
+    together::refuse_shared_ids(&mut drafts, &list, locate, &mut problems);
+    together::refuse_shared_ports(&mut drafts, &list, locate, &mut problems);
+    (drafts.into_iter().filter_map(|draft| draft.manifest.map(|(manifest, _)| manifest)).collect(), problems)
+}
+
+/// Namespace and name, where both are texts.
+struct Identity<'a> {
+    namespace: &'a str,
+    name: &'a str,
+}
+
+impl<'a> Identity<'a> {
+    fn of(pod: &'a Value) -> Option<Self> {
+        let metadata = pod.get("metadata")?;
+        let name = metadata.get("name")?.as_str().filter(|name| !name.is_empty())?;
+        let namespace = match metadata.get("namespace") {
+            None | Some(Value::Null) => "",
+            Some(namespace) => namespace.as_str()?,
+        };
+        Some(Identity { namespace: if namespace.is_empty() { "default" } else { namespace }, name })
+    }
+
+    fn id(&self) -> String {
+        format!("{}-{}", self.namespace, self.name)
+    }
+}
+
+/// Checks one pod and renders it, together with the host ports that it takes.
+fn draft(
+    pod: &Value,
+    identity: Option<&Identity<'_>>,
+    at: &Path<'_>,
+    reading: &mut Reading<'_>,
+) -> Option<(Manifest, Vec<together::HostPort>)> {
+    let Some(written) = pod.as_object() else {
+        reading.findings.error(at, format!("expected a pod, found {}", strict::describe(pod)));
+        return None;
+    };
+    if !check_kind(written, at, &mut reading.findings) {
+        return None;
+    }
+    check_identity(pod, identity, at, &mut reading.findings);
+    let decoded: Pod = strict::read(pod, at, reading)?;
+    if reading.stand_ins {
+        return None;
+    }
+    rules::check(&decoded, pod, at, &mut reading.findings);
+    let manifest = render(pod, identity?, &decoded, at, reading);
+    let ports = together::host_ports(&decoded);
+    Some((Manifest { host_ports: together::numbers(&ports), ..manifest }, ports))
+}
+
+/// Whether it is a pod at all; if not, looking further would only add noise.
+fn check_kind(written: &Map<String, Value>, at: &Path<'_>, findings: &mut Findings<'_>) -> bool {
+    let text = |key: &str| written.get(key).and_then(Value::as_str).unwrap_or_default();
+    let kind_at = at.key("kind");
+    match text("kind") {
+        "Pod" => {}
+        "" => {
+            findings.error_with(&kind_at, "missing", "write kind: Pod");
+            return !written.contains_key("kind");
+        }
+        kind if kind.ends_with("List") => {
+            findings.error_with(&kind_at, format!("a {kind} is not a pod"), "list its items one by one");
+            return false;
+        }
+        kind => {
+            let remedy =
+                "the node runs kind: Pod alone; take what stands under spec.template, if there is one";
+            findings.error_with(&kind_at, format!("a {kind} is not a pod"), remedy);
+            return false;
+        }
+    }
+    let version_at = at.key("apiVersion");
+    match text("apiVersion") {
+        "v1" => true,
+        "" => {
+            findings.error_with(&version_at, "missing", "write apiVersion: v1");
+            !written.contains_key("apiVersion")
+        }
+        version => {
+            findings.error_with(&version_at, format!("{version:?} has no kind Pod"), "write apiVersion: v1");
+            false
+        }
+    }
+}
+
+/// Rule 4: the names that tell pods and files apart.
+fn check_identity(pod: &Value, identity: Option<&Identity<'_>>, at: &Path<'_>, findings: &mut Findings<'_>) {
+    let at = &at.key("metadata");
+    if pod.pointer("/metadata/generateName").is_some_and(|name| !name.is_null()) {
+        findings.error_with(
+            &at.key("generateName"),
+            "a static pod's name must stay the same",
+            "write a name",
+        );
+    }
+    let Some(identity) = identity else {
+        // What has a wrong type is told when it is read.
+        let metadata = pod.get("metadata").unwrap_or(&Value::Null);
+        let name = metadata.get("name").unwrap_or(&Value::Null);
+        if (metadata.is_object() || metadata.is_null()) && !says_something(name) {
+            findings.error(&at.key("name"), "missing");
+        }
+        return;
+    };
+    if !names::is_subdomain(identity.name) {
+        let message = format!("{:?} is not a legal name", identity.name);
+        findings.error_with(&at.key("name"), message, names::SUBDOMAIN);
+    }
+    if !names::is_label(identity.namespace) {
+        let message = format!("{:?} is not a legal namespace", identity.namespace);
+        findings.error_with(&at.key("namespace"), message, names::LABEL);
+    }
+    let length = identity.namespace.len() + identity.name.len();
+    if length > MAX_ID {
+        let message = format!("with the namespace it has {length} letters, more than {MAX_ID}");
+        findings.error(&at.key("name"), message);
+    }
+}
+
+/// What only the API server or the kubelet sets. In a pod that was copied out of a cluster it is of no use, and some
+/// of it does harm: a phase or a deletion time makes the kubelet take the pod for one that has ended.
+const SET_BY_SERVER: [&str; 7] = [
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+    "selfLink",
+];
+
+/// The manifest of a pod that kept all rules so far.
+fn render(
+    pod: &Value,
+    identity: &Identity<'_>,
+    decoded: &Pod,
+    at: &Path<'_>,
+    reading: &mut Reading<'_>,
+) -> Manifest {
+    let mut pod = pod.clone();
+    for (pointer, text) in &reading.quantities {
+        if let Some(number) = pod.pointer_mut(pointer) {
+            *number = Value::String(text.clone());
+        }
+    }
+    let findings = &mut reading.findings;
+    if let Some(status) = pod.as_object_mut().and_then(|pod| pod.remove("status"))
+        && says_something(&status)
+    {
+        findings.warning(&at.key("status"), "is the kubelet's to say", "it is left out");
+    }
+    if let Some(metadata) = pod.get_mut("metadata").and_then(Value::as_object_mut) {
+        let at = at.key("metadata");
+        for key in SET_BY_SERVER {
+            if metadata.remove(key).is_some_and(|value| says_something(&value)) {
+                findings.warning(&at.key(key), "is set by the API server alone", "it is left out");
+            }
+        }
+        // A fixed UID would make a kubelet ignore changes, or two pods one: see `uid.rs`. Refusing the pod for it
+        // would refuse every pod that was copied out of a cluster.
+        if metadata.remove("uid").is_some_and(|value| says_something(&value)) {
+            findings.warning(&at.key("uid"), "is derived from the pod's content here", "it is replaced");
+        }
+        metadata.insert("namespace".to_owned(), Value::String(identity.namespace.to_owned()));
+    }
+    pod.sort_all_objects();
+    let uid = uid::stable(pod.clone());
+    if let Some(metadata) = pod.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("uid".to_owned(), Value::String(uid.clone()));
+        metadata.sort_keys();
+    }
+    let bytes = format!("{pod:#}\n");
+    if bytes.len() > MAX_MANIFEST {
+        findings.error(at, format!("the manifest has {} bytes, more than {MAX_MANIFEST}", bytes.len()));
+    }
+    let names =
+        |containers: &[Container]| containers.iter().map(|container| container.name.clone()).collect();
+    let spec = decoded.spec.as_ref();
+    Manifest {
+        id: identity.id(),
+        namespace: identity.namespace.to_owned(),
+        name: identity.name.to_owned(),
+        uid,
+        file: format!("podium-{}.yaml", identity.id()),
+        bytes,
+        host_ports: Vec::new(),
+        containers: spec.map(|spec| names(&spec.containers)).unwrap_or_default(),
+        init_containers: spec.and_then(|spec| spec.init_containers.as_deref()).map(names).unwrap_or_default(),
+    }
+}
+
+/// Whether a value says more than nothing: tools write `creationTimestamp: null` and `status: {}`.
+fn says_something(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Object(map) => !map.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::String(text) => !text.is_empty(),
+        Value::Bool(_) | Value::Number(_) => true,
+    }
 }

@@ -1,0 +1,66 @@
+//! The stable UID of a static pod (rule 8 of the writer).
+//!
+//! A kubelet takes a pod with a new UID for a new pod, and one whose UID stayed for the same pod, which it then
+//! changes in place. In place only a new image takes effect on every kubelet (from 1.31 they compare nothing but the
+//! names and images of containers), so the UID is a function of everything but `spec.containers[].image`.
+//!
+//! The function is for ever: another one would restart every pod of every node once. It is FNV-1a of 128 bits over
+//! the manifest's text, in RFC 9562's layout for what is application-defined (version 8). Nothing hostile is kept out
+//! by it (who can write two pods that collide can as well write one pod twice), so no cryptographic hash is needed.
+
+use serde_json::Value;
+
+/// FNV-1a's start value and prime for 128 bits (draft-eastlake-fnv, section 5).
+const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+
+/// The UID of a pod whose `metadata` holds neither a UID nor anything that the server sets, and whose keys are
+/// sorted: `xxxxxxxx-xxxx-8xxx-yxxx-xxxxxxxxxxxx`.
+pub(super) fn stable(mut pod: Value) -> String {
+    if let Some(Value::Array(containers)) = pod.pointer_mut("/spec/containers") {
+        for image in containers.iter_mut().filter_map(|container| container.get_mut("image")) {
+            *image = Value::Null;
+        }
+    }
+    layout(fnv1a(pod.to_string().as_bytes()))
+}
+
+fn fnv1a(bytes: &[u8]) -> u128 {
+    bytes.iter().fold(BASIS, |hash, &byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME))
+}
+
+/// RFC 9562 section 5.8: version 8 in bits 48 to 51, variant `10` in bits 64 and 65, the hash in the others.
+fn layout(hash: u128) -> String {
+    let bits = hash & !(0xf << 76) & !(0x3 << 62) | (0x8 << 76) | (0x2 << 62);
+    let hex = format!("{bits:032x}");
+    let part = |range| hex.get(range).unwrap_or_default();
+    [part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)].join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn fnv1a_agrees_with_its_published_vectors() {
+        assert_eq!(fnv1a(b""), 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d);
+        assert_eq!(fnv1a(b"a"), 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964);
+        assert_eq!(fnv1a(b"foobar"), 0x343e_1662_793c_64bf_6f0d_3597_ba44_6f18);
+    }
+
+    #[test]
+    fn the_layout_is_version_8() {
+        assert_eq!(layout(0), "00000000-0000-8000-8000-000000000000");
+        assert_eq!(layout(u128::MAX), "ffffffff-ffff-8fff-bfff-ffffffffffff");
+        assert_eq!(layout(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef), "01234567-89ab-8def-8123-456789abcdef");
+    }
+
+    /// If this fails, an update of Podium restarts every pod of every node: do not adjust the value.
+    #[test]
+    fn the_function_never_changes() {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "default"},
+            "spec": {"containers": [{"image": "x", "name": "c"}]}});
+        assert_eq!(stable(pod), "ffe55bb3-a5b5-8daf-b567-4a833e3c652b");
+    }
+}
