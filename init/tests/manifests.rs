@@ -295,7 +295,7 @@ fn strings_survive_that_yaml_would_turn_into_something_else() {
         "a: b",
         "#",
         " x ",
-        "\u{85}\u{2028}",
+        "\u{7f}\u{85}\u{2028}\u{feff}\u{ffff}ä",
         "%",
         "@",
         "*a",

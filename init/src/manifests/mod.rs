@@ -200,7 +200,7 @@ fn check_identity(pod: &Value, identity: Option<&Identity<'_>>, at: &Path<'_>, f
         // What has a wrong type is told when it is read.
         let metadata = pod.get("metadata").unwrap_or(&Value::Null);
         let name = metadata.get("name").unwrap_or(&Value::Null);
-        if (metadata.is_object() || metadata.is_null()) && !says_something(name) {
+        if (metadata.is_object() || metadata.is_null()) && (name.is_null() || name == "") {
             findings.error(&at.key("name"), "missing");
         }
         return;
@@ -272,7 +272,7 @@ fn render(
         metadata.insert("uid".to_owned(), Value::String(uid.clone()));
         metadata.sort_keys();
     }
-    let bytes = format!("{pod:#}\n");
+    let bytes = escape(format!("{pod:#}\n"));
     if bytes.len() > MAX_MANIFEST {
         findings.error(at, format!("the manifest has {} bytes, more than {MAX_MANIFEST}", bytes.len()));
     }
@@ -290,6 +290,24 @@ fn render(
         containers: spec.map(|spec| names(&spec.containers)).unwrap_or_default(),
         init_containers: spec.and_then(|spec| spec.init_containers.as_deref()).map(names).unwrap_or_default(),
     }
+}
+
+/// Escapes the few characters that JSON allows in a string and YAML does not, or not everywhere.
+fn escape(json: String) -> String {
+    let odd = |c: char| {
+        matches!(c, '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+    };
+    if !json.contains(odd) {
+        return json;
+    }
+    json.chars().fold(String::with_capacity(json.len()), |mut text, c| {
+        if odd(c) {
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
+        text
+    })
 }
 
 /// Whether a value says more than nothing: tools write `creationTimestamp: null` and `status: {}`.
