@@ -11,6 +11,7 @@ mod disks;
 mod halt;
 mod hook;
 mod initramfs;
+mod interfaces;
 mod kmsg;
 mod load;
 mod logger;

@@ -279,3 +279,7 @@ fn hostname(text: &str) -> Option<String> {
     let name = Some(text).filter(|name| is_hostname(name))?;
     (name.split('.').next() != Some("localhost")).then(|| name.to_ascii_lowercase())
 }
+
+#[cfg(test)]
+#[path = "lease_tests.rs"]
+mod tests;
