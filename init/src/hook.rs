@@ -144,11 +144,13 @@ fn states() -> Result<Vec<State>> {
 fn tell_node(config: &MachineConfig) -> Result<()> {
     let states = states()?;
     let leases = lease::best_first(&states);
-    for rendered in names::files(config, &leases) {
+    let uname = rustix::system::uname();
+    let now = uname.nodename().to_str().ok();
+    for rendered in names::files(config, &leases, now) {
         file::update(Path::new(&rendered.path), &rendered.bytes, rendered.mode)?;
     }
-    let hostname = names::hostname(config, &leases);
-    if rustix::system::uname().nodename().to_bytes() != hostname.as_bytes() {
+    let hostname = names::hostname(config, &leases, now);
+    if now != Some(hostname.as_str()) {
         nix::unistd::sethostname(&hostname).with_context(|| format!("set the host name {hostname}"))?;
         kmsg::say(&format!("network: this node is {hostname}"));
     }

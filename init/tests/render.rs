@@ -6,6 +6,8 @@
 use podium_init::config::MachineConfig;
 use podium_init::paths;
 use podium_init::render::interfaces::{Family, wanted};
+use podium_init::render::lease::Lease;
+use podium_init::render::names;
 use podium_init::render::text::toml_string;
 use podium_init::render::{self, RenderedFile};
 use podium_init::services::{self, ImageFacts, InterfaceFacts, NodeFacts, Service};
@@ -217,6 +219,23 @@ fn stopping_containerd_leaves_its_shims_alone() {
     for service in &services {
         let main = service.stop.scope == services::Scope::Main;
         assert_eq!(main, service.id == "containerd", "{}", service.id);
+    }
+}
+
+#[test]
+fn a_name_that_dhcp_gave_outlives_its_lease() {
+    let (none, mut named) = (MachineConfig::default(), MachineConfig::default());
+    named.machine.network.hostname = Some("Mine.example".into());
+    let lease = Lease { hostname: Some("leased".into()), ..Lease::default() };
+    for (config, leases, now, want) in [
+        (&none, &[][..], None, "podium"),
+        (&none, &[], Some("(none)"), "podium"),
+        (&none, &[], Some("localhost"), "podium"),
+        (&none, &[&lease], Some("podium"), "leased"),
+        (&none, &[], Some("leased"), "leased"),
+        (&named, &[&lease], Some("leased"), "mine.example"),
+    ] {
+        assert_eq!(names::hostname(config, leases, now), want, "{now:?}");
     }
 }
 

@@ -6,6 +6,7 @@
 
 use super::address::Cidr;
 use super::interfaces::{Family, Wanted};
+use super::names::is_localhost;
 use super::text::{is_domain, is_hostname, is_interface};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -277,7 +278,7 @@ fn domains(text: &str) -> Vec<String> {
 /// A server that calls every node localhost names none.
 fn hostname(text: &str) -> Option<String> {
     let name = Some(text).filter(|name| is_hostname(name))?;
-    (name.split('.').next() != Some("localhost")).then(|| name.to_ascii_lowercase())
+    (!is_localhost(name)).then(|| name.to_ascii_lowercase())
 }
 
 #[cfg(test)]

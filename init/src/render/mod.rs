@@ -60,7 +60,7 @@ pub fn files(config: &MachineConfig, facts: &ImageFacts, node: &NodeFacts) -> Ve
     if !node.container {
         files.push(RenderedFile::private(paths::DHCPCD_CONF, dhcpcd::config(config, &node.interfaces)));
         files.push(RenderedFile::public(paths::CHRONY_CONF, time::config(config)));
-        files.extend(names::files(config, &[]));
+        files.extend(names::files(config, &[], None));
         files.push(time::sources(config, &[]));
     }
     files

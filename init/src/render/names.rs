@@ -19,9 +19,9 @@ const MAX_SEARCH: usize = 32;
 /// See [`MAX_SEARCH`].
 const MAX_SEARCH_CHARACTERS: usize = 2048;
 
-/// The files, from the config and the leases there are (best first).
-pub fn files(config: &MachineConfig, leases: &[&Lease]) -> Vec<RenderedFile> {
-    let hostname = hostname(config, leases);
+/// The files, from the config, the leases there are (best first) and the name the node has now.
+pub fn files(config: &MachineConfig, leases: &[&Lease], now: Option<&str>) -> Vec<RenderedFile> {
+    let hostname = hostname(config, leases, now);
     vec![
         RenderedFile::public(paths::RESOLV_CONF, resolv_conf(config, leases)),
         RenderedFile::public(paths::HOSTS, hosts(config, leases, &hostname)),
@@ -29,12 +29,19 @@ pub fn files(config: &MachineConfig, leases: &[&Lease]) -> Vec<RenderedFile> {
     ]
 }
 
-/// The node's name, lower case: the kubelet names the node and its pods by it.
-pub fn hostname(config: &MachineConfig, leases: &[&Lease]) -> String {
-    let wanted = config.machine.network.hostname.as_deref();
+/// The node's name, lower case: the kubelet names the node and its pods by it. So a name that DHCP gave is kept when
+/// its lease goes (a cable is pulled): `now` is what the node is called, if anything.
+pub fn hostname(config: &MachineConfig, leases: &[&Lease], now: Option<&str>) -> String {
+    let wanted = config.machine.network.hostname.as_deref().filter(|name| is_hostname(name));
     let given = leases.iter().find_map(|lease| lease.hostname.as_deref());
-    let name = wanted.filter(|name| is_hostname(name)).or(given).unwrap_or(DEFAULT_HOSTNAME);
-    name.to_ascii_lowercase()
+    // The kernel's own name for a node without one is `(none)`, which is no host name.
+    let now = now.filter(|name| is_hostname(name) && !is_localhost(name));
+    wanted.or(given).or(now).unwrap_or(DEFAULT_HOSTNAME).to_ascii_lowercase()
+}
+
+/// A name that every machine has, and so none.
+pub(super) fn is_localhost(name: &str) -> bool {
+    name.split('.').next() == Some("localhost")
 }
 
 fn resolv_conf(config: &MachineConfig, leases: &[&Lease]) -> String {
