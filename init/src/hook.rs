@@ -5,9 +5,9 @@
 //! lock. A step that fails is reported, and the later ones are still done.
 
 use crate::sys::{file, tool};
-use crate::{interfaces, kmsg};
+use crate::{kmsg, network};
 use anyhow::{Context, Result, bail};
-use podium_init::config::{InUse, MachineConfig};
+use podium_init::config::MachineConfig;
 use podium_init::paths;
 use podium_init::render::interfaces::{Wanted, wanted};
 use podium_init::render::lease::{self, Change, Env, State, What};
@@ -24,8 +24,6 @@ const IP: &str = "/usr/bin/ip";
 const CHRONYC: &str = "/usr/bin/chronyc";
 /// There while chronyd runs.
 const CHRONYD_SOCKET: &str = "/run/chrony/chronyd.sock";
-/// The config in use: its text is bounded to 4 MiB, and its JSON is not much larger.
-const CONFIG_LIMIT: usize = 16 << 20;
 /// An interface's file holds a few bounded lists.
 const STATE_LIMIT: usize = 64 << 10;
 
@@ -36,8 +34,8 @@ pub(crate) fn run(_args: &[String]) -> Result<()> {
     let env: Env = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let config = config_in_use();
-    let all = wanted(&config, &interfaces::present());
+    let config = network::config_in_use();
+    let all = wanted(&config, &network::present());
     let of_config = |name: &str| all.iter().find(|wanted| wanted.name == name).cloned();
     let change = match lease::change(&env, of_config) {
         Ok(change) => change,
@@ -73,19 +71,6 @@ fn take(config: &MachineConfig, change: &Change, wanted: Option<&Wanted>) -> Res
         step(ready());
     }
     if failed.is_empty() { Ok(()) } else { bail!("{}: {}", change.interface, failed.join("; ")) }
-}
-
-/// The config in use; without one, as while the node waits for it, the default.
-fn config_in_use() -> MachineConfig {
-    let path = Path::new(paths::CONFIG_IN_USE);
-    let read = || -> Result<InUse> {
-        let bytes = file::read(path, CONFIG_LIMIT)?;
-        serde_json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))
-    };
-    read().map(|in_use| in_use.config).unwrap_or_else(|error| {
-        log::warn!("network: going on without a machine config: {error:#}");
-        MachineConfig::default()
-    })
 }
 
 /// Holds until dropped. dhcpcd runs one hook at a time, but a killed dhcpcd's last one may still be at work.

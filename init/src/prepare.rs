@@ -44,7 +44,7 @@ pub(crate) fn prepare(machine: &Machine, loaded: &Loaded) -> Ready {
         }
     }
     files::write(&config.machine.files);
-    let node = NodeFacts { container: machine.container, interfaces: Vec::new() };
+    let node = NodeFacts { container: machine.container, interfaces: crate::network::present() };
     rendered_files(config, machine, &node);
     manifest_dir::write(&loaded.manifests);
     let mut services = services::plan(config, &machine.facts, &node);
@@ -99,7 +99,7 @@ fn hostname(config: &MachineConfig, container: bool) {
     if container && config.machine.network.hostname.is_none() {
         return;
     }
-    let name = names::hostname(config, &[]);
+    let name = names::hostname(config, &[], None);
     if let Err(error) = rustix::system::sethostname(name.as_bytes()) {
         log::error!("set the host name {name}: {error}");
     }

@@ -3,6 +3,8 @@
 //! `tests/cases/<case>.yaml` is the config, `tests/golden/<case>.txt` what came of it when somebody last looked at it
 //! closely. After a wanted change: `UPDATE_GOLDEN=1 cargo test -p podium-init --test render`, then read the diff.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
 use podium_init::config::MachineConfig;
 use podium_init::paths;
 use podium_init::render::interfaces::{Family, wanted};

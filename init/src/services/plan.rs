@@ -42,6 +42,9 @@ const KUBELET_WAITS_FOR_PRELOAD: Duration = Duration::from_secs(60);
 /// An address by DHCP takes 1-3 s; with no server, pods that need no network start after this.
 const KUBELET_WAITS_FOR_NETWORK: Duration = Duration::from_secs(10);
 
+/// All drivers of a machine are loaded in 3 s; those that come later are told to it.
+const DHCPCD_WAITS_FOR_DRIVERS: Duration = Duration::from_secs(10);
+
 /// containerd writes its database on TERM.
 const CONTAINERD_STOP_LIMIT: Duration = Duration::from_secs(20);
 /// The kubelet ends at once on TERM; a mount in flight may take some seconds.
@@ -64,7 +67,7 @@ pub fn plan(config: &MachineConfig, facts: &ImageFacts, node: &NodeFacts) -> Vec
     services.push(containerd(&env));
     services.push(preload(&env));
     if !node.container {
-        services.push(dhcpcd(&env));
+        services.push(dhcpcd(&env, config));
         services.push(chronyd(&env));
     }
     services.push(kubelet_service(&env, config, facts, node));
@@ -80,9 +83,10 @@ fn log(env: &[(String, String)]) -> Service {
     helper(LOG, &[paths::INIT, "log"], env)
 }
 
-/// Loads drivers for the devices that are there and that appear, and watches the power button.
+/// Loads drivers for the devices that are there and that appear, and watches the power button. Up when the first are
+/// loaded and dhcpcd's config is made for them.
 fn devices(env: &[(String, String)]) -> Service {
-    helper("devices", &[paths::INIT, "devices"], env)
+    Service { readiness: Readiness::Notify, ..helper("devices", &[paths::INIT, "devices"], env) }
 }
 
 fn containerd(env: &[(String, String)]) -> Service {
@@ -109,8 +113,11 @@ fn preload(env: &[(String, String)]) -> Service {
 }
 
 /// Addresses and routes of every interface, static ones too; its hook says READY when the first is there.
-fn dhcpcd(env: &[(String, String)]) -> Service {
+fn dhcpcd(env: &[(String, String)], config: &MachineConfig) -> Service {
+    // A name in its config may come true later, a selector is resolved before it starts.
+    let selects = config.machine.network.interfaces.iter().any(|entry| entry.device_selector.is_some());
     Service {
+        needs: if selects { vec![need("devices", Some(DHCPCD_WAITS_FOR_DRIVERS))] } else { Vec::new() },
         readiness: Readiness::Notify,
         // Without a cable or a server it waits, and must not be restarted for it.
         ready_limit: None,

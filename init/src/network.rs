@@ -1,8 +1,16 @@
-//! The network interfaces of this machine, read from sysfs: what selectors and dhcpcd's config are made from.
+//! The network interfaces of this machine as sysfs shows them, and dhcpcd's config after them.
 //!
-//! Reads only. An interface that vanishes while it is read is left out; a property that cannot be read is empty.
+//! What selectors and the config are made from is read here; a property that cannot be read is empty, an interface
+//! that vanishes meanwhile is left out. `init devices` calls [`follow`] when interfaces may have come, because a
+//! selector fits only what is there. Addresses are dhcpcd's work alone.
 
 use crate::sys::file;
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use podium_init::config::{InUse, MachineConfig};
+use podium_init::paths;
+use podium_init::render::dhcpcd;
 use podium_init::services::InterfaceFacts;
 use std::path::{Path, PathBuf};
 
@@ -10,12 +18,57 @@ use std::path::{Path, PathBuf};
 const INTERFACES: &str = "/sys/class/net";
 /// `ARPHRD_ETHER` in `<interface>/type`.
 const ETHERNET: &str = "1";
+/// The config in use: its text is bounded to 4 MiB, and its JSON is not much larger.
+const CONFIG_LIMIT: usize = 16 << 20;
+/// dhcpcd's config: a few lines an interface.
+const DHCPCD_CONF_LIMIT: usize = 1 << 20;
+/// dhcpcd's own; outlives one that was killed.
+const DHCPCD_PID: &str = "/run/dhcpcd/pid";
 /// More interfaces than this are pods', and dhcpcd's config must stay a small file.
 const MAX: usize = 256;
 
-/// All interfaces, sorted by name. Without sysfs there are none.
+/// All interfaces, sorted by name; none without sysfs.
 pub(crate) fn present() -> Vec<InterfaceFacts> {
     in_folder(Path::new(INTERFACES))
+}
+
+/// The config in use; without one, as while the node waits for it, the default.
+pub(crate) fn config_in_use() -> MachineConfig {
+    let path = Path::new(paths::CONFIG_IN_USE);
+    let read = || -> Result<InUse> {
+        let bytes = file::read(path, CONFIG_LIMIT)?;
+        serde_json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))
+    };
+    read().map(|in_use| in_use.config).unwrap_or_else(|error| {
+        log::warn!("network: going on without a machine config: {error:#}");
+        MachineConfig::default()
+    })
+}
+
+/// Renders dhcpcd's config for the interfaces that are there now; when that changes it, a running dhcpcd reads it.
+///
+/// # Errors
+/// The file cannot be written, or dhcpcd not be told.
+pub(crate) fn follow() -> Result<()> {
+    let path = Path::new(paths::DHCPCD_CONF);
+    let text = dhcpcd::config(&config_in_use(), &present());
+    if file::read(path, DHCPCD_CONF_LIMIT).is_ok_and(|have| have == text.as_bytes()) {
+        return Ok(());
+    }
+    file::replace(path, text.as_bytes(), 0o600)?;
+    match running_dhcpcd() {
+        Some(pid) => {
+            kill(pid, Signal::SIGHUP).with_context(|| format!("send SIGHUP to dhcpcd, process {pid}"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// `dhcpcd --rebind` would do, but starts a second one when none runs.
+fn running_dhcpcd() -> Option<Pid> {
+    let pid: i32 = file::read_line(Path::new(DHCPCD_PID)).ok()?.parse().ok()?;
+    let name = file::read_line(&Path::new("/proc").join(pid.to_string()).join("comm")).ok()?;
+    (name == "dhcpcd").then(|| Pid::from_raw(pid))
 }
 
 fn in_folder(folder: &Path) -> Vec<InterfaceFacts> {
