@@ -5,6 +5,7 @@
 pub(crate) mod block;
 pub(crate) mod cgroup;
 pub(crate) mod clock;
+pub(crate) mod converse;
 pub(crate) mod file;
 pub(crate) mod mount;
 pub(crate) mod notify;

@@ -1,0 +1,456 @@
+//! YAML text -> a tree of values, each with its line and column.
+//!
+//! serde hands out values without their places, and serde_yaml tells a place only with an error. So each scalar,
+//! once taken, ends its own deserialization with an error on purpose; the error brings the place, and the list or
+//! map around it goes on with its next item. One pass, no second parser. Where an error brings no place the values
+//! are still right and problems just lose their line.
+//!
+//! Bounds: [`MAX_VALUES`], [`MAX_KEY`], and serde_yaml's own on depth (128) and repeated aliases.
+
+use super::Problem;
+use super::text::Source;
+use serde::de::{self, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, Visitor};
+use serde_json::Number;
+use std::cell::Cell;
+use std::fmt;
+
+/// Most values of one text, aliases expanded: 4,000 pods of a hundred fields each.
+const MAX_VALUES: usize = 400_000;
+/// Longest key in bytes: three times the longest that Kubernetes has.
+const MAX_KEY: usize = 1024;
+
+/// Line and column, both from 1.
+pub(super) type Place = (usize, usize);
+
+/// A value and where it stands. A map or list has no place of its own: its first item's is the nearest.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    /// The value's own place.
+    pub place: Option<Place>,
+    /// The value.
+    pub kind: Kind,
+}
+
+/// A YAML value.
+#[derive(Debug, Clone)]
+pub(super) enum Kind {
+    /// Nothing, `~` or `null`.
+    Null,
+    /// `true` or `false`.
+    Flag(bool),
+    /// A number that JSON can hold.
+    Number(Number),
+    /// Any other scalar.
+    Text(String),
+    /// A sequence.
+    List(Vec<Node>),
+    /// A mapping in its order; a key may be there more than once.
+    Map(Vec<Entry>),
+}
+
+/// One entry of a mapping.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    /// Its key, as text.
+    pub key: String,
+    /// The key's place.
+    pub place: Option<Place>,
+    /// Its value.
+    pub node: Node,
+}
+
+impl Node {
+    /// Its place, or that of its first item.
+    pub(super) fn first_place(&self) -> Option<Place> {
+        match &self.kind {
+            Kind::List(items) => items.first().and_then(Node::first_place),
+            Kind::Map(entries) => entries.first().and_then(|entry| entry.place),
+            Kind::Null | Kind::Flag(_) | Kind::Number(_) | Kind::Text(_) => self.place,
+        }
+    }
+
+    /// A map's value by key, the first of that name.
+    pub(super) fn get(&self, key: &str) -> Option<&Node> {
+        match &self.kind {
+            Kind::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node),
+            Kind::Null | Kind::Flag(_) | Kind::Number(_) | Kind::Text(_) | Kind::List(_) => None,
+        }
+    }
+
+    /// What it is, for `expected a list, found text`.
+    pub(super) fn name(&self) -> &'static str {
+        match &self.kind {
+            Kind::Null => "nothing",
+            Kind::Flag(_) => "true or false",
+            Kind::Number(_) => "a number",
+            Kind::Text(_) => "text",
+            Kind::List(_) => "a list",
+            Kind::Map(_) => "a mapping",
+        }
+    }
+
+    /// The place of a path below this node, e.g. `machine.pods[0].metadata.labels["a.b/c"]`; where the path leads
+    /// nowhere, the last place on its way.
+    pub(super) fn locate(&self, path: &str) -> Option<Place> {
+        let (mut node, mut rest, mut place) = (self, path, None);
+        loop {
+            let (next, at, after) = match &node.kind {
+                Kind::Map(entries) => {
+                    let found = entries.iter().find_map(|entry| Some((entry, strip_key(rest, &entry.key)?)));
+                    let Some((entry, after)) = found else { return place };
+                    (&entry.node, entry.place, after)
+                }
+                Kind::List(items) => {
+                    let index = rest.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+                    let item = index
+                        .and_then(|(index, after)| Some((items.get(index.parse::<usize>().ok()?)?, after)));
+                    let Some((item, after)) = item else { return place };
+                    (item, item.first_place(), after)
+                }
+                Kind::Null | Kind::Flag(_) | Kind::Number(_) | Kind::Text(_) => return place,
+            };
+            (node, rest, place) = (next, after, at.or(place));
+        }
+    }
+}
+
+/// A path with one more key: `a.b`, or `a["b.c"]` when the key is no plain word.
+pub(super) fn join(path: &str, key: &str) -> String {
+    let dot = if path.is_empty() { "" } else { "." };
+    match is_word(key) {
+        true => format!("{path}{dot}{key}"),
+        false => format!("{path}[{key:?}]"),
+    }
+}
+
+/// What follows a key that a path begins with.
+fn strip_key<'path>(path: &'path str, key: &str) -> Option<&'path str> {
+    if is_word(key) {
+        let rest = path.strip_prefix('.').unwrap_or(path).strip_prefix(key)?;
+        return (rest.is_empty() || rest.starts_with(['.', '['])).then_some(rest);
+    }
+    path.strip_prefix(&format!("[{key:?}]"))
+}
+
+fn is_word(key: &str) -> bool {
+    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+/// Reads every document of a text. The error is what stopped the parser, with its place.
+pub(super) fn documents(text: &str, source: &Source<'_>) -> Result<Vec<Node>, Problem> {
+    let reader = Reader { source, left: Cell::new(MAX_VALUES), refused: Cell::new(None) };
+    let mut documents = Vec::new();
+    for document in serde_yaml::Deserializer::from_str(text) {
+        let mut taken = None;
+        let result = Seed { reader: &reader, taken: &mut taken, for_place: false }.deserialize(document);
+        match (taken, result) {
+            (_, Err(error)) => return Err(explain(source, &error, reader.refused.take())),
+            (kind, Ok(())) => documents.push(Node { place: Some((1, 1)), kind: kind.unwrap_or(Kind::Null) }),
+        }
+    }
+    Ok(documents)
+}
+
+/// The parser's error as a problem, in words that help where its own do not.
+fn explain(
+    source: &Source<'_>,
+    error: &serde_yaml::Error,
+    refused: Option<(&'static str, Option<Place>)>,
+) -> Problem {
+    let place = error.location().map(|place| (place.line(), place.column()));
+    let text = error.to_string();
+    if let Some((refused, at)) = refused {
+        return Problem::error("", refused).at(at.or(place));
+    }
+    if place.and_then(|place| source.letter(place)) == Some('\t') {
+        return Problem::error("", "a tab where YAML wants spaces").at(place).remedy("indent by spaces");
+    }
+    if text.starts_with("recursion limit exceeded") || text.contains(": recursion limit exceeded") {
+        return Problem::error("", "nested deeper than 128 levels").at(place);
+    }
+    if text.contains("repetition limit exceeded") {
+        return Problem::error("", "its aliases repeat too much").at(place).remedy("write the values out");
+    }
+    let (line, column) = place.unwrap_or_default();
+    let message = text.replace(&format!(" at line {line} column {column}"), "");
+    Problem::error("", format!("not YAML: {message}")).at(place)
+}
+
+struct Reader<'a> {
+    source: &'a Source<'a>,
+    left: Cell<usize>,
+    /// Why we, not the parser, gave up, and where if that is known.
+    refused: Cell<Option<(&'static str, Option<Place>)>>,
+}
+
+impl Reader<'_> {
+    /// Settles one item of a list or map after its seed has run: a scalar whose error brought its place, a list or
+    /// map, or an error that ends it all.
+    fn settle<E: de::Error>(&self, taken: Option<Kind>, result: Result<(), E>) -> Result<Node, E> {
+        match (taken, result) {
+            (Some(kind @ (Kind::List(_) | Kind::Map(_))), Ok(())) => Ok(Node { place: None, kind }),
+            (Some(kind), Err(error)) => Ok(self.scalar(kind, place_of(&error))),
+            (_, Err(error)) => Err(error),
+            (kind, Ok(())) => Ok(Node { place: None, kind: kind.unwrap_or(Kind::Null) }),
+        }
+    }
+
+    fn scalar(&self, kind: Kind, place: Option<Place>) -> Node {
+        let kind = match kind {
+            Kind::Text(text) => self.octal(&text, place).map_or(Kind::Text(text), Kind::Number),
+            other => other,
+        };
+        Node { place, kind }
+    }
+
+    /// Talos's YAML takes an unquoted 0644 for an octal number; YAML 1.2 for text.
+    fn octal(&self, text: &str, place: Option<Place>) -> Option<Number> {
+        let digits =
+            text.strip_prefix('0').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+        let value = u64::from_str_radix(digits, 8).ok()?;
+        (self.source.plain_word(place?)? == text).then(|| value.into())
+    }
+
+    fn key<E: de::Error>(&self, kind: Kind, place: Option<Place>) -> Result<String, E> {
+        let word = place.and_then(|place| self.source.plain_word(place));
+        let key = match (kind, word) {
+            (Kind::Text(text), _) => text,
+            (Kind::Flag(_) | Kind::Number(_) | Kind::Null, Some(word)) => word.to_owned(),
+            (Kind::Flag(flag), None) => flag.to_string(),
+            (Kind::Number(number), None) => number.to_string(),
+            (Kind::Null, None) => String::new(),
+            (Kind::List(_) | Kind::Map(_), _) => return Err(self.refuse("a key that is not text", place)),
+        };
+        match key.len() <= MAX_KEY {
+            true => Ok(key),
+            false => Err(self.refuse("a key longer than 1,024 bytes", place)),
+        }
+    }
+
+    fn refuse<E: de::Error>(&self, why: &'static str, place: Option<Place>) -> E {
+        self.refused.set(Some((why, place)));
+        E::custom(why)
+    }
+}
+
+/// The place that an error's text ends with; the parser does not name line 1, column 1.
+fn place_of(error: &impl fmt::Display) -> Option<Place> {
+    let text = error.to_string();
+    let Some((_, place)) = text.rsplit_once(" at line ") else { return Some((1, 1)) };
+    let (line, column) = place.split_once(" column ")?;
+    Some((line.parse().ok()?, column.parse().ok()?))
+}
+
+/// Takes one value into `taken`.
+struct Seed<'a> {
+    reader: &'a Reader<'a>,
+    taken: &'a mut Option<Kind>,
+    /// End with an error after a scalar, for its place.
+    for_place: bool,
+}
+
+impl Seed<'_> {
+    fn scalar<E: de::Error>(self, kind: Kind) -> Result<(), E> {
+        *self.taken = Some(kind);
+        if self.for_place { Err(E::custom("taken")) } else { Ok(()) }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        match self.reader.left.get().checked_sub(1) {
+            Some(left) => self.reader.left.set(left),
+            None => return Err(self.reader.refuse("more than 400,000 values, aliases written out", None)),
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_> {
+    type Value = ();
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a YAML value")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        self.scalar(Kind::Null)
+    }
+
+    fn visit_none<E: de::Error>(self) -> Result<(), E> {
+        self.scalar(Kind::Null)
+    }
+
+    fn visit_bool<E: de::Error>(self, flag: bool) -> Result<(), E> {
+        self.scalar(Kind::Flag(flag))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<(), E> {
+        self.scalar(Kind::Number(number.into()))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<(), E> {
+        self.scalar(Kind::Number(number.into()))
+    }
+
+    fn visit_i128<E: de::Error>(self, number: i128) -> Result<(), E> {
+        self.visit_f64(number as f64)
+    }
+
+    fn visit_u128<E: de::Error>(self, number: u128) -> Result<(), E> {
+        self.visit_f64(number as f64)
+    }
+
+    /// What JSON cannot hold (`.inf`, `.nan`) stays text, which then is of the wrong type where it matters.
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<(), E> {
+        self.scalar(Number::from_f64(number).map_or_else(|| Kind::Text(number.to_string()), Kind::Number))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
+        self.scalar(Kind::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<(), A::Error> {
+        let mut items = Vec::new();
+        loop {
+            let mut taken = None;
+            let seed = Seed { reader: self.reader, taken: &mut taken, for_place: true };
+            let result = match access.next_element_seed(seed) {
+                Ok(None) => break,
+                Ok(Some(())) => Ok(()),
+                Err(error) => Err(error),
+            };
+            items.push(self.reader.settle(taken, result)?);
+        }
+        *self.taken = Some(Kind::List(items));
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<(), A::Error> {
+        let mut entries = Vec::new();
+        loop {
+            let mut taken = None;
+            let seed = Seed { reader: self.reader, taken: &mut taken, for_place: true };
+            let result = match access.next_key_seed(seed) {
+                Ok(None) => break,
+                Ok(Some(())) => Ok(()),
+                Err(error) => Err(error),
+            };
+            let node = self.reader.settle(taken, result)?;
+            let place = node.first_place();
+            let key = self.reader.key(node.kind, place)?;
+            let mut taken = None;
+            let seed = Seed { reader: self.reader, taken: &mut taken, for_place: true };
+            let result = access.next_value_seed(seed);
+            entries.push(Entry { key, place, node: self.reader.settle(taken, result)? });
+        }
+        *self.taken = Some(Kind::Map(entries));
+        Ok(())
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, _access: A) -> Result<(), A::Error> {
+        Err(self.reader.refuse("a YAML tag (a word that begins with !): Podium knows none", None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(text: &str) -> Node {
+        let mut documents = documents(text, &Source::new(text)).unwrap();
+        assert_eq!(documents.len(), 1);
+        documents.remove(0)
+    }
+
+    #[test]
+    fn every_path_has_its_place() {
+        let text = "\
+# a comment
+machine:
+  pods:
+    - name: a   # first
+
+      list: [1, two, {x: 3}]
+    - - inner
+    -
+      name: b
+  sysctls:
+    net.ipv4.ip_forward: 1
+    net: {ipv4: 2}
+    text: |
+      machine:
+        no: yes
+  ü: \"quoted\"
+last: &anchor
+  deep: true
+copy: *anchor
+";
+        let tree = tree(text);
+        for (path, want) in [
+            ("machine", Some((2, 1))),
+            ("machine.pods", Some((3, 3))),
+            ("machine.pods[0]", Some((4, 7))),
+            ("machine.pods[0].name", Some((4, 7))),
+            ("machine.pods[0].list", Some((6, 7))),
+            ("machine.pods[0].list[0]", Some((6, 14))),
+            ("machine.pods[0].list[1]", Some((6, 17))),
+            ("machine.pods[0].list[2].x", Some((6, 23))),
+            ("machine.pods[0].absent.below", Some((4, 7))),
+            ("machine.pods[1][0]", Some((7, 9))),
+            ("machine.pods[2].name", Some((9, 7))),
+            ("machine.pods[9]", Some((3, 3))),
+            ("machine.sysctls[\"net.ipv4.ip_forward\"]", Some((11, 5))),
+            ("machine.sysctls.net.ipv4", Some((12, 11))),
+            ("machine.sysctls.text", Some((13, 5))),
+            ("machine[\"ü\"]", Some((16, 3))),
+            ("copy.deep", Some((18, 3))),
+            ("absent", None),
+        ] {
+            assert_eq!(tree.locate(path), want, "{path}");
+        }
+    }
+
+    #[test]
+    fn values_keep_their_types_and_keys_their_spelling() {
+        let tree = tree(
+            "a: 0644\nb: '0644'\nc: 0o644\nd: yes\ne: ~\nf: 1e3\ng: 0899\nh: .inf\ni: \"\\x30\"\n0x1F: 1\n1.10: 2\ntrue: 3\n",
+        );
+        let show = |key: &str| tree.get(key).map(|node| format!("{:?}", node.kind)).unwrap_or_default();
+        for (key, want) in [
+            ("a", "Number(Number(420))"),
+            ("b", "Text(\"0644\")"),
+            ("c", "Number(Number(420))"),
+            ("d", "Text(\"yes\")"),
+            ("e", "Null"),
+            ("f", "Number(Number(1000.0))"),
+            ("g", "Text(\"0899\")"),
+            ("h", "Text(\"inf\")"),
+            ("i", "Text(\"0\")"),
+            ("0x1F", "Number(Number(1))"),
+            ("1.10", "Number(Number(2))"),
+            ("true", "Number(Number(3))"),
+        ] {
+            assert_eq!(show(key), want, "{key}");
+        }
+    }
+
+    #[test]
+    fn duplicate_keys_are_kept_with_their_places() {
+        let tree = tree("a: 1\nb: 2\na: 3\n");
+        let Kind::Map(entries) = tree.kind else { panic!("no map") };
+        let keys: Vec<_> = entries.iter().map(|entry| (entry.key.as_str(), entry.place)).collect();
+        assert_eq!(keys, [("a", Some((1, 1))), ("b", Some((2, 1))), ("a", Some((3, 1)))]);
+    }
+
+    #[test]
+    fn a_document_may_be_a_scalar_or_nothing() {
+        for (text, want) in
+            [("", "Null"), ("# x\n", "Null"), ("hello", "Text(\"hello\")"), ("[]", "List([])")]
+        {
+            assert_eq!(format!("{:?}", tree(text).kind), want, "{text:?}");
+        }
+    }
+}
