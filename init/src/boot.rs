@@ -18,7 +18,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Seconds from a kernel panic, so from our own death too, to the reboot: long enough to read the last line.
-const PANIC_DELAY: &str = "10";
+pub(crate) const PANIC_DELAY: &str = "10";
 /// Inode number of the first PID namespace (`PROC_PID_INIT_INO` in the kernel's proc_ns.h).
 const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 /// Bytes of /proc/cmdline that are read; the kernel's own bound on x86 is 2 KiB, on others up to 64 KiB.

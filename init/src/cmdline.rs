@@ -221,7 +221,7 @@ fn is_label(label: &str) -> bool {
 /// The kernel's words in order as (name, value), by the rules of `next_arg` in its lib/cmdline.c: white space ends
 /// a word outside of double quotes; a quote may open anywhere and one left open runs to the end of the text;
 /// there are no escapes; only a quote at the very beginning and end of a word or of its value is taken off.
-fn words(text: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+pub(crate) fn words(text: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let start = rest.iter().position(|&byte| !is_space(byte))?;

@@ -14,10 +14,13 @@ pub mod config;
 pub mod digest;
 pub mod paths;
 
+pub mod blockdev;
+pub mod input;
 pub mod modules;
 pub mod mounts;
 pub mod superblock;
 pub mod sysctls;
+pub mod uevent;
 
 pub mod manifests;
 pub mod render;

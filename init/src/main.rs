@@ -67,8 +67,12 @@ fn main() -> ExitCode {
     match run(verb, rest.unwrap_or_default()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody is left to tell when stderr is closed.
-            drop(writeln!(std::io::stderr(), "podium: {verb}: {error:#}"));
+            let words = format!("{error:#}");
+            // `modprobe -q` fails without words.
+            if !words.is_empty() {
+                // Nobody is left to tell when stderr is closed.
+                drop(writeln!(std::io::stderr(), "podium: {verb}: {words}"));
+            }
             ExitCode::from(if verb == "exec" { EXEC_FAILED } else { 1 })
         }
     }

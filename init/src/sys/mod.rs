@@ -6,12 +6,15 @@ pub(crate) mod block;
 pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod converse;
+pub(crate) mod device;
 pub(crate) mod file;
+pub(crate) mod module;
 pub(crate) mod mount;
 pub(crate) mod notify;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod reboot;
+pub(crate) mod root;
 pub(crate) mod signals;
 pub(crate) mod tool;
 
