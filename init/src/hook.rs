@@ -45,7 +45,6 @@ pub(crate) fn run(_args: &[String]) -> Result<()> {
     match &change.what {
         What::Nothing => Ok(()),
         What::Begins => wanted.as_ref().map_or(Ok(()), set_mtu),
-        What::Carrier => wanted.as_ref().map_or(Ok(()), |wanted| run_ip(&wanted.ip_batch(None))),
         What::Has(..) | What::Lost(_) => take(&config, &change, wanted.as_ref()),
     }
 }
@@ -62,7 +61,7 @@ fn take(config: &MachineConfig, change: &Change, wanted: Option<&Wanted>) -> Res
     };
     step(tell_node(config));
     if let (What::Has(source, _), Some(wanted)) = (&change.what, wanted) {
-        step(run_ip(&wanted.ip_batch(Some(source.family()))));
+        step(run_ip(&wanted.ip_batch(source.routes(wanted))));
     }
     for line in lease::news(&before, &after) {
         kmsg::say(&line);

@@ -117,10 +117,14 @@ impl Wanted {
         self.mtu = entry.mtu.or(self.mtu);
     }
 
+    /// The static addresses of a family.
+    pub(super) fn of_family(&self, family: Family) -> impl Iterator<Item = Cidr> {
+        self.addresses.iter().copied().filter(move |cidr| Family::of(cidr.address) == family)
+    }
+
     /// The static address of a family that dhcpcd sets: the first, and of IPv4 only without DHCP.
     pub fn main_address(&self, family: Family) -> Option<Cidr> {
-        let mut of_family = self.addresses.iter().filter(|cidr| Family::of(cidr.address) == family);
-        of_family.next().copied().filter(|_| family == Family::V6 || !self.dhcp)
+        self.of_family(family).next().filter(|_| family == Family::V6 || !self.dhcp)
     }
 
     /// The routes that dhcpcd sets with its IPv4 address, each with its gateway.

@@ -84,8 +84,6 @@ pub struct Change {
 pub enum What {
     /// dhcpcd begins with it: the time to set its MTU.
     Begins,
-    /// It has a carrier: the time to set addresses that dhcpcd does not.
-    Carrier,
     /// A lease is there, new or renewed.
     Has(Source, Lease),
     /// These are gone.
@@ -103,21 +101,31 @@ pub fn change(env: &Env, wanted: impl Fn(&str) -> Option<Wanted>) -> Result<Chan
             "{interface:?} in $interface is no interface; this program is run by dhcpcd alone"
         ));
     }
+    // dhcpcd does not tell of the addresses that `ip` sets, and of its own IPv6 one only that it is there.
+    let fixed = |family: Family| -> Vec<Cidr> {
+        wanted(interface).map(|wanted| wanted.of_family(family).collect()).unwrap_or_default()
+    };
     let what = match get("reason").unwrap_or_default() {
         "PREINIT" => What::Begins,
-        "CARRIER" => What::Carrier,
+        // Beside DHCP static addresses are `ip`'s alone, and need not wait for a server.
+        "CARRIER" if wanted(interface).is_some_and(|wanted| wanted.dhcp) => {
+            What::Has(Source::Static, Lease { addresses: fixed(Family::V4), ..Lease::default() })
+        }
         "BOUND" | "RENEW" | "REBIND" | "REBOOT" | "INFORM" | "TIMEOUT" | "IPV4LL" => {
             What::Has(Source::Dhcp, dhcp(env))
         }
-        "STATIC" => What::Has(Source::Static, dhcp(env)),
-        "STATIC6" => {
-            let address = wanted(interface).and_then(|wanted| wanted.main_address(Family::V6));
-            What::Has(Source::Static6, Lease { addresses: address.into_iter().collect(), ..Lease::default() })
+        "STATIC" => {
+            let mut lease = dhcp(env);
+            lease.addresses.extend(fixed(Family::V4));
+            // dhcpcd's own is the first of both.
+            lease.addresses.dedup();
+            What::Has(Source::Static, lease)
         }
+        "STATIC6" => What::Has(Source::Static6, Lease { addresses: fixed(Family::V6), ..Lease::default() }),
         "BOUND6" | "RENEW6" | "REBIND6" | "REBOOT6" | "INFORM6" => What::Has(Source::Dhcp6, dhcp6(env)),
         "ROUTERADVERT" => What::Has(Source::Router, router(env)),
-        // The address and what came with it.
-        "EXPIRE" | "NAK" | "STOP" | "RELEASE" => What::Lost(&[Source::Dhcp, Source::Static]),
+        "EXPIRE" | "NAK" => What::Lost(&[Source::Dhcp]),
+        "STOP" | "RELEASE" => What::Lost(&[Source::Dhcp, Source::Static]),
         "EXPIRE6" | "STOP6" | "RELEASE6" => What::Lost(&[Source::Dhcp6]),
         // dhcpcd takes every address of its own away.
         "NOCARRIER" | "DEPARTED" | "FAIL" => {
@@ -143,7 +151,7 @@ impl State {
                 self.leases.insert(*source, lease.clone());
             }
             What::Lost(sources) => self.leases.retain(|source, _| !sources.contains(source)),
-            What::Begins | What::Carrier | What::Nothing => {}
+            What::Begins | What::Nothing => {}
         }
     }
 
@@ -182,12 +190,16 @@ pub fn news(before: &State, after: &State) -> Vec<String> {
 }
 
 impl Source {
-    /// The family whose addresses it gives.
-    pub fn family(self) -> Family {
+    fn family(self) -> Family {
         match self {
             Source::Static | Source::Dhcp => Family::V4,
             Source::Static6 | Source::Dhcp6 | Source::Router => Family::V6,
         }
+    }
+
+    /// The family whose routes can be set now: those beside DHCP may need the address that it has yet to give.
+    pub fn routes(self, wanted: &Wanted) -> Option<Family> {
+        (self != Source::Static || !wanted.dhcp).then(|| self.family())
     }
 
     fn phrase(self) -> &'static str {

@@ -74,18 +74,47 @@ fn a_dhcpv6_lease_is_read() {
     assert_eq!(lease.time_servers, ["fd00::123".parse::<IpAddr>().unwrap()]);
 }
 
+/// What the config says of eth0, with and without DHCP.
+fn wanted(dhcp: bool) -> Wanted {
+    let addresses = ["10.0.0.1/8", "10.0.0.2/8", "fd00::5/64", "fd00::6/64"];
+    let addresses = addresses.iter().filter_map(|text| Cidr::parse(text)).collect();
+    Wanted { name: "eth0".into(), dhcp, addresses, routes: Vec::new(), mtu: None }
+}
+
 #[test]
-fn a_static_ipv6_address_is_the_configs_because_dhcpcd_does_not_tell() {
-    let wanted = Wanted {
-        name: "eth0".into(),
-        dhcp: true,
-        addresses: ["10.0.0.1/8", "fd00::5/64", "fd00::6/64"].iter().filter_map(|c| Cidr::parse(c)).collect(),
-        routes: Vec::new(),
-        mtu: None,
-    };
-    let change = change(&env("reason=STATIC6\ninterface=eth0"), |_| Some(wanted.clone())).unwrap();
-    let What::Has(Source::Static6, lease) = change.what else { panic!() };
-    assert_eq!(lease.addresses, [Cidr::parse("fd00::5/64").unwrap()]);
+fn static_addresses_that_dhcpcd_does_not_tell_of_are_the_configs() {
+    let static_one = "STATIC\nnew_ip_address=10.0.0.1\nnew_subnet_cidr=8";
+    for (reason, dhcp, want) in [
+        (static_one, false, Some((Source::Static, vec!["10.0.0.1/8", "10.0.0.2/8"]))),
+        ("STATIC6", false, Some((Source::Static6, vec!["fd00::5/64", "fd00::6/64"]))),
+        ("STATIC6", true, Some((Source::Static6, vec!["fd00::5/64", "fd00::6/64"]))),
+        ("CARRIER", true, Some((Source::Static, vec!["10.0.0.1/8", "10.0.0.2/8"]))),
+        ("CARRIER", false, None),
+    ] {
+        let change =
+            change(&env(&format!("interface=eth0\nreason={reason}")), |_| Some(wanted(dhcp))).unwrap();
+        let have = match change.what {
+            What::Has(source, lease) => Some((source, lease.addresses)),
+            _ => None,
+        };
+        let want = want.map(|(source, texts)| {
+            (source, texts.into_iter().map(|text| Cidr::parse(text).unwrap()).collect::<Vec<_>>())
+        });
+        assert_eq!(have, want, "{reason}, dhcp {dhcp}");
+    }
+}
+
+#[test]
+fn routes_beside_dhcp_wait_for_its_address() {
+    assert_eq!(Source::Static.routes(&wanted(true)), None);
+    assert_eq!(Source::Dhcp.routes(&wanted(true)), Some(Family::V4));
+    assert_eq!(Source::Static.routes(&wanted(false)), Some(Family::V4));
+    assert_eq!(Source::Static6.routes(&wanted(true)), Some(Family::V6));
+}
+
+#[test]
+fn a_carrier_without_a_config_changes_nothing() {
+    assert_eq!(read("reason=CARRIER\ninterface=eth0").what, What::Nothing);
 }
 
 #[test]
