@@ -30,6 +30,7 @@ pub mod backoff;
 pub mod clock;
 pub mod loglines;
 pub mod notices;
+pub mod podstate;
 pub mod shutdown;
 pub mod supervisor;
 pub mod unmounts;

@@ -1,15 +1,183 @@
-//! Placeholder that its owner replaces.
-use crate::sys::file;
-use podium_init::manifests::Manifest;
-use podium_init::paths;
-use std::path::Path;
+//! The manifest directory: makes it hold the plan's manifests, keeps what can hang a kubelet out of it, and empties
+//! it at shutdown. Which file is to be written is `podium_init::manifests::diff`'s decision.
+//!
+//! The directory is a tmpfs of its own that a kubelet watches: it is never replaced, no file is removed to be made
+//! again, and files of others are listed and left alone. Everything is written aside under a name with a leading
+//! dot, which kubelets skip, and renamed. One file that cannot be written does not keep another from it.
 
-/// Writes all manifests; one that fails is said and the others are written.
+use crate::sys::file;
+use anyhow::{Context, Result, bail};
+use podium_init::manifests::{Found, MAX_MANIFEST, Manifest, diff, is_ours};
+use podium_init::paths;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::{DirEntry, FileType, remove_file};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+/// Files that were quarantined under one name before another name is asked for.
+const MOST_OF_A_NAME: u32 = 1000;
+
+/// What was done to a directory.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    /// Manifests written, changed ones and new ones.
+    pub(crate) written: usize,
+    /// Files of ours removed.
+    pub(crate) deleted: usize,
+    /// Files of others, left alone.
+    pub(crate) foreign: Vec<String>,
+    /// What could not be done, each with its path.
+    pub(crate) failed: Vec<anyhow::Error>,
+}
+
+/// Prepares the node's manifest directory before the kubelet starts. Says what is remarkable, never fails: a kubelet
+/// with some of the pods is better than none.
 pub(crate) fn write(manifests: &[Manifest]) {
-    for manifest in manifests {
-        let path = Path::new(paths::MANIFESTS).join(&manifest.file);
-        if let Err(error) = file::update(&path, manifest.bytes.as_bytes(), 0o600) {
-            log::error!("pod {}: {error:#}", manifest.id);
+    let (dir, quarantine) = (Path::new(paths::MANIFESTS), Path::new(paths::QUARANTINE));
+    let done = file::make_dir(dir, 0o700)
+        .and_then(|()| sweep(dir, quarantine))
+        .and_then(|moved| Ok((moved, apply(dir, manifests, &BTreeSet::new())?)));
+    match done {
+        Ok((moved, applied)) => {
+            for line in moved {
+                log::warn!("{line}");
+            }
+            if !applied.foreign.is_empty() {
+                log::info!("{}: not Podium's, left alone: {}", paths::MANIFESTS, applied.foreign.join(" "));
+            }
+            for error in applied.failed {
+                log::error!("static pods: {error:#}");
+            }
         }
+        Err(error) => log::error!("static pods: {error:#}; no pod of the config will run"),
     }
 }
+
+/// Moves what can hang a kubelet, and what it would run in place of a file of ours, into quarantine: FIFOs, sockets,
+/// devices, directories and links. Removes what an interrupted write left. Gives a line for each thing it moved.
+pub(crate) fn sweep(dir: &Path, quarantine: &Path) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for entry in entries(dir)? {
+        let path = entry.path();
+        let kind = entry.file_type().with_context(|| format!("stat {}", path.display()))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(".podium-") && name.ends_with(file::ASIDE) && !kind.is_dir() {
+            remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+        } else if !kind.is_file() && !name.starts_with('.') {
+            let to = set_aside(dir, &entry.file_name(), quarantine)?;
+            let what = describe(kind);
+            lines.push(format!(
+                "{}: a {what} can hang the kubelet; moved to {}",
+                path.display(),
+                to.display()
+            ));
+        }
+    }
+    Ok(lines)
+}
+
+/// Makes the directory hold `want` and nothing else of ours, but for pods in `refused` (static pod IDs), which keep
+/// the file that they have.
+///
+/// # Errors
+/// The directory cannot be listed. What fails for one file is in [`Applied::failed`].
+pub(crate) fn apply(dir: &Path, want: &[Manifest], refused: &BTreeSet<String>) -> Result<Applied> {
+    let have: Vec<Found> = entries(dir)?.iter().filter_map(|entry| found(dir, &entry.file_name())).collect();
+    let changes = diff(&have, want, refused);
+    let mut applied = Applied { foreign: changes.foreign, ..Applied::default() };
+    for name in changes.deletions {
+        let path = dir.join(name);
+        match remove_file(&path).with_context(|| format!("remove {}", path.display())) {
+            Ok(()) => applied.deleted += 1,
+            Err(error) => applied.failed.push(error),
+        }
+    }
+    for manifest in changes.changes.into_iter().chain(changes.additions) {
+        match file::replace(&dir.join(&manifest.file), manifest.bytes.as_bytes(), 0o600) {
+            Ok(()) => applied.written += 1,
+            Err(error) => applied.failed.push(error),
+        }
+    }
+    Ok(applied)
+}
+
+/// Removes every manifest of ours: the kubelet then ends their pods, each by its grace period. Those of others stay.
+///
+/// # Errors
+/// The last of those that a file gave; the other files are removed all the same.
+pub(crate) fn remove_ours(dir: &Path) -> Result<()> {
+    let mut result = Ok(());
+    for entry in entries(dir)? {
+        if entry.file_name().to_str().is_some_and(is_ours)
+            && let Err(error) = remove_file(entry.path())
+        {
+            result = Err(error).with_context(|| format!("remove {}", entry.path().display()));
+        }
+    }
+    result
+}
+
+fn entries(dir: &Path) -> Result<Vec<DirEntry>> {
+    let list = || std::fs::read_dir(dir)?.collect::<std::io::Result<Vec<_>>>();
+    list().with_context(|| format!("list {}", dir.display()))
+}
+
+/// A file as `diff` takes it. Names with a leading dot are nobody's manifest.
+fn found(dir: &Path, name: &OsStr) -> Option<Found> {
+    let path = dir.join(name);
+    let name = name.to_string_lossy().into_owned();
+    if name.starts_with('.') {
+        return None;
+    }
+    // One that is no file, cannot be read, or is too large differs from every manifest and is renamed over.
+    let bytes = if is_ours(&name) { file::read(&path, MAX_MANIFEST).ok() } else { None };
+    Some(Found { name, bytes })
+}
+
+/// Moves an entry out of the kubelet's sight: into `quarantine`, or where that is another file system (a FIFO cannot
+/// be copied) under a name with a leading dot beside it.
+fn set_aside(dir: &Path, name: &OsStr, quarantine: &Path) -> Result<PathBuf> {
+    let from = dir.join(name);
+    let name = name.to_string_lossy();
+    match file::make_dir(quarantine, 0o700).and_then(|()| rename_new(&from, quarantine, &name)) {
+        Ok(to) => Ok(to),
+        Err(_) => rename_new(&from, dir, &format!(".quarantine-{name}")),
+    }
+}
+
+/// Renames into `folder` under the first name that is free.
+fn rename_new(from: &Path, folder: &Path, name: &str) -> Result<PathBuf> {
+    for number in 0..MOST_OF_A_NAME {
+        let to = if number == 0 { folder.join(name) } else { folder.join(format!("{name}.{number}")) };
+        match renameat_with(CWD, from, CWD, &to, RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(to),
+            Err(Errno::EXIST) => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("move {} to {}", from.display(), to.display()));
+            }
+        }
+    }
+    bail!("{} holds {MOST_OF_A_NAME} files named {name}: empty it", folder.display())
+}
+
+fn describe(kind: FileType) -> &'static str {
+    if kind.is_fifo() {
+        "FIFO"
+    } else if kind.is_socket() {
+        "socket"
+    } else if kind.is_dir() {
+        "directory"
+    } else if kind.is_symlink() {
+        "symbolic link"
+    } else {
+        "device"
+    }
+}
+
+#[cfg(test)]
+#[path = "manifest_dir/tests.rs"] // also when an example takes this file in by its path
+mod tests;

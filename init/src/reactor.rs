@@ -5,6 +5,7 @@
 //! nothing is fatal: what cannot be done is said, or comes back to the supervisor as an event.
 
 use crate::child;
+use crate::manifest_dir;
 use crate::prepare::Ready;
 use crate::sys::poll::For;
 use crate::sys::process::Reaped;
@@ -256,7 +257,7 @@ impl Reactor {
                 Action::KillGroup(id, pid) => self.kill_group(id, pid),
                 Action::Report(line) => self.lines.push(line),
                 Action::RemoveManifests => {
-                    if let Err(error) = remove_manifests() {
+                    if let Err(error) = manifest_dir::remove_ours(Path::new(paths::MANIFESTS)) {
                         self.lines.push(format!("{error:#}"));
                     }
                 }
@@ -349,19 +350,6 @@ fn open_pipe(path: &str) -> Result<OwnedFd> {
     }
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).with_context(|| format!("open {path}"))
-}
-
-/// Removes the manifests that are ours; the kubelet then stops their pods. Those of others stay, and so do their
-/// pods until the kubelet is stopped.
-fn remove_manifests() -> Result<()> {
-    for entry in std::fs::read_dir(paths::MANIFESTS).context(paths::MANIFESTS)? {
-        let path = entry.context(paths::MANIFESTS)?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with("podium-") && name.ends_with(".yaml") {
-            std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
-        }
-    }
-    Ok(())
 }
 
 /// Says an error and goes on.

@@ -14,6 +14,9 @@ use std::path::Path;
 /// Opening for reading never blocks on a FIFO or a device, and takes no terminal.
 const TO_READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
+/// How the name of a file that is being written ends; it begins with a dot.
+pub(crate) const ASIDE: &str = ".podium-new";
+
 /// Reads a regular file of at most `limit` bytes. Never blocks on a FIFO or a device.
 pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>> {
     let fd = rustix::fs::open(path, TO_READ, Mode::empty());
@@ -105,7 +108,7 @@ fn write_aside(path: &Path, bytes: &[u8], mode: u32, durable: bool) -> Result<()
         bail!("{} names no file", path.display());
     };
     // The leading dot keeps it out of the kubelet's and containerd's sight.
-    let aside = folder.join(format!(".{}.podium-new", name.to_string_lossy()));
+    let aside = folder.join(format!(".{}{ASIDE}", name.to_string_lossy()));
     let result = write_and_rename(&aside, path, bytes, mode, durable)
         .and_then(|()| if durable { sync_dir(folder) } else { Ok(()) })
         .with_context(|| format!("write {}", path.display()));
