@@ -1,13 +1,13 @@
 //! `init devices`: loads the drivers of the devices that are there and of those that appear, and watches the power
 //! button. A supervised helper; what it knows it can find again, so it may end and be started at any time.
 //!
-//! It tells PID 1 two things: READY=1 when the devices that were there have their drivers, and SIGPWR when the
-//! button is pressed. It names no nodes and changes no permissions: that is devtmpfs's work.
+//! It tells PID 1 two things: READY=1 when the devices that were there have their drivers and dhcpcd's config is made
+//! for the cards among them, and SIGPWR when the button is pressed. It names no nodes and changes no permissions: that is devtmpfs's work.
 
-use crate::kmsg;
 use crate::sys::device::{self, Next, Uevents};
 use crate::sys::module::{Report, Store};
 use crate::sys::{notify, poll};
+use crate::{kmsg, network};
 use anyhow::{Result, bail};
 use podium_init::input::{EVENT_SIZE, POWER_BUTTON, is_power_pressed};
 use podium_init::modules::SOON;
@@ -36,6 +36,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let mut uevents = Uevents::listen()?;
     let mut helper = Helper::default();
     helper.coldplug();
+    helper.follow_cards();
     if let Some(socket) = std::env::var_os("NOTIFY_SOCKET") {
         notify::send(&socket.to_string_lossy(), "READY=1")?;
     }
@@ -144,12 +145,14 @@ impl Helper {
     fn take_events(&mut self, uevents: &mut Uevents) -> Result<()> {
         let mut modaliases = BTreeSet::new();
         let mut is_lost = false;
+        let mut has_card = false;
         for _ in 0..TURN {
             match uevents.next()? {
                 Next::Event(event) => {
                     if let Some(number) = event.new_event_device() {
                         self.take_event_device(number);
                     }
+                    has_card |= event.is_new_card();
                     modaliases.extend(event.wants_driver().map(str::to_owned));
                 }
                 Next::Other => {}
@@ -165,6 +168,16 @@ impl Helper {
         } else {
             self.load(modaliases.iter().map(String::as_str).collect());
         }
+        if has_card || is_lost {
+            self.follow_cards();
+        }
         Ok(())
+    }
+
+    /// A card may be what the config's selectors wait for.
+    fn follow_cards(&mut self) {
+        if let Err(error) = network::follow() {
+            self.say_once("network", &format!("{error:#}; dhcpcd goes on with the config it has"));
+        }
     }
 }

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use podium_init::config::{InUse, MachineConfig};
 use podium_init::paths;
-use podium_init::render::dhcpcd;
+use podium_init::render::{dhcpcd, interfaces};
 use podium_init::services::InterfaceFacts;
 use std::path::{Path, PathBuf};
 
@@ -51,7 +51,11 @@ pub(crate) fn config_in_use() -> MachineConfig {
 /// The file cannot be written, or dhcpcd not be told.
 pub(crate) fn follow() -> Result<()> {
     let path = Path::new(paths::DHCPCD_CONF);
-    let text = dhcpcd::config(&config_in_use(), &present());
+    let (config, present) = (config_in_use(), present());
+    for line in interfaces::unmatched(&config, &present) {
+        log::warn!("network: {line}");
+    }
+    let text = dhcpcd::config(&config, &present);
     if file::read(path, DHCPCD_CONF_LIMIT).is_ok_and(|have| have == text.as_bytes()) {
         return Ok(());
     }

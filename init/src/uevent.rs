@@ -52,6 +52,11 @@ impl Uevent {
         }
         self.node.as_deref()?.strip_prefix("input/event")?.parse().ok()
     }
+
+    /// Whether it is a network card which has just appeared; pods' interfaces have no device behind them.
+    pub fn is_new_card(&self) -> bool {
+        self.action == "add" && self.subsystem == "net" && !self.path.starts_with("/devices/virtual/")
+    }
 }
 
 #[cfg(test)]
@@ -65,6 +70,20 @@ mod tests {
     const BUTTON: &[u8] = b"add@/devices/LNXSYSTM:00/LNXPWRBN:00/input/input0/event0\0ACTION=add\0\
         DEVPATH=/devices/LNXSYSTM:00/LNXPWRBN:00/input/input0/event0\0SUBSYSTEM=input\0MAJOR=13\0MINOR=64\0\
         DEVNAME=input/event0\0SEQNUM=1235\0";
+
+    #[test]
+    fn a_card_is_told_from_a_pods_interface() {
+        let card = |path: &str, action: &str| Uevent {
+            action: action.into(),
+            path: path.into(),
+            subsystem: "net".into(),
+            ..Uevent::default()
+        };
+        assert!(card("/devices/pci0000:00/0000:00:03.0/virtio0/net/eth0", "add").is_new_card());
+        assert!(!card("/devices/pci0000:00/0000:00:03.0/virtio0/net/eth0", "remove").is_new_card());
+        assert!(!card("/devices/virtual/net/veth12", "add").is_new_card());
+        assert!(!Uevent::parse(DISK).unwrap().is_new_card());
+    }
 
     #[test]
     fn a_new_device_asks_for_its_driver() {

@@ -7,7 +7,7 @@
 
 use podium_init::config::MachineConfig;
 use podium_init::paths;
-use podium_init::render::interfaces::{Family, wanted};
+use podium_init::render::interfaces::{Family, unmatched, wanted};
 use podium_init::render::lease::Lease;
 use podium_init::render::names;
 use podium_init::render::text::toml_string;
@@ -68,6 +68,9 @@ fn case(name: &str) -> MachineConfig {
 fn everything(config: &MachineConfig, facts: &ImageFacts, node: &NodeFacts) -> String {
     let mut text = String::new();
     for problem in render::problems(config, node) {
+        writeln!(text, "problem: {problem}").unwrap();
+    }
+    for problem in unmatched(config, &node.interfaces) {
         writeln!(text, "problem: {problem}").unwrap();
     }
     for wanted in wanted(config, &node.interfaces) {
@@ -279,7 +282,7 @@ proptest! {
             serde_json::json!({"endpoints": [text(8), values[8]]})).unwrap());
         let ours: &[(&str, &[&str])] = &[
             (paths::DHCPCD_CONF, &["#", "script", "persistent", "clientid", "noarp", "noipv4ll", "nodelay", "nodev",
-                "reboot", "option", "hostname", "denyinterfaces", "interface", "nodhcp", "static"]),
+                "reboot", "option", "hostname", "allowinterfaces", "interface", "nodhcp", "static"]),
             (paths::RESOLV_CONF, &["#", "nameserver", "search"]),
             (paths::CHRONY_CONF, &["#", "driftfile", "ntsdumpdir", "makestep", "maxupdateskew", "rtcsync", "cmdport",
                 "sourcedir", "server"]),

@@ -10,11 +10,15 @@
 //!   [`super::interfaces`].
 //! - It clears the environment, so the hook knows its paths by itself, and gets `STATIC6` without the address.
 
-use super::interfaces::{Family, RESERVED, Wanted, wanted};
-use super::text::{is_hostname, is_interface};
+use super::interfaces::{Family, Wanted, wanted};
+use super::text::{glob, is_hostname};
 use crate::config::MachineConfig;
 use crate::paths;
 use crate::services::InterfaceFacts;
+
+/// What the kernel calls wired cards; nobody here renames them. Everything else, pods' interfaces and wireless ones, is
+/// touched only when the config names it. So the text does not change when pods come and go.
+const WIRED: [&str; 3] = ["eth*", "en*", "usb*"];
 
 /// For every interface.
 const GLOBAL: &str = "\
@@ -42,7 +46,10 @@ pub fn config(config: &MachineConfig, present: &[InterfaceFacts]) -> String {
     if let Some(hostname) = config.machine.network.hostname.as_deref().filter(|name| is_hostname(name)) {
         text.push_str(&format!("hostname {hostname}\n"));
     }
-    text.push_str(&format!("denyinterfaces {}\n", denied(&wanted, present).join(" ")));
+    let named = wanted.iter().map(|interface| interface.name.as_str());
+    let named = named.filter(|name| !WIRED.iter().any(|pattern| glob(pattern, name)));
+    let allowed: Vec<&str> = WIRED.into_iter().chain(named).collect();
+    text.push_str(&format!("allowinterfaces {}\n", allowed.join(" ")));
     for interface in &wanted {
         text.push_str(&block(interface));
     }
@@ -73,19 +80,4 @@ fn block(wanted: &Wanted) -> String {
         text.push_str(&format!("static routers={}\n", routers.join(" ")));
     }
     text
-}
-
-/// Pods' interfaces, and those present that are not wired and that the config does not name.
-fn denied(wanted: &[Wanted], present: &[InterfaceFacts]) -> Vec<String> {
-    let mut denied: Vec<String> =
-        ["lo", "wl*", "ww*"].into_iter().chain(RESERVED).map(str::to_owned).collect();
-    denied.retain(|pattern| !wanted.iter().any(|interface| super::text::glob(pattern, &interface.name)));
-    let others = present.iter().filter(|facts| {
-        !(facts.physical && facts.wired)
-            && is_interface(&facts.name)
-            && facts.name != "lo"
-            && !wanted.iter().any(|interface| interface.name == facts.name)
-    });
-    denied.extend(others.map(|facts| facts.name.clone()));
-    denied
 }

@@ -10,9 +10,9 @@ use crate::config::{DeviceSelector, Interface, MachineConfig, Route};
 use crate::services::InterfaceFacts;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Interfaces that are pods' or a CNI plugin's, by dhcpcd's patterns. Nobody else may touch them: a pod's end of a
-/// veth shows up on the node for a moment, and DHCP on it would be sent into the pod.
-pub const RESERVED: [&str; 9] =
+/// Interfaces that are pods' or a CNI plugin's, which no config may name: they come and go with pods, and a
+/// plugin sets their addresses.
+const RESERVED: [&str; 9] =
     ["veth*", "cni*", "cali*", "cilium*", "lxc*", "flannel*", "kube-*", "docker*", "dummy*"];
 
 /// Talos's metric for a route that names none; behind dhcpcd's own, which begin at 1000.
@@ -59,7 +59,7 @@ impl Family {
     }
 }
 
-/// The config's interfaces. What cannot be taken is left out, and is in [`problems`].
+/// The config's interfaces. What cannot be taken is left out, and is in [`super::problems`].
 pub fn wanted(config: &MachineConfig, present: &[InterfaceFacts]) -> Vec<Wanted> {
     let mut all: Vec<Wanted> = Vec::new();
     for entry in &config.machine.network.interfaces {
@@ -77,7 +77,7 @@ pub fn wanted(config: &MachineConfig, present: &[InterfaceFacts]) -> Vec<Wanted>
 }
 
 /// What the interfaces' config asks for and nobody can do, as [`super::problems`].
-pub(super) fn problems(config: &MachineConfig, present: &[InterfaceFacts]) -> Vec<String> {
+pub(super) fn problems(config: &MachineConfig) -> Vec<String> {
     let mut problems = Vec::new();
     for (index, entry) in config.machine.network.interfaces.iter().enumerate() {
         let path = format!("machine.network.interfaces[{index}]");
@@ -96,13 +96,21 @@ pub(super) fn problems(config: &MachineConfig, present: &[InterfaceFacts]) -> Ve
                 route.network, route.gateway
             ));
         }
-        if entry.interface.is_none() && !present.is_empty() && names(entry, present).is_empty() {
-            let there: Vec<String> = present.iter().map(describe).collect();
-            let there = there.join(", ");
-            problems.push(format!("{path}.deviceSelector: no interface fits; there are {there}"));
-        }
     }
     problems
+}
+
+/// Selectors that fit none of the interfaces there are, one line each for the boot log.
+pub fn unmatched(config: &MachineConfig, present: &[InterfaceFacts]) -> Vec<String> {
+    let there: Vec<String> = present.iter().filter(|facts| facts.physical).map(describe).collect();
+    let there = if there.is_empty() { "no cards".to_owned() } else { there.join(", ") };
+    let entries = config.machine.network.interfaces.iter().enumerate();
+    entries
+        .filter(|(_, entry)| entry.interface.is_none() && names(entry, present).is_empty())
+        .map(|(index, _)| {
+            format!("machine.network.interfaces[{index}].deviceSelector: fits none; there are {there}")
+        })
+        .collect()
 }
 
 impl Wanted {

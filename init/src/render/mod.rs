@@ -66,12 +66,13 @@ pub fn files(config: &MachineConfig, facts: &ImageFacts, node: &NodeFacts) -> Ve
     files
 }
 
-/// What the config asks for and cannot be had on this node, one line each, for the boot log: `path: what; remedy`.
+/// What the config asks for and cannot be had on this node, one line each, for the boot log: `path: what; remedy`. Of
+/// selectors see [`interfaces::unmatched`]: they are not resolved before drivers are loaded.
 pub fn problems(config: &MachineConfig, node: &NodeFacts) -> Vec<String> {
     let mut problems = kubelet::problems(config);
     problems.extend(containerd::problems(&config.machine.registries));
     if !node.container {
-        problems.extend(interfaces::problems(config, &node.interfaces));
+        problems.extend(interfaces::problems(config));
         problems.extend(time::problems(config));
     }
     problems
