@@ -129,8 +129,8 @@ pub(crate) fn make(mount: &Mount) -> Result<Made> {
 fn make_new(mount: &Mount, target: &Path) -> Result<()> {
     match &mount.what {
         What::FileSystem { kind, source } => {
-            // sysfs has a folder where the kernel or the machine has the file system, and makes none.
-            if mount.need == Need::Must {
+            // sysfs has a folder where the kernel or the machine has the file system, and lets nobody make one.
+            if !target.starts_with("/sys") {
                 make_mount_point(target)?;
             }
             sys::mount::mount(source, target, kind, mount.flags, &mount.data)?;

@@ -25,6 +25,7 @@ const MKE2FS: &str = "/usr/sbin/mke2fs";
 const E2FSCK: &str = "/usr/sbin/e2fsck";
 const RESIZE2FS: &str = "/usr/sbin/resize2fs";
 const SFDISK: &str = "/usr/sbin/sfdisk";
+const PARTX: &str = "/usr/bin/partx";
 
 /// Said once, so that a disk of yesterday and one of in ten years look the same whatever mke2fs defaults to.
 const FEATURES: &str = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,\
@@ -222,19 +223,11 @@ fn grow_partition(block: &Block, blocks: &[Block]) -> Option<Block> {
 fn grow_by_sfdisk(block: &Block, disk: &Block) -> Result<Block> {
     let number = block.number.context("it has no partition number")?.to_string();
     let device = disk.device().display().to_string();
-    // The disk is in use by the root: sfdisk must not ask for all of the table to be read anew, and tells the kernel
-    // of the one partition that changed.
-    let args = [
-        "--quiet",
-        "--no-reread",
-        "--force",
-        "--wipe=never",
-        "--wipe-partitions=never",
-        "-N",
-        &number,
-        &device,
-    ];
-    tool::must(SFDISK, &args, b", +\n")?;
+    // The disk is in use by the root, so the kernel cannot read the whole table anew: it is told of the one partition.
+    let args =
+        ["--quiet", "--no-reread", "--no-tell-kernel", "--force", "--wipe=never", "--wipe-partitions=never"];
+    tool::must(SFDISK, &[args.as_slice(), &["-N", &number, &device]].concat(), b", +\n")?;
+    tool::must(PARTX, &["--update", "--nr", &number, &device], b"")?;
     let new = block::by_name(&block.name)?;
     if new.size <= block.size {
         bail!(
