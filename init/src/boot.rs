@@ -89,7 +89,7 @@ pub(crate) fn mount(container: bool) -> Machine {
     if let Err(error) = sys::mount::set_propagation(Path::new("/"), shared) {
         log::error!("{error}; volumes with mount propagation will not work");
     }
-    if let Err(error) = sys::file::make_dir(Path::new(paths::RUN), 0o700) {
+    if let Err(error) = sys::file::make_dir(Path::new(paths::RUN), paths::RUN_MODE) {
         log::error!("{error:#}; services cannot be started");
     }
     let facts = image_facts();

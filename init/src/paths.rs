@@ -15,9 +15,10 @@ pub const IMAGE_PRELOAD: &str = "/usr/lib/podium/images";
 /// Kernel modules, one folder a kernel release.
 pub const MODULES: &str = "/usr/lib/modules";
 
-/// PID 1's own run-time folder, 0711: chronyd, which is not root, must pass through it to [`RESOLV_CONF`] and
-/// [`CHRONY_SOURCES`]; what is not for everybody in it is 0600, or in a folder of mode 0700.
+/// PID 1's own run-time folder. What is not for everybody in it is 0600, or in a folder of mode 0700.
 pub const RUN: &str = "/run/podium";
+/// chronyd, which is not root, must pass through it to [`RESOLV_CONF`] and [`CHRONY_SOURCES`], and list nothing.
+pub const RUN_MODE: u32 = 0o711;
 /// One sd_notify socket a service: `/run/podium/notify/<service>`.
 pub const NOTIFY: &str = "/run/podium/notify";
 /// What the chain loader reads: `/run/podium/services/<service>.json`, see [`crate::services::Service`].

@@ -85,7 +85,8 @@ impl Reactor {
         if !reboot::in_pid_namespace() {
             said(reboot::take_ctrl_alt_del());
         }
-        for folder in [paths::RUN, paths::NOTIFY, paths::SERVICES, paths::LOG_PIPES] {
+        said(file::make_dir(Path::new(paths::RUN), paths::RUN_MODE));
+        for folder in [paths::NOTIFY, paths::SERVICES, paths::LOG_PIPES] {
             said(file::make_dir(Path::new(folder), 0o700));
         }
         let mut places = Vec::with_capacity(services.len());
