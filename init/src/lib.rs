@@ -8,6 +8,7 @@
 //!
 //! The modules in the order in which a boot passes through them:
 
+pub mod archives;
 pub mod base64;
 pub mod cmdline;
 pub mod config;

@@ -60,6 +60,8 @@ pub const LOGS: &str = "/var/log/podium";
 pub const MANIFESTS: &str = "/etc/kubernetes/manifests";
 /// What the manifest writer moves out of the kubelet's way.
 pub const QUARANTINE: &str = "/var/lib/podium/quarantine";
+/// Which archives of [`IMAGE_PRELOAD`] were imported: JSON, see [`crate::archives::Stamp`].
+pub const PRELOAD_STAMP: &str = "/var/lib/podium/preload.json";
 /// KubeletConfiguration, written before the kubelet starts.
 pub const KUBELET_CONFIG: &str = "/etc/kubernetes/kubelet.json";
 /// The kubelet's `--root-dir`.

@@ -1,7 +1,118 @@
-//! Placeholder that its owner replaces.
-use anyhow::{Result, bail};
+//! `init pods`: watches which static pods run, and says each change once in the boot log. It never ends.
+//!
+//! Looks at the manifests, the pods' cgroups, containerd's bundles (which say what a container is) and the log
+//! folders, and decides nothing: that is `podium_init::podstate`. PID 1 has no part in it. A look costs a few system
+//! calls a container; looks are quick only while a pod is on its way.
 
-/// `init pods`.
+mod look;
+
+use crate::kmsg;
+use crate::sys::{clock, file};
+use anyhow::Result;
+use look::Node;
+use podium_init::manifests::{MAX_MANIFEST, is_ours};
+use podium_init::paths;
+use podium_init::podstate::{Pod, Watch, memory};
+use std::path::Path;
+use std::time::SystemTime;
+
+/// PID 1's memory as the kernel sums it up.
+const MEMORY: &str = "/proc/1/smaps_rollup";
+
+/// Watches for ever.
 pub(crate) fn run(_args: &[String]) -> Result<()> {
-    bail!("not built yet")
+    kmsg::start();
+    let mut watch = Watch::new(clock::now());
+    let mut manifests = Manifests::default();
+    let mut node = Node::default();
+    loop {
+        let now = clock::now();
+        if let Some(pods) = manifests.changed(Path::new(paths::MANIFESTS)) {
+            watch.want(pods, now);
+        }
+        let sights = node.look(watch.pods());
+        let news = watch.step(now, node.has_kubelet(), &sights);
+        for line in &news.lines {
+            kmsg::say(line);
+        }
+        if news.first_ready {
+            say_memory();
+        }
+        std::thread::sleep(watch.pause(now));
+    }
+}
+
+fn say_memory() {
+    let text = file::read(Path::new(MEMORY), 1 << 16).unwrap_or_default();
+    if let Some(line) = memory(&String::from_utf8_lossy(&text)) {
+        kmsg::say(&line);
+    }
+}
+
+/// The manifests as they were last read.
+#[derive(Debug, Default)]
+struct Manifests {
+    stamp: Option<SystemTime>,
+    /// A folder's time has steps of some milliseconds: what is written within one of them is seen by a second look.
+    again: bool,
+}
+
+impl Manifests {
+    /// The pods of the manifests that are ours, if these may have changed.
+    fn changed(&mut self, dir: &Path) -> Option<Vec<Pod>> {
+        let stamp = std::fs::metadata(dir).and_then(|meta| meta.modified()).ok();
+        if stamp == self.stamp && !self.again && self.stamp.is_some() {
+            return None;
+        }
+        self.again = stamp != self.stamp;
+        self.stamp = stamp;
+        let entries = std::fs::read_dir(dir).ok()?.flatten();
+        let ours = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_ours));
+        let read = |path: &Path| Pod::from_manifest(&file::read(path, MAX_MANIFEST).ok()?);
+        Some(ours.filter_map(|entry| read(&entry.path())).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn manifests_are_read_when_the_folder_changes_and_once_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, uid: &str| {
+            let text =
+                json!({"metadata": {"name": name, "namespace": "n", "uid": uid}, "spec": {"containers": []}});
+            file::replace(
+                &dir.path().join(format!("podium-n-{name}.yaml")),
+                text.to_string().as_bytes(),
+                0o600,
+            )
+            .unwrap();
+        };
+        let mut manifests = Manifests::default();
+        write("a", "1");
+        std::fs::write(dir.path().join("other.yaml"), "not ours").unwrap();
+        assert_eq!(manifests.changed(dir.path()).map(|pods| pods.len()), Some(1));
+        write("b", "2");
+        assert_eq!(manifests.changed(dir.path()).map(|pods| pods.len()), Some(2));
+        let mut looks = 0;
+        while manifests.changed(dir.path()).is_some() {
+            looks += 1;
+            assert!(looks < 3);
+        }
+        std::fs::remove_file(dir.path().join("podium-n-a.yaml")).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        write("c", "3");
+        let pods = manifests.changed(dir.path()).unwrap();
+        let mut names: Vec<_> = pods.iter().map(|pod| pod.name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["n/b", "n/c"]);
+    }
+
+    #[test]
+    fn a_missing_folder_changes_nothing() {
+        assert_eq!(Manifests::default().changed(Path::new("/no/such/folder")), None);
+    }
 }
