@@ -4,7 +4,7 @@
 //! the names and time servers of the whole node, then what dhcpcd itself cannot set, then READY. Runs take turns by a
 //! lock. A step that fails is reported, and the later ones are still done.
 
-use crate::sys::{file, tool};
+use crate::sys::{file, limited, notify, tool};
 use crate::{kmsg, network};
 use anyhow::{Context, Result, bail};
 use podium_init::config::MachineConfig;
@@ -15,13 +15,15 @@ use podium_init::render::{names, time};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// iproute2's: for what dhcpcd cannot set.
 const IP: &str = "/usr/bin/ip";
 /// Tells chronyd of new servers.
 const CHRONYC: &str = "/usr/bin/chronyc";
+/// It answers within milliseconds; dhcpcd waits for its hook, and must not for a chronyd that hangs.
+const CHRONYC_LIMIT: Duration = Duration::from_secs(3);
 /// There while chronyd runs.
 const CHRONYD_SOCKET: &str = "/run/chrony/chronyd.sock";
 /// An interface's file holds a few bounded lists.
@@ -151,7 +153,7 @@ fn tell_chronyd(config: &MachineConfig, leases: &[&lease::Lease]) -> Result<()> 
     if same || !Path::new(CHRONYD_SOCKET).exists() {
         return Ok(());
     }
-    tool::must(CHRONYC, &["reload", "sources"], b"").map(drop)
+    limited::run(CHRONYC, &["reload", "sources"], CHRONYC_LIMIT).map(drop)
 }
 
 fn set_mtu(wanted: &Wanted) -> Result<()> {
@@ -176,11 +178,8 @@ fn run_ip(lines: &[String]) -> Result<()> {
 /// without PID 1, nobody waits for it.
 fn ready() -> Result<()> {
     let path = format!("{}/dhcpcd", paths::NOTIFY);
-    let send = || UnixDatagram::unbound()?.send_to(b"READY=1", &path);
-    match send() {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("send to {path}"))
-        }
-        _ => Ok(()),
+    if !Path::new(&path).exists() {
+        return Ok(());
     }
+    Ok(notify::send(&path, "READY=1")?)
 }
