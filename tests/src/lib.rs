@@ -5,10 +5,12 @@
 //! a person sees is what the tests see.
 
 pub mod artifacts;
+pub mod build;
 pub mod console;
 pub mod disk;
 pub mod http;
 pub mod inline;
 pub mod markers;
+pub mod ns;
 pub mod qemu;
 pub mod qmp;

@@ -1,0 +1,158 @@
+//! A service that does what a test says: it stands in for containerd, kubelet and whatever else PID 1 starts.
+//!
+//! Its name is that of the link it was started by. First it leaves a record of what it was given (a line of JSON in
+//! `/fake/NAME.starts`), then it performs `/fake/NAME`, a command a line (see [`perform`]), and at the end it waits
+//! for a signal. Without such a file it ends with code 0.
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::SigSet;
+use podium_tests::ns::Start;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// How often a file that is waited for is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().collect();
+    let name = args.first().and_then(|arg| Path::new(arg).file_name()?.to_str()).unwrap_or("fake");
+    // Children of a fake: `fake -- COMMAND ...`.
+    if let [_, dashes, command @ ..] = args.as_slice()
+        && dashes == "--"
+    {
+        return perform(name, &command.join(" "));
+    }
+    record(name, &args).with_context(|| format!("record of {name}"))?;
+    let Ok(script) = std::fs::read_to_string(format!("/fake/{name}")) else { return Ok(()) };
+    for line in script.lines().filter(|line| !line.trim().is_empty()) {
+        perform(name, line).with_context(|| format!("{name}: {line}"))?;
+    }
+    wait()
+}
+
+/// One command.
+fn perform(name: &str, line: &str) -> Result<()> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match words.as_slice() {
+        ["ready"] => notify("READY=1"),
+        ["say", text @ ..] => Ok(writeln!(std::io::stdout(), "{}", text.join(" "))?),
+        // Lines of 100 bytes.
+        ["print", count] => print(name, count.parse()?),
+        ["until", file] => {
+            while !Path::new(file).exists() {
+                std::thread::sleep(LOOK);
+            }
+            Ok(())
+        }
+        ["mark", file] => Ok(std::fs::write(file, "")?),
+        ["ignore"] => Ok(SigSet::all().thread_block()?),
+        ["exit", code] => std::process::exit(code.parse()?),
+        ["die"] => std::process::abort(),
+        // Children that end when FILE appears, of a process that ends at once.
+        ["orphans", count, file] => child(&["--", "brood", count, file])?.wait().map(drop).context("wait"),
+        ["brood", count, file] => {
+            (0..count.parse::<u32>()?).try_for_each(|_| child(&["--", "until", file]).map(drop))
+        }
+        // A process of its own session whose parent is gone.
+        ["daemon"] => child(&["--", "leave"])?.wait().map(drop).context("wait"),
+        ["leave"] => child(&["--", "session"]).map(drop),
+        ["session"] => {
+            rustix::process::setsid()?;
+            std::fs::write(format!("/fake/{name}.daemon"), std::process::id().to_string())?;
+            wait()
+        }
+        // Never stops making children.
+        ["storm"] => {
+            SigSet::all().thread_block()?;
+            loop {
+                match child(&["--", "storm"]) {
+                    Ok(_) => std::thread::sleep(LOOK),
+                    Err(_) => wait()?,
+                }
+            }
+        }
+        _ => bail!("no such command"),
+    }
+}
+
+/// Leaves what this start was given.
+fn record(name: &str, args: &[String]) -> Result<()> {
+    let start = Start {
+        pid: std::process::id(),
+        argv: args.to_vec(),
+        env: std::env::vars().collect(),
+        fds: descriptors()?,
+        status: status()?,
+        cwd: std::env::current_dir()?.display().to_string(),
+        session_leader: rustix::process::getsid(None)? == rustix::process::getpid(),
+        oom_score: std::fs::read_to_string("/proc/self/oom_score_adj")?.trim().parse()?,
+        nofile: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
+        cgroup: std::fs::read_to_string("/proc/self/cgroup")?,
+        manifests: manifests(),
+    };
+    let line = serde_json::to_string(&start)? + "\n";
+    let mut file = File::options().create(true).append(true).open(format!("/fake/{name}.starts"))?;
+    Ok(file.write_all(line.as_bytes())?)
+}
+
+/// Every open descriptor but the one that lists them.
+fn descriptors() -> Result<BTreeMap<u32, String>> {
+    let mut fds = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let entry = entry?;
+        let target = std::fs::read_link(entry.path())?.display().to_string();
+        if !(target.starts_with("/proc/") && target.ends_with("/fd")) {
+            fds.insert(entry.file_name().to_string_lossy().parse()?, target);
+        }
+    }
+    Ok(fds)
+}
+
+/// `/proc/self/status`, by name.
+fn status() -> Result<BTreeMap<String, String>> {
+    let text = std::fs::read_to_string("/proc/self/status")?;
+    let pairs = text.lines().filter_map(|line| line.split_once(':'));
+    Ok(pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect())
+}
+
+/// The static pod manifests as they are now, by name.
+fn manifests() -> BTreeMap<String, String> {
+    let entries = std::fs::read_dir("/etc/kubernetes/manifests").into_iter().flatten().flatten();
+    let texts = entries.map(|entry| {
+        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        (entry.file_name().to_string_lossy().into_owned(), text)
+    });
+    texts.collect()
+}
+
+fn print(name: &str, count: u32) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    for n in 0..count {
+        writeln!(out, "{:<99}", format!("{name} line {n:09}"))?;
+    }
+    Ok(())
+}
+
+fn notify(message: &str) -> Result<()> {
+    let path = std::env::var("NOTIFY_SOCKET").context("NOTIFY_SOCKET")?;
+    UnixDatagram::unbound()?.send_to(message.as_bytes(), path)?;
+    Ok(())
+}
+
+fn child(args: &[&str]) -> Result<std::process::Child> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(std::env::args().next().unwrap_or_default()).args(args).stdin(Stdio::null());
+    command.spawn().context("start a child")
+}
+
+fn wait() -> Result<()> {
+    loop {
+        std::thread::park();
+    }
+}

@@ -1,0 +1,120 @@
+//! The root of a node in namespaces: PID 1 itself, fakes under the names of real programs, a config.
+
+use crate::build::Programs;
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use tempfile::TempDir;
+
+/// What PID 1 starts in a container, or asks for something. All are the one fake.
+const PROGRAMS: [&str; 3] = ["/usr/bin/containerd", "/usr/bin/kubelet", "/usr/bin/ctr"];
+/// Folders that are in every image.
+const FOLDERS: [&str; 16] = [
+    "/dev",
+    "/proc",
+    "/sys",
+    "/run",
+    "/tmp",
+    "/system",
+    "/var",
+    "/fake",
+    "/root",
+    "/usr/sbin",
+    "/usr/bin",
+    "/usr/lib/podium/images",
+    "/etc/kubernetes/manifests",
+    "/etc/cni/net.d",
+    "/opt/cni/bin",
+    "/usr/libexec/kubernetes",
+];
+/// A pod that needs nothing.
+const CONFIG: &str = "\
+version: v1alpha1
+machine:
+  pods:
+    - apiVersion: v1
+      kind: Pod
+      metadata: {name: hello}
+      spec: {containers: [{name: hello, image: podium.local/hello:1}]}
+";
+
+/// What a node is started with.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// `/usr/lib/podium/machine.yaml`; `None`: the image has no config.
+    pub config: Option<String>,
+    /// What each fake does, by its program's name.
+    pub scripts: BTreeMap<&'static str, String>,
+    /// PID 1's environment.
+    pub env: BTreeMap<&'static str, String>,
+    /// PID 1's arguments, which a container has in place of a kernel command line.
+    pub words: Vec<String>,
+}
+
+impl Default for Setup {
+    /// One pod; containerd and kubelet get ready at once.
+    fn default() -> Self {
+        let ready = "ready\n".to_owned();
+        Self {
+            config: Some(CONFIG.to_owned()),
+            scripts: BTreeMap::from([("containerd", ready.clone()), ("kubelet", ready)]),
+            env: BTreeMap::new(),
+            words: Vec::new(),
+        }
+    }
+}
+
+impl Setup {
+    /// The same with another script for one fake.
+    #[must_use]
+    pub fn script(mut self, name: &'static str, script: &str) -> Self {
+        self.scripts.insert(name, script.to_owned());
+        self
+    }
+
+    /// Makes the tree in a folder of its own.
+    pub(super) fn make(&self, programs: &Programs) -> Result<TempDir> {
+        let root = tempfile::Builder::new().prefix("podium-ns-").tempdir()?;
+        self.fill(root.path(), programs)
+            .with_context(|| format!("make the root {}", root.path().display()))?;
+        Ok(root)
+    }
+
+    fn fill(&self, root: &Path, programs: &Programs) -> Result<()> {
+        let inside = |path: &str| root.join(path.trim_start_matches('/'));
+        for folder in FOLDERS {
+            std::fs::create_dir_all(inside(folder))?;
+        }
+        for (from, to) in [("usr/bin", "/bin"), ("usr/sbin", "/sbin"), ("usr/lib", "/lib")] {
+            symlink(from, inside(to))?;
+        }
+        for (from, to) in
+            [("resolv.conf", "/etc/resolv.conf"), ("hosts", "/etc/hosts"), ("hostname", "/etc/hostname")]
+        {
+            symlink(Path::new("/run/podium").join(from), inside(to))?;
+        }
+        std::fs::copy(&programs.init, inside("/usr/sbin/init"))?;
+        std::fs::copy(&programs.fake, inside("/usr/bin/fake"))?;
+        for program in PROGRAMS {
+            symlink("/usr/bin/fake", inside(program))?;
+        }
+        std::fs::write(inside("/usr/lib/podium/image.json"), image_facts())?;
+        if let Some(config) = &self.config {
+            std::fs::write(inside("/usr/lib/podium/machine.yaml"), config)?;
+        }
+        for (name, script) in &self.scripts {
+            std::fs::write(inside(&format!("/fake/{name}")), script)?;
+        }
+        Ok(())
+    }
+}
+
+/// What an image says of itself, with nothing to preload.
+fn image_facts() -> String {
+    let facts = serde_json::json!({
+        "buildId": "namespace", "kernel": "", "containerd": "1.6.20", "runc": "1.1.5", "kubelet": "1.20.2",
+        "pauseImage": "podium.local/pause:1", "preload": [], "built": 0,
+    });
+    facts.to_string()
+}
