@@ -1,1 +1,15 @@
-//! Namespace tests: the real binary as PID 1 under unshare.
+//! Namespace tests: the real binary as PID 1 under unshare, with fakes for containerd and the kubelet.
+//!
+//! What needs root (cgroups) runs as root only, and the test says so; everything else runs for anybody who may make
+//! user namespaces. No test sleeps: each waits for a condition, with a limit.
+
+#[path = "ns/boot.rs"]
+mod boot;
+#[path = "ns/faults.rs"]
+mod faults;
+#[path = "ns/logs.rs"]
+mod logs;
+#[path = "ns/shutdown.rs"]
+mod shutdown;
+#[path = "ns/signals.rs"]
+mod signals;

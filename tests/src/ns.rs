@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -62,7 +62,7 @@ pub struct Node {
     unshare: Child,
     /// PID 1, as the host numbers it.
     init: u32,
-    root: tempfile::TempDir,
+    root: Option<tempfile::TempDir>,
     group: Option<group::Group>,
 }
 
@@ -72,10 +72,36 @@ impl Node {
     /// # Errors
     /// Namespaces are not permitted here, or PID 1 ended before it said anything; with its last lines.
     pub fn start(setup: &Setup) -> Result<Self> {
+        Self::boot(setup.make(programs()?)?, setup)
+    }
+
+    /// Starts one and waits until the kubelet is up.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn up(setup: &Setup) -> Result<Self> {
+        let node = Self::start(setup)?;
+        node.wait("podium: kubelet: up")?;
+        Ok(node)
+    }
+
+    /// Boots the same root again, with everything that is on it, after [`Self::end`].
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn again(mut self, setup: &Setup) -> Result<Self> {
+        let root = self.root.take().context("a node has a root")?;
+        drop(self);
+        Self::boot(root, setup)
+    }
+
+    fn boot(root: tempfile::TempDir, setup: &Setup) -> Result<Self> {
         let programs = programs()?;
-        let root = setup.make(programs)?;
         let group = group::Group::make()?;
-        let mut command = Command::new(&programs.launch);
+        let mut command = Command::new("env");
+        command
+            .args(setup.ignored.iter().map(|signal| format!("--ignore-signal={signal}")))
+            .arg(&programs.launch);
         if let Some(group) = &group {
             command.arg("--join").arg(group.procs());
         }
@@ -108,20 +134,10 @@ impl Node {
         drop(command);
         let console = Console::default();
         console.follow(reader, "", started, Echo::No);
-        let mut node = Self { console, unshare, init: 0, root, group };
+        let mut node = Self { console, unshare, init: 0, root: Some(root), group };
         node.console.wait(0, "podium: init ", LIMIT).context("the node did not start")?;
         let holder = node.unshare.id();
         node.init = eventually("PID 1", LIMIT, || process::children(holder).first().copied())?;
-        Ok(node)
-    }
-
-    /// Starts one and waits until the kubelet is up.
-    ///
-    /// # Errors
-    /// As [`Self::start`].
-    pub fn up(setup: &Setup) -> Result<Self> {
-        let node = Self::start(setup)?;
-        node.wait("podium: kubelet: up")?;
         Ok(node)
     }
 
@@ -148,7 +164,8 @@ impl Node {
     /// A file of the root as it was made, also after the node's end: not what is on a file system of its own.
     #[must_use]
     pub fn root(&self, path: &str) -> PathBuf {
-        self.root.path().join(path.trim_start_matches('/'))
+        let root = self.root.as_ref().map_or(Path::new("/nonexistent"), tempfile::TempDir::path);
+        root.join(path.trim_start_matches('/'))
     }
 
     /// What a fake was given, start by start.

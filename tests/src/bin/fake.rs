@@ -41,6 +41,7 @@ fn perform(name: &str, line: &str) -> Result<()> {
     let words: Vec<&str> = line.split_whitespace().collect();
     match words.as_slice() {
         ["ready"] => notify("READY=1"),
+        ["flood", count] => (0..count.parse::<u32>()?).try_for_each(|_| notify("STATUS=busy")),
         ["say", text @ ..] => Ok(writeln!(std::io::stdout(), "{}", text.join(" "))?),
         // Lines of 100 bytes.
         ["print", count] => print(name, count.parse()?),
@@ -67,15 +68,17 @@ fn perform(name: &str, line: &str) -> Result<()> {
             std::fs::write(format!("/fake/{name}.daemon"), std::process::id().to_string())?;
             wait()
         }
-        // Never stops making children.
-        ["storm"] => {
+        // A moving target: each process makes the next one and ends.
+        ["chain"] => child(&["--", "link"]).map(drop),
+        ["link"] => {
             SigSet::all().thread_block()?;
-            loop {
-                match child(&["--", "storm"]) {
-                    Ok(_) => std::thread::sleep(LOOK),
-                    Err(_) => wait()?,
-                }
-            }
+            child(&["--", "link"]).map(drop)
+        }
+        // A standard signal, from inside the namespace.
+        ["signal", pid, number] => {
+            let pid = nix::unistd::Pid::from_raw(pid.parse()?);
+            let signal = nix::sys::signal::Signal::try_from(number.parse::<i32>()?)?;
+            nix::sys::signal::kill(pid, signal).context("kill")
         }
         _ => bail!("no such command"),
     }

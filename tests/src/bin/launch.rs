@@ -62,7 +62,8 @@ fn mount_proc(root: &Path) -> Result<()> {
     bind(&settings, &settings)?;
     let read_only = flags | MountFlags::BIND | MountFlags::RDONLY;
     rustix::mount::mount_remount(&settings, read_only, "").context("make /proc/sys read-only")?;
-    bind(Path::new("/dev/null"), &proc.join("sysrq-trigger"))
+    let sysrq = proc.join("sysrq-trigger");
+    if sysrq.exists() { bind(Path::new("/dev/null"), &sysrq) } else { Ok(()) }
 }
 
 fn make_dev(root: &Path) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// One process of a node.
@@ -31,18 +32,12 @@ pub(super) fn of_namespace(init: u32) -> Vec<Process> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     // A zombie has no namespace link any more, so descent tells who belongs to the node.
-    let all: Vec<Process> = pids.filter_map(|pid| describe(pid, depth)).collect();
+    let all: BTreeMap<u32, Process> = pids.filter_map(|pid| Some((pid, describe(pid, depth)?))).collect();
     let belongs = |process: &Process| {
-        let mut pid = process.host_pid;
-        while let Some(here) = all.iter().find(|other| other.host_pid == pid) {
-            if here.host_pid == init {
-                return true;
-            }
-            pid = here.host_parent;
-        }
-        false
+        let mut ancestors = std::iter::successors(Some(process), |child| all.get(&child.host_parent));
+        ancestors.any(|ancestor| ancestor.host_pid == init)
     };
-    all.iter().filter(|process| belongs(process)).cloned().collect()
+    all.values().filter(|process| belongs(process)).cloned().collect()
 }
 
 /// A process that has `depth` or more numbers, one a namespace.

@@ -48,6 +48,8 @@ pub struct Setup {
     pub scripts: BTreeMap<&'static str, String>,
     /// PID 1's environment.
     pub env: BTreeMap<&'static str, String>,
+    /// Signals (`HUP`, `USR1`) that are ignored when PID 1 is executed.
+    pub ignored: Vec<&'static str>,
     /// PID 1's arguments, which a container has in place of a kernel command line.
     pub words: Vec<String>,
 }
@@ -60,6 +62,7 @@ impl Default for Setup {
             config: Some(CONFIG.to_owned()),
             scripts: BTreeMap::from([("containerd", ready.clone()), ("kubelet", ready)]),
             env: BTreeMap::new(),
+            ignored: Vec::new(),
             words: Vec::new(),
         }
     }
@@ -70,6 +73,13 @@ impl Setup {
     #[must_use]
     pub fn script(mut self, name: &'static str, script: &str) -> Self {
         self.scripts.insert(name, script.to_owned());
+        self
+    }
+
+    /// The same with another config in the image.
+    #[must_use]
+    pub fn config(mut self, config: &str) -> Self {
+        self.config = Some(config.to_owned());
         self
     }
 
