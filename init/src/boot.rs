@@ -284,8 +284,8 @@ mod tests {
     #[test]
     fn only_what_the_kernel_lacks_counts_as_absent() {
         let error = |errno: Errno| {
-            let source = std::io::Error::from_raw_os_error(errno as i32);
-            anyhow::Error::from(sys::Error { action: "mount", object: "/x".into(), source })
+            let cause = std::io::Error::from_raw_os_error(errno as i32);
+            anyhow::Error::from(sys::Error { action: "mount", object: "/x".into(), cause })
         };
         assert!(says_absent(&error(Errno::ENODEV)));
         assert!(says_absent(&error(Errno::ENOENT)));

@@ -4,7 +4,7 @@
 //! has a name; a failure is told to PID 1 on the service's notify socket with the stage in front, and ends this
 //! process with code 125. It decides nothing: everything it does stands in the service's description.
 
-use crate::sys::{self, At, cgroup, notify};
+use crate::sys::{self, At, cgroup, notify, signals};
 use anyhow::{Context, Result, bail};
 use podium_init::render::lease::{State, best_first};
 use podium_init::services::{NODE_IP_MARK, Service, fill};
@@ -13,13 +13,12 @@ use rustix::fs::{Access, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
 use std::convert::Infallible;
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 /// Exit code when a stage failed; env(1) and the like use it likewise.
 const FAILED: i32 = 125;
@@ -57,7 +56,7 @@ pub(crate) fn log_pipe(service: &str) -> String {
 fn become_service(id: &str) -> Result<Infallible> {
     let service = read_description(id).context("description")?;
     let argv = complete(service.argv);
-    let (program, args) = argv.split_first().context("description: argv is empty")?;
+    let name = argv.first().context("description: argv is empty")?;
     rustix::process::setsid().context("session")?;
     if cgroup::present() {
         cgroup::join(&service.cgroup).context("cgroup")?;
@@ -68,21 +67,36 @@ fn become_service(id: &str) -> Result<Infallible> {
     rustix::process::chdir("/").context("directory /")?;
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
     let null = File::options().read(true).open("/dev/null").context("open /dev/null")?;
-    rustix::fs::access(program.as_str(), Access::EXEC_OK).at("exec", program)?;
+    // Found before PID 1 is told that all is well.
+    rustix::fs::access(name.as_str(), Access::EXEC_OK).at("exec", name)?;
 
-    let mut command = Command::new(program);
-    command.args(args).env_clear().envs(service.env.iter().map(|(name, value)| (name, value)));
+    let program = text(name).context("description: argv")?;
+    let argv = argv.iter().map(|arg| text(arg)).collect::<Result<Vec<_>>>().context("description: argv")?;
     let socket = notify_socket(id);
-    command.env("NOTIFY_SOCKET", &socket).stdin(null);
+    let env = environment(&service.env, &socket).context("description: env")?;
+
+    rustix::stdio::dup2_stdin(null).context("stdin")?;
     if let Some(output) = output {
-        command.stdout(output.try_clone().context("output")?).stderr(output);
-    } else {
-        command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
+        rustix::stdio::dup2_stdout(&output)
+            .and_then(|()| rustix::stdio::dup2_stderr(&output))
+            .context("output")?;
     }
     notify::send(&socket, notices::EXECUTED).context("notify")?;
-    // std empties the signal mask and puts SIGPIPE back to its default; PID 1 keeps all others at theirs, see
-    // `sys::signals::unignore`. All our descriptors but 0 to 2 close on exec.
-    Err(command.exec()).at("exec", program)?
+    signals::reset().context("signals")?;
+    // Not std's `exec`: it tries /bin/sh on a file that is no program, and then says that this is not there. All our
+    // descriptors but 0 to 2 close on exec.
+    Ok(nix::unistd::execve(&program, &argv, &env).at("exec", name)?)
+}
+
+/// `NAME=value`, and where PID 1 listens.
+fn environment(env: &[(String, String)], socket: &str) -> Result<Vec<CString>> {
+    let given = env.iter().map(|(name, value)| format!("{name}={value}"));
+    given.chain([format!("NOTIFY_SOCKET={socket}")]).map(|pair| text(&pair)).collect()
+}
+
+/// As the kernel takes it.
+fn text(text: &str) -> Result<CString> {
+    CString::new(text).with_context(|| format!("{text:?} holds a zero byte"))
 }
 
 fn read_description(id: &str) -> Result<Service> {

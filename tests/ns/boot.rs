@@ -18,6 +18,10 @@ machine:
       spec: {containers: [{name: good, image: i}]}
 ";
 
+/// Signals whose state in a fake does not come from PID 1: SIGPIPE, which its own runtime ignores, and 32 and 33,
+/// which the C library lets nobody change.
+const NOT_OURS: u64 = 1 << 12 | 1 << 31 | 1 << 32;
+
 #[test]
 fn the_kubelet_is_executed_once_containerd_is_up_and_finds_its_manifests() {
     let setup = Setup::default().script("containerd", "until /fake/go\nready\n");
@@ -47,8 +51,8 @@ fn a_service_is_given_what_its_description_says_and_nothing_else() {
         let fds: Vec<_> = start.fds.iter().map(|(fd, target)| (*fd, target.as_str())).collect();
         assert_eq!(fds, [(0, "/dev/null"), (1, pipe.as_str()), (2, pipe.as_str())], "{name}");
         assert_eq!(start.status["SigBlk"], "0000000000000000", "{name}");
-        // The fake's own runtime ignores SIGPIPE; nothing else may be.
-        assert_eq!(start.status["SigIgn"], "0000000000001000", "{name}");
+        let ignored = u64::from_str_radix(&start.status["SigIgn"], 16).unwrap();
+        assert_eq!(ignored & !NOT_OURS, 0, "{name}: {ignored:x}");
         assert_eq!(start.status["Umask"], "0022", "{name}");
         assert_eq!(start.cwd, "/", "{name}");
         assert!(start.session_leader, "{name}");

@@ -24,14 +24,14 @@ use std::path::PathBuf;
 
 /// A system call that failed: `open /dev/kmsg: No such file or directory (os error 2)`.
 #[derive(Debug, thiserror::Error)]
-#[error("{action} {}: {source}", .object.display())]
+#[error("{action} {}: {cause}", .object.display())]
 pub(crate) struct Error {
     /// What was tried, a verb: `open`, `mount`.
     pub action: &'static str,
     /// A path, or what else it was tried on: `process 12`.
     pub object: PathBuf,
-    /// Why it failed.
-    pub source: io::Error,
+    /// Why it failed. It is in the text, and so not a `source` that `{:#}` would print once more.
+    pub cause: io::Error,
 }
 
 /// What the doors give back.
@@ -48,13 +48,13 @@ pub(crate) trait At<T> {
 
 impl<T, E: Into<io::Error>> At<T> for std::result::Result<T, E> {
     fn at(self, action: &'static str, object: impl Into<PathBuf>) -> Result<T> {
-        self.map_err(|error| Error { action, object: object.into(), source: error.into() })
+        self.map_err(|error| Error { action, object: object.into(), cause: error.into() })
     }
 }
 
 impl Error {
     /// The error number, e.g. 2 for ENOENT.
     pub(crate) fn errno(&self) -> Option<i32> {
-        self.source.raw_os_error()
+        self.cause.raw_os_error()
     }
 }

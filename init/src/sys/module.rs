@@ -40,7 +40,7 @@ impl Report {
     /// whose file this image leaves out.
     pub(crate) fn faults(&self) -> impl Iterator<Item = &(String, Error)> {
         let is_quiet = |error: &Error| {
-            let errno = error.source.raw_os_error().map(Errno::from_raw_os_error);
+            let errno = error.cause.raw_os_error().map(Errno::from_raw_os_error);
             errno == Some(Errno::NODEV) || (errno == Some(Errno::NOENT) && error.action == OPEN)
         };
         self.failed.iter().filter(move |(_, error)| !is_quiet(error))

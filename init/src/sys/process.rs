@@ -91,7 +91,7 @@ fn target(pid: Pid, signal: i32) -> Result<(rustix::process::Pid, Signal)> {
     process.zip(Signal::from_named_raw(signal)).ok_or_else(|| Error {
         action: "signal",
         object: format!("process {pid} with {signal}").into(),
-        source: io::ErrorKind::InvalidInput.into(),
+        cause: io::ErrorKind::InvalidInput.into(),
     })
 }
 

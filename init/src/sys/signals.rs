@@ -43,25 +43,42 @@ impl AsFd for Signals {
     }
 }
 
-/// Makes sure that our children start with default dispositions. A signal that was *ignored* when we were executed
-/// stays ignored across exec; one with a handler becomes default again. So each ignored one gets a handler, which
-/// never runs because the signal is blocked. (SIGPIPE is put back by std at each start of a program.)
+/// The last thing before another program is executed: SIGPIPE, which Rust's runtime ignores, and the signal mask as
+/// they are in a new process. All others are at their defaults since [`unignore`] in PID 1.
+///
+/// # Errors
+/// None that the kernel knows of.
+pub(crate) fn reset() -> Result<()> {
+    catch(nix::libc::SIGPIPE).at("reset", "SIGPIPE")?;
+    SigSet::empty().thread_set_mask().at("unblock", "signals")
+}
+
+/// Makes sure that no signal is ignored but SIGPIPE, by us and so by those that we start.
 pub(crate) fn unignore() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     for signal in ignored(&status) {
-        if !signal_hook::consts::FORBIDDEN.contains(&signal)
-            && let Err(error) = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))
-        {
+        if let Err(error) = catch(signal) {
             log::warn!("signal {signal} stays ignored in services: {error}");
         }
     }
 }
 
-/// The numbers in `SigIgn:` of `/proc/<pid>/status`, but SIGPIPE.
+/// Gives a signal a handler. A signal that is *ignored* stays so across exec; one that is handled becomes default
+/// again, and no safe call says "default" itself. The handler never runs in PID 1, where all signals are blocked.
+fn catch(signal: i32) -> std::io::Result<()> {
+    if signal_hook::consts::FORBIDDEN.contains(&signal) {
+        return Err(std::io::ErrorKind::Unsupported.into());
+    }
+    signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false))).map(drop)
+}
+
+/// The numbers in `SigIgn:` of `/proc/<pid>/status`, but SIGPIPE and the C library's own two, which it guards.
 fn ignored(status: &str) -> Vec<i32> {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    (1..=64).filter(|signal| mask >> (signal - 1) & 1 == 1 && *signal != nix::libc::SIGPIPE).collect()
+    let asked =
+        |signal: &i32| mask >> (signal - 1) & 1 == 1 && ![nix::libc::SIGPIPE, 32, 33].contains(signal);
+    (1..=64).filter(asked).collect()
 }
 
 #[cfg(test)]
@@ -71,7 +88,7 @@ mod tests {
     #[test]
     fn the_mask_is_read_bit_by_bit() {
         assert_eq!(ignored("Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\tffff\n"), [1]);
-        assert_eq!(ignored("SigIgn:\t8000000000000002\n"), [2, 64]);
+        assert_eq!(ignored("SigIgn:\t8000000180000002\n"), [2, 64]);
         assert_eq!(ignored("SigIgn:\tnonsense\n"), [0; 0]);
         assert_eq!(ignored(""), [0; 0]);
     }
