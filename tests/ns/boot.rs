@@ -115,7 +115,7 @@ fn a_bad_pod_does_not_stop_a_good_one() {
 fn the_folders_of_pid_1_are_its_own() {
     use std::os::unix::fs::PermissionsExt;
     let node = Node::up(&Setup::default()).unwrap();
-    for folder in ["/run/podium", "/run/podium/notify", "/run/podium/services", "/run/podium/logs"] {
+    for folder in ["/run/podium/notify", "/run/podium/services", "/run/podium/logs"] {
         let mode =
             eventually(folder, LIMIT, || std::fs::metadata(node.path(folder)).ok()).unwrap().permissions();
         assert_eq!(mode.mode() & 0o7777, 0o700, "{folder}");
