@@ -5,13 +5,14 @@
 
 use crate::disks::probe;
 use crate::sys::block::{self, Block};
-use crate::sys::{file, mount};
+use crate::sys::module::Store;
+use crate::sys::{device, file, mount};
 use anyhow::{Context, Result, bail};
 use podium_init::mounts::NO_ALL;
 use podium_init::paths;
 use podium_init::superblock::Content;
 use rustix::mount::MountFlags;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -31,6 +32,7 @@ pub(super) fn fetch(label: &str, path: &str) -> Result<Vec<u8>> {
 fn wait_for(label: &str, contents: &mut BTreeMap<String, Content>) -> Result<(PathBuf, Content)> {
     let since = Instant::now();
     let mut said = false;
+    let mut seen = BTreeSet::new();
     loop {
         let blocks = block::list()?;
         for block in &blocks {
@@ -55,12 +57,31 @@ fn wait_for(label: &str, contents: &mut BTreeMap<String, Content>) -> Result<(Pa
                 bail!("the label {label} is on {}; take all but one of them away", names.join(" and "));
             }
         }
+        load_drivers(&mut seen);
         if !said {
             log::info!("config: waiting up to {} s for a partition with the label {label}", WAIT.as_secs());
             said = true;
         }
         std::thread::sleep(PAUSE);
     }
+}
+
+/// The initramfs loads what the root needs; another disk's driver may be in the root alone. `init devices` does all
+/// of this, but starts after the config is known.
+fn load_drivers(seen: &mut BTreeSet<String>) {
+    let present = device::bus_modaliases();
+    let new: BTreeSet<&str> = present.difference(seen).map(String::as_str).collect();
+    if !new.is_empty() {
+        match Store::open() {
+            Ok(store) => {
+                for (_, error) in store.load(new, "").faults() {
+                    log::warn!("config: {error}");
+                }
+            }
+            Err(error) => log::warn!("config: {error:#}; no drivers are loaded"),
+        }
+    }
+    seen.extend(present);
 }
 
 /// Partitions by their own label, or, when there is none, file systems by theirs.
