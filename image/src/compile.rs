@@ -1,0 +1,64 @@
+//! Compiles our own programs that land in the image: PID 1, the sandbox's process, the demo.
+//!
+//! All are static (glibc, `crt-static`, explicit target) and carry no path of this machine. Cargo itself decides what
+//! is out of date; its target folder is apart from the one that runs this code.
+
+use crate::run;
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The compiled programs.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    /// PID 1.
+    pub init: PathBuf,
+    /// The pod sandbox's process.
+    pub pause: PathBuf,
+    /// The demo.
+    pub hello: PathBuf,
+}
+
+/// The only target that is supported yet.
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Compiles the programs of the workspace at `workspace` into `target`.
+pub fn programs(workspace: &Path, target: &Path) -> Result<Programs> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--locked", "--profile", "image", "--target", TARGET]);
+    command.args(["-p", "podium-init", "-p", "podium-pause", "-p", "podium-hello", "--bins"]);
+    command.current_dir(workspace).env("CARGO_TARGET_DIR", target);
+    // What the outer cargo or the person set for other builds must not reach the image.
+    for name in ["RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "RUSTC_WRAPPER", "CARGO_INCREMENTAL"] {
+        command.env_remove(name);
+    }
+    command.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(workspace)?.join("\u{1f}"));
+    run::loud(&mut command).context("our own programs do not compile")?;
+    let made = target.join(TARGET).join("image");
+    Ok(Programs { init: made.join("init"), pause: made.join("pause"), hello: made.join("hello") })
+}
+
+fn rust_flags(workspace: &Path) -> Result<Vec<String>> {
+    let home = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cargo_home = home("CARGO_HOME").or_else(|| Some(home("HOME")?.join(".cargo"))).context("HOME is not set")?;
+    let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
+    Ok(vec![
+        "-Ctarget-feature=+crt-static".to_owned(),
+        remap(&std::path::absolute(workspace)?, "/podium"),
+        remap(&cargo_home, "/cargo"),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_path_of_this_machine_is_left_in_the_programs() {
+        let flags = rust_flags(Path::new("/home/me/podium")).unwrap();
+        assert_eq!(flags[0], "-Ctarget-feature=+crt-static");
+        assert_eq!(flags[1], "--remap-path-prefix=/home/me/podium=/podium");
+        assert!(flags[2].ends_with("=/cargo"));
+    }
+}
