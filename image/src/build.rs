@@ -81,21 +81,35 @@ pub fn fetch(checkout: &Checkout, policy: Policy) -> Result<Lock> {
     Ok(packages.lock().clone())
 }
 
-/// Makes the image in `out/`.
-pub fn image(checkout: &Checkout, policy: Policy) -> Result<Image> {
+/// One more image of our own in the preload, for tests.
+#[derive(Debug, Clone)]
+pub struct Extra {
+    /// Name of the program and of the image, `podium.local/<name>:1`.
+    pub name: String,
+    /// The static program.
+    pub program: PathBuf,
+}
+
+/// The kernel words that the image is meant to be booted with, beside those that name a config.
+pub const KERNEL_WORDS: [&str; 4] = ["console=ttyS0", "loglevel=6", "printk.devkmsg=on", "podium.root=ROOT-A"];
+
+/// Makes the image in `out/`; one with an extra program in a folder of that name below.
+pub fn image(checkout: &Checkout, policy: Policy, extra: Option<&Extra>) -> Result<Image> {
     let _alone = exclusive(checkout)?;
     let (definition, mut packages) = open(checkout, policy)?;
     let components = components(checkout, &definition, &mut packages, policy)?;
-    let programs = report::phase("programs", || compile::programs(&checkout.root, &checkout.root.join("target/image-build")))?;
+    let programs = report::phase("programs", || compile::programs(checkout))?;
     let (folder, files) = (checkout.image(), checkout.root.join("rootfs/files"));
     let Components { kernel, kubelet } = &components;
     let inputs =
-        Inputs { definition: &definition, folder: &folder, files: &files, programs: &programs, kubelet, kernel };
+        Inputs { definition: &definition, folder: &folder, files: &files, programs: &programs, kubelet, kernel, extra };
     let trees = report::phase("trees", || rootfs::trees(&inputs, &mut packages))?;
     checks::check(&trees.root)?;
     keep_lock(checkout, &definition, &mut packages, policy)?;
-    let image = write(&trees, &definition, kernel, &programs, &packages, &checkout.out)?;
-    cache::write_file(&checkout.out.join("manifest.json"), (serde_json::to_string_pretty(&image)? + "\n").as_bytes())?;
+    let out = extra.map_or_else(|| checkout.out.clone(), |extra| checkout.out.join(&extra.name));
+    std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    let image = write(&trees, &definition, kernel, &programs, &packages, &out)?;
+    cache::write_file(&out.join("manifest.json"), (serde_json::to_string_pretty(&image)? + "\n").as_bytes())?;
     Ok(image)
 }
 

@@ -3,6 +3,7 @@
 //! All are static (glibc, `crt-static`, explicit target) and carry no path of this machine. Cargo itself decides what
 //! is out of date; its target folder is apart from the one that runs this code.
 
+use crate::build::Checkout;
 use crate::run;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -22,21 +23,30 @@ pub struct Programs {
 /// The only target that is supported yet.
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Compiles the programs of the workspace at `workspace` into `target`.
-pub fn programs(workspace: &Path, target: &Path) -> Result<Programs> {
+/// Compiles the programs of the image.
+pub fn programs(checkout: &Checkout) -> Result<Programs> {
+    let made = build(checkout, &["-p", "podium-init", "-p", "podium-pause", "-p", "podium-hello", "--bins"])?;
+    Ok(Programs { init: made.join("init"), pause: made.join("pause"), hello: made.join("hello") })
+}
+
+/// Compiles one program of the workspace like those of the image; its path.
+pub fn program(checkout: &Checkout, package: &str, binary: &str) -> Result<PathBuf> {
+    Ok(build(checkout, &["-p", package, "--bin", binary])?.join(binary))
+}
+
+fn build(checkout: &Checkout, what: &[&str]) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let target = checkout.root.join("target/image-build");
     let mut command = Command::new(cargo);
-    command.args(["build", "--locked", "--profile", "image", "--target", TARGET]);
-    command.args(["-p", "podium-init", "-p", "podium-pause", "-p", "podium-hello", "--bins"]);
-    command.current_dir(workspace).env("CARGO_TARGET_DIR", target);
+    command.args(["build", "--locked", "--profile", "image", "--target", TARGET]).args(what);
+    command.current_dir(&checkout.root).env("CARGO_TARGET_DIR", &target);
     // What the outer cargo or the person set for other builds must not reach the image.
     for name in ["RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "RUSTC_WRAPPER", "CARGO_INCREMENTAL"] {
         command.env_remove(name);
     }
-    command.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(workspace)?.join("\u{1f}"));
+    command.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(&checkout.root)?.join("\u{1f}"));
     run::loud(&mut command).context("our own programs do not compile")?;
-    let made = target.join(TARGET).join("image");
-    Ok(Programs { init: made.join("init"), pause: made.join("pause"), hello: made.join("hello") })
+    Ok(target.join(TARGET).join("image"))
 }
 
 fn rust_flags(workspace: &Path) -> Result<Vec<String>> {

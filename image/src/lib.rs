@@ -33,6 +33,7 @@ pub mod tree;
 pub mod build;
 pub mod cpio;
 pub mod disk;
+pub mod reproducible;
 
 pub mod progress;
 pub mod report;

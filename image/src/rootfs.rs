@@ -3,10 +3,12 @@
 //! Packages give files, `rootfs/files` gives what is static, the rest is derived: libraries, kernel modules, the
 //! certificate bundle, licences, mount points, `image.json`. Paths that PID 1 knows come from `podium_init::paths`.
 
+use crate::build::Extra;
 use crate::cache::hash;
 use crate::compile::Programs;
 use crate::deb::{Entry, Unpacked, resolve};
 use crate::definition::{Definition, Pick};
+use crate::kernel::Kernel;
 use crate::kubelet::Kubelet;
 use crate::libraries::{self, Needer};
 use crate::modules::Selection;
@@ -33,7 +35,9 @@ pub struct Inputs<'a> {
     /// The kubelet.
     pub kubelet: &'a Kubelet,
     /// The kernel.
-    pub kernel: &'a crate::kernel::Kernel,
+    pub kernel: &'a Kernel,
+    /// One more image of our own.
+    pub extra: Option<&'a Extra>,
 }
 
 /// The trees of one image.
@@ -159,7 +163,7 @@ fn add_certificates(root: &mut Tree) -> Result<()> {
     }
 }
 
-fn add_modules(tree: &mut Tree, kernel: &crate::kernel::Kernel, selection: &Selection) -> Result<()> {
+fn add_modules(tree: &mut Tree, kernel: &Kernel, selection: &Selection) -> Result<()> {
     let folder = format!("{}/{}", relative(paths::MODULES), kernel.release);
     for file in &selection.files {
         let content = Content::Host { path: kernel.modules_folder.join(file), identity: format!("{}:{file}", kernel.sha256) };
@@ -205,14 +209,21 @@ fn add_licence(root: &mut Tree, package: &Unpacked, packages: &Packages) -> Resu
 
 fn add_preload(root: &mut Tree, inputs: &Inputs) -> Result<Vec<PreloadFacts>> {
     let mut facts = Vec::new();
+    let mut add = |file: String, content: Content, images: Vec<String>| -> Result<()> {
+        let sha256 = content.sha256()?;
+        root.file(&format!("{}/{file}", relative(paths::IMAGE_PRELOAD)), 0o644, content)?;
+        facts.push(PreloadFacts { file, sha256, images });
+        Ok(())
+    };
+    let own = |name: &str, program: &Path| -> Result<(String, Content, Vec<String>)> {
+        let program = std::fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+        let (image, archive) = oci::own_image(name, &program)?;
+        Ok((format!("{name}.tar"), Content::Bytes(archive), vec![image]))
+    };
     for preload in &inputs.definition.preload {
-        let (file, content, images) = match (&preload.podium, &preload.path) {
-            (Some(name), _) => {
-                let program = if name == "pause" { &inputs.programs.pause } else { &inputs.programs.hello };
-                let program = std::fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
-                let (image, archive) = oci::own_image(name, &program)?;
-                (format!("{name}.tar"), Content::Bytes(archive), vec![image])
-            }
+        let (file, content, images) = match (preload.podium.as_deref(), &preload.path) {
+            (Some("pause"), _) => own("pause", &inputs.programs.pause)?,
+            (Some(name), _) => own(name, &inputs.programs.hello)?,
             (None, Some(path)) => {
                 let path: PathBuf = inputs.folder.join(path);
                 let name = path.file_name().context("preload.path has no file name")?.to_string_lossy().into_owned();
@@ -221,12 +232,11 @@ fn add_preload(root: &mut Tree, inputs: &Inputs) -> Result<Vec<PreloadFacts>> {
             }
             (None, None) => continue,
         };
-        let sha256 = match &content {
-            Content::Bytes(bytes) => hash(bytes),
-            Content::Host { identity, .. } => identity.clone(),
-        };
-        root.file(&format!("{}/{file}", relative(paths::IMAGE_PRELOAD)), 0o644, content)?;
-        facts.push(PreloadFacts { file, sha256, images });
+        add(file, content, images)?;
+    }
+    if let Some(extra) = inputs.extra {
+        let (file, content, images) = own(&extra.name, &extra.program)?;
+        add(file, content, images)?;
     }
     let pause = &inputs.definition.pause;
     ensure!(

@@ -66,6 +66,14 @@ impl Content {
         }
     }
 
+    /// Hex sha256 of the bytes.
+    pub fn sha256(&self) -> Result<String> {
+        match self {
+            Content::Bytes(bytes) => Ok(cache::hash(bytes)),
+            Content::Host { path, .. } => cache::hash_file(path),
+        }
+    }
+
     fn identity(&self) -> String {
         match self {
             Content::Bytes(bytes) => cache::hash(bytes),
