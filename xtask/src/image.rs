@@ -7,7 +7,7 @@ use clap::Args;
 use podium_image::build::{self, Checkout, Extra};
 use podium_image::lock::Mode;
 use podium_image::packages::Policy;
-use podium_image::{compile, oci, reproducible};
+use podium_image::{compile, reproducible};
 use podium_tests::artifacts::Image;
 use std::path::PathBuf;
 
@@ -112,10 +112,5 @@ mod tests {
         assert_eq!(PolicyArguments::default().policy().mode, Mode::AcceptNewer);
         let locked = PolicyArguments { locked: true, offline: true, accept_newer: false };
         assert_eq!((locked.policy().mode, locked.policy().offline), (Mode::Locked, true));
-    }
-
-    #[test]
-    fn the_guest_image_is_named_like_our_own() {
-        assert_eq!(oci::reference("guest"), "podium.local/guest:1");
     }
 }
