@@ -10,7 +10,7 @@ use crate::lock::{Lock, Mode};
 use crate::packages::{Packages, Policy};
 use crate::rootfs::{self, Inputs, Trees};
 use crate::tree::Tree;
-use crate::{checks, compile, cpio, disk, kernel, kubelet, report, run};
+use crate::{checks, compile, cpio, disk, kernel, kubelet, licences, report, run};
 use anyhow::{Context, Result};
 use podium_init::services::ImageFacts;
 use serde::Serialize;
@@ -99,16 +99,17 @@ pub fn image(checkout: &Checkout, policy: Policy, extra: Option<&Extra>) -> Resu
     let (definition, mut packages) = open(checkout, policy)?;
     let components = components(checkout, &definition, &mut packages, policy)?;
     let programs = report::phase("programs", || compile::programs(checkout))?;
+    let licences = licences::of_programs(checkout, &compile::PACKAGES)?;
     let (folder, files) = (checkout.image(), checkout.root.join("rootfs/files"));
     let Components { kernel, kubelet } = &components;
     let inputs =
-        Inputs { definition: &definition, folder: &folder, files: &files, programs: &programs, kubelet, kernel, extra };
+        Inputs { definition: &definition, folder: &folder, files: &files, programs: &programs, licences: &licences, kubelet, kernel, extra };
     let trees = report::phase("trees", || rootfs::trees(&inputs, &mut packages))?;
     checks::check(&trees.root)?;
     keep_lock(checkout, &definition, &mut packages, policy)?;
     let out = extra.map_or_else(|| checkout.out.clone(), |extra| checkout.out.join(&extra.name));
     std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
-    let image = write(&trees, &definition, kernel, &programs, &packages, &out)?;
+    let image = write(&checkout.work, &trees, &definition, kernel, &programs, &packages, &out)?;
     cache::write_file(&out.join("manifest.json"), (serde_json::to_string_pretty(&image)? + "\n").as_bytes())?;
     Ok(image)
 }
@@ -122,7 +123,11 @@ fn exclusive(checkout: &Checkout) -> Result<std::fs::File> {
     for folder in [&checkout.work, &checkout.out] {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    cache::lock_file(&checkout.work.join("lock"))
+    let lock = cache::lock_file(&checkout.work.join("lock"))?;
+    cache::remove_leftovers(&checkout.work.join("unpacked"), ".unpack-")?;
+    cache::remove_leftovers(&checkout.work, ".stage-")?;
+    cache::remove_leftovers(&checkout.work, "reproducible-")?;
+    Ok(lock)
 }
 
 fn open(checkout: &Checkout, policy: Policy) -> Result<(Definition, Packages)> {
@@ -155,6 +160,7 @@ fn keep_lock(checkout: &Checkout, definition: &Definition, packages: &mut Packag
 }
 
 fn write(
+    work: &Path,
     trees: &Trees,
     definition: &Definition,
     kernel: &kernel::Kernel,
@@ -163,7 +169,7 @@ fn write(
     out: &Path,
 ) -> Result<Image> {
     let id = &trees.facts.build_id;
-    let root = made(&out.join("root.erofs"), &trees.root.key(), |file| make_erofs(&trees.root, id, file))?;
+    let root = made(&out.join("root.erofs"), &trees.root.key(), |file| make_erofs(&trees.root, id, work, file))?;
     let initramfs = made(&out.join("initramfs.img"), &trees.initramfs.key(), |file| {
         Ok(std::fs::write(file, cpio::write(&trees.initramfs)?)?)
     })?;
@@ -183,9 +189,9 @@ fn write(
 }
 
 /// lz4 rather than lz4hc: 2 s against 24 s for a tenth more bytes, and every developer waits for it.
-fn make_erofs(tree: &Tree, build_id: &str, file: &Path) -> Result<()> {
+fn make_erofs(tree: &Tree, build_id: &str, work: &Path, file: &Path) -> Result<()> {
     report::phase("root.erofs", || {
-        let staged = tempfile::Builder::new().prefix(".stage-").tempdir_in(file.parent().context("a file has a folder")?)?;
+        let staged = tempfile::Builder::new().prefix(".stage-").tempdir_in(work)?;
         let place = staged.path().join("root");
         std::fs::create_dir(&place)?;
         tree.stage(&place)?;

@@ -101,6 +101,28 @@ pub fn lock_file(path: &Path) -> Result<File> {
     Ok(file)
 }
 
+/// Removes a folder and what is in it, if it is there.
+pub fn remove_tree(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes what a run that was killed has left in a folder: entries whose name starts so. The caller holds its lock.
+pub fn remove_leftovers(folder: &Path, prefix: &str) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot read {}", folder.display()))?;
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
+            remove_tree(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Hex sha256 of bytes.
 pub fn hash(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))

@@ -23,9 +23,13 @@ pub struct Programs {
 /// The only target that is supported yet.
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
+/// The workspace's packages that hold them.
+pub const PACKAGES: [&str; 3] = ["podium-init", "podium-pause", "podium-hello"];
+
 /// Compiles the programs of the image.
 pub fn programs(checkout: &Checkout) -> Result<Programs> {
-    let made = build(checkout, &["-p", "podium-init", "-p", "podium-pause", "-p", "podium-hello", "--bins"])?;
+    let packages = PACKAGES.iter().flat_map(|package| ["-p", package]);
+    let made = build(checkout, &packages.chain(["--bins"]).collect::<Vec<_>>())?;
     Ok(Programs { init: made.join("init"), pause: made.join("pause"), hello: made.join("hello") })
 }
 

@@ -55,9 +55,7 @@ pub fn unpack(archive: &Path, sha256: &str, folder: &Path) -> Result<Unpacked> {
         }
     }
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    if home.exists() {
-        std::fs::remove_dir_all(&home).with_context(|| format!("cannot remove {}", home.display()))?;
-    }
+    cache::remove_tree(&home)?;
     let aside = tempfile::Builder::new().prefix(".unpack-").tempdir_in(folder)?;
     let tree = aside.path().join("tree");
     run::quiet(run::command("dpkg-deb").arg("-x").arg(archive).arg(&tree))?;

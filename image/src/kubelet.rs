@@ -67,7 +67,7 @@ fn from_source(source: &DebianSource, packages: &mut Packages, policy: Policy) -
         return Ok(found);
     }
     let home = packages.cache().folder("kubelet")?;
-    let scratch = tempfile::Builder::new().prefix(".build-").tempdir_in(&home)?;
+    let scratch = Scratch::new(home.join(format!(".build-{key}")))?;
     let mut archives = Vec::new();
     for name in names {
         let blob = packages.lock().packages[name].blob.clone();
@@ -75,19 +75,37 @@ fn from_source(source: &DebianSource, packages: &mut Packages, policy: Policy) -
     }
     report::note("the kubelet is built from source now, once: 4 to 8 minutes on two cores");
     let since = Instant::now();
-    let made = scratch.path().join("made");
-    build(source, &sources, &archives, scratch.path(), &made).context("the kubelet could not be built")?;
+    let made = scratch.0.join("made");
+    build(source, &sources, &archives, &scratch.0, &made).context("the kubelet could not be built")?;
     let sha256 = cache::hash_file(&made.join("kubelet"))?;
     let version = ask_version(&made.join("kubelet"), packages.cache())?;
     ensure!(version == source.release, "the built kubelet says it is {version}, image.yaml says {}", source.release);
     cache::write_file(&made.join("facts.json"), &serde_json::to_vec(&(&sha256, &version))?)?;
     let place = home.join(&key);
-    if place.exists() {
-        std::fs::remove_dir_all(&place).with_context(|| format!("cannot remove {}", place.display()))?;
-    }
+    cache::remove_tree(&place)?;
     std::fs::rename(&made, &place).with_context(|| format!("cannot make {}", place.display()))?;
     report::finished("kubelet build", since.elapsed());
     find(packages.cache(), &key).context("the kubelet was just built")
+}
+
+/// The folder of one build, removed when dropped, and before it is used: a build that was killed leaves gigabytes.
+#[derive(Debug)]
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(path: PathBuf) -> Result<Scratch> {
+        cache::remove_tree(&path)?;
+        std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Scratch(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = cache::remove_tree(&self.0) {
+            report::warn(&format!("{error:#}"));
+        }
+    }
 }
 
 /// Packages that the kubelet is built with, if it is built.
@@ -155,6 +173,8 @@ fn build(
         let mut go = Command::new(goroot.join("bin/go"));
         go.arg(verb).current_dir(&tree).env_clear().stdin(Stdio::null());
         go.env("GOROOT", &goroot).env("GOPATH", &gopath).env("GOCACHE", scratch.join("gocache")).env("HOME", scratch);
+        // The compiler's own temporary files are large; /tmp is often a small tmpfs.
+        go.env("TMPDIR", scratch);
         go.envs([("GO111MODULE", "off"), ("CGO_ENABLED", "0"), ("GOOS", "linux"), ("GOARCH", "amd64")]);
         go.envs([("GOAMD64", "v1"), ("GOENV", "off"), ("GOTOOLCHAIN", "local"), ("PATH", "/usr/bin:/bin")]);
         go

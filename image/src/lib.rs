@@ -23,6 +23,7 @@ pub mod compile;
 pub mod kernel;
 pub mod kubelet;
 pub mod libraries;
+pub mod licences;
 pub mod modules;
 pub mod oci;
 

@@ -32,6 +32,8 @@ pub struct Inputs<'a> {
     pub files: &'a Path,
     /// Our own programs.
     pub programs: &'a Programs,
+    /// The licences of what they link.
+    pub licences: &'a str,
     /// The kubelet.
     pub kubelet: &'a Kubelet,
     /// The kernel.
@@ -187,6 +189,13 @@ fn add_own(root: &mut Tree, inputs: &Inputs) -> Result<()> {
     if let Some(copyright) = &inputs.kubelet.copyright {
         root.file(&format!("{LICENCES}/kubelet/copyright"), 0o644, Content::of_file(copyright)?)?;
     }
+    let licences = format!(
+        "Podium is under the Apache License 2.0, see /usr/share/common-licenses/Apache-2.0.\n\
+         Its programs link the Rust standard library (MIT or Apache-2.0, the Rust Project contributors), the GNU C\n\
+         library (LGPL 2.1, see ../libc6) and the crates below. Apache-2.0's text is not repeated for each.\n\n{}",
+        inputs.licences
+    );
+    root.file(&format!("{LICENCES}/podium/copyright"), 0o644, Content::Bytes(licences.into_bytes()))?;
     root.link("etc/resolv.conf", paths::RESOLV_CONF)?;
     root.link("etc/hosts", paths::HOSTS)?;
     root.link("etc/hostname", paths::HOSTNAME)?;
@@ -248,7 +257,7 @@ fn add_preload(root: &mut Tree, inputs: &Inputs) -> Result<Vec<PreloadFacts>> {
 
 fn initramfs(inputs: &Inputs) -> Result<Tree> {
     let mut tree = Tree::default();
-    for (path, mode) in [("dev", 0o755), ("proc", 0o555), ("sys", 0o555), ("run", 0o755), ("sysroot", 0o755)] {
+    for (path, mode) in [("dev", 0o755), ("proc", 0o555), ("sys", 0o555), ("run", 0o755), ("root", 0o700)] {
         tree.folder(path, mode)?;
     }
     tree.file("init", 0o755, Content::of_file(&inputs.programs.init)?)?;

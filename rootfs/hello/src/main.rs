@@ -1,4 +1,4 @@
-//! The demo pod: answers HTTP on port 8080 with a greeting, its pod's name and how long it has been up.
+//! The demo pod: answers HTTP on port 8080 (or `$PORT`) with a greeting, its pod's name and how long it has been up.
 //!
 //! One connection at a time, one request a connection; a client has two seconds and 8 KiB for its request, so a slow
 //! or endless one holds nobody up for long. SIGTERM and SIGINT end it at once, as PID 1 of its container too.
@@ -8,7 +8,7 @@ use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// Where it listens; the machine config of the image maps a port of the node to it.
+/// Where it listens unless `$PORT` says otherwise; the image's machine config maps a port of the node to it.
 const PORT: u16 = 8080;
 /// How long a client may take for its request, and for taking the answer.
 const CLIENT_LIMIT: Duration = Duration::from_secs(2);
@@ -38,10 +38,14 @@ fn serve() -> io::Result<()> {
     }
     let since = Instant::now();
     let name = pod_name();
+    let port = match std::env::var("PORT") {
+        Ok(text) => text.parse().map_err(|_| io::Error::other(format!("PORT is `{text}`, not a port number")))?,
+        Err(_) => PORT,
+    };
     // Answers IPv4 too where the kernel has IPv6; else IPv4 alone.
-    let listener = TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT)))
-        .or_else(|_| TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], PORT))))?;
-    println!("hello: {name} listens on port {PORT}");
+    let listener = TcpListener::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
+        .or_else(|_| TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port))))?;
+    println!("hello: {name} listens on port {}", listener.local_addr()?.port());
     loop {
         let done = listener.accept().and_then(|(client, _)| answer(client, &name, since.elapsed()));
         if let Err(error) = done {

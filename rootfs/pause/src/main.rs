@@ -27,6 +27,8 @@ fn main() -> ExitCode {
 fn hold() -> nix::Result<()> {
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]);
     signals.thread_block()?;
+    // One that ended before the signal was blocked has told nobody.
+    reap()?;
     loop {
         match signals.wait() {
             Ok(Signal::SIGCHLD) => reap()?,
