@@ -141,6 +141,7 @@ fn components(checkout: &Checkout, definition: &Definition, packages: &mut Packa
     let named = definition.packages.keys().map(String::as_str);
     let names: Vec<&str> = std::iter::once(definition.kernel.package.as_str()).chain(named).collect();
     packages.fetch(&names)?;
+    packages.prefetch(&kubelet::inputs_of(&definition.kubelet));
     let kernel = kernel::obtain(&definition.kernel, packages)?;
     let kubelet = kubelet::obtain(&definition.kubelet, packages, policy, &checkout.image())?;
     Ok(Components { kernel, kubelet })

@@ -113,6 +113,19 @@ impl Packages {
         report::phase(&name, || apt.download(&cache, &wanted))
     }
 
+    /// Gets in one download what an earlier run has locked, but for `others`. What fails is asked for again, alone,
+    /// when it is needed, so a library that the suite has renamed does no harm.
+    pub fn prefetch(&mut self, others: &[&str]) {
+        let wanted = |name: &&String| !others.contains(&name.as_str()) && !self.is_settled(name);
+        let names: Vec<String> = self.lock.packages.keys().filter(wanted).cloned().collect();
+        if names.is_empty() || self.policy.offline {
+            return;
+        }
+        if let Err(error) = self.fetch(&names.iter().map(String::as_str).collect::<Vec<_>>()) {
+            report::note(&format!("not all locked packages at once: {error:#}"));
+        }
+    }
+
     /// An unpacked package.
     pub fn get(&mut self, name: &str) -> Result<&Unpacked> {
         if !self.unpacked.contains_key(name) {
