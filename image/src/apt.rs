@@ -45,14 +45,20 @@ impl Apt {
             None => {
                 self.refresh(true)?;
                 let mut command = self.get("download");
-                run::capture(command.arg("--print-uris").args(names))
-                    .with_context(|| format!("the suite {} does not offer all of these packages", self.suite))?
+                run::capture(command.arg("--print-uris").args(names)).with_context(|| {
+                    format!("the suite {} does not offer all of these packages", self.suite)
+                })?
             }
         };
-        let offered: Vec<(String, Package)> = text.lines().filter_map(parse_uri).map(package).collect::<Result<_>>()?;
+        let offered: Vec<(String, Package)> =
+            text.lines().filter_map(parse_uri).map(package).collect::<Result<_>>()?;
         for name in names {
             let name = name.split('=').next().unwrap_or(name);
-            ensure!(offered.iter().any(|(have, _)| have == name), "apt knows no download of {name} in {}", self.suite);
+            ensure!(
+                offered.iter().any(|(have, _)| have == name),
+                "apt knows no download of {name} in {}",
+                self.suite
+            );
         }
         Ok(offered)
     }
@@ -70,7 +76,8 @@ impl Apt {
         let Some(text) = self.print_uris("source", &["--only-source", &wanted])? else { return Ok(None) };
         let files: Vec<Blob> = text.lines().filter_map(parse_uri).collect();
         let Some(dsc) = files.iter().find(|blob| blob.file.ends_with(".dsc")) else { return Ok(None) };
-        let version = dsc.file.trim_end_matches(".dsc").split_once('_').map(|(_, version)| version.to_owned());
+        let version =
+            dsc.file.trim_end_matches(".dsc").split_once('_').map(|(_, version)| version.to_owned());
         Ok(Some(Source { version: version.context("a .dsc without a version")?, files }))
     }
 
@@ -103,14 +110,19 @@ impl Apt {
         let stamp = self.folder.join("updated");
         let list = std::fs::read_to_string(self.folder.join("sources.list"))?;
         let known = std::fs::read_to_string(&stamp).is_ok_and(|have| have == list);
-        let age = stamp.metadata().and_then(|found| found.modified()).ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+        let age = stamp
+            .metadata()
+            .and_then(|found| found.modified())
+            .ok()
+            .and_then(|at| SystemTime::now().duration_since(at).ok());
         let young = known && age.is_some_and(|age| age < LISTS_AGE);
         if self.fresh || (young && !force) {
             return Ok(());
         }
         report::phase("package lists", || {
             let mut command = self.get("update");
-            run::loud(command.args(["-q", "-q"])).context("the package lists cannot be fetched; without a network use --offline")
+            run::loud(command.args(["-q", "-q"]))
+                .context("the package lists cannot be fetched; without a network use --offline")
         })?;
         cache::write_file(&stamp, list.as_bytes())?;
         self.fresh = true;
@@ -145,7 +157,8 @@ fn host_archives() -> Result<Vec<sources::Archive>> {
     };
     let mut archives = Vec::new();
     for file in &files {
-        let read = || std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()));
+        let read =
+            || std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()));
         match file.extension().and_then(|extension| extension.to_str()) {
             Some("sources") => archives.extend(sources::parse_deb822(&read()?)),
             Some("list") => archives.extend(sources::parse_list(&read()?)),
@@ -205,13 +218,18 @@ fn parse_uri(line: &str) -> Option<Blob> {
     let rest = line.strip_prefix('\'')?.split_once("' ")?.1;
     let mut words = rest.split_whitespace();
     let (file, size, hash) = (words.next()?, words.next()?, words.next()?);
-    Some(Blob { file: file.to_owned(), size: size.parse().ok()?, sha256: hash.strip_prefix("SHA256:")?.to_owned() })
+    Some(Blob {
+        file: file.to_owned(),
+        size: size.parse().ok()?,
+        sha256: hash.strip_prefix("SHA256:")?.to_owned(),
+    })
 }
 
 /// Name and version of a package by the name of its file: `mount_1%3a2.38.1-5_amd64.deb`.
 fn package(blob: Blob) -> Result<(String, Package)> {
     let mut parts = blob.file.split('_');
-    let (Some(name), Some(version), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+    let (Some(name), Some(version), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
         bail!("`{}` is not the file name of a Debian package", blob.file);
     };
     Ok((name.to_owned(), Package { version: version.replace("%3a", ":"), blob }))
@@ -223,7 +241,10 @@ mod tests {
 
     #[test]
     fn a_line_of_print_uris_gives_name_version_size_and_hash() {
-        let line = format!("'http://m/pool/i/iproute2_6.1_amd64.deb' iproute2_1%3a6.1.0-3_amd64.deb 1046 SHA256:{}", "0".repeat(64));
+        let line = format!(
+            "'http://m/pool/i/iproute2_6.1_amd64.deb' iproute2_1%3a6.1.0-3_amd64.deb 1046 SHA256:{}",
+            "0".repeat(64)
+        );
         let (name, have) = package(parse_uri(&line).unwrap()).unwrap();
         assert_eq!((name.as_str(), have.version.as_str(), have.blob.size), ("iproute2", "1:6.1.0-3", 1046));
         assert_eq!(parse_uri("Reading package lists..."), None);

@@ -91,7 +91,8 @@ pub struct Extra {
 }
 
 /// The kernel words that the image is meant to be booted with, beside those that name a config.
-pub const KERNEL_WORDS: [&str; 4] = ["console=ttyS0", "loglevel=6", "printk.devkmsg=on", "podium.root=ROOT-A"];
+pub const KERNEL_WORDS: [&str; 4] =
+    ["console=ttyS0", "loglevel=6", "printk.devkmsg=on", "podium.root=ROOT-A"];
 
 /// Makes the image in `out/`; one with an extra program in a folder of that name below.
 pub fn image(checkout: &Checkout, policy: Policy, extra: Option<&Extra>) -> Result<Image> {
@@ -102,8 +103,16 @@ pub fn image(checkout: &Checkout, policy: Policy, extra: Option<&Extra>) -> Resu
     let licences = licences::of_programs(checkout, &compile::PACKAGES)?;
     let (folder, files) = (checkout.image(), checkout.root.join("rootfs/files"));
     let Components { kernel, kubelet } = &components;
-    let inputs =
-        Inputs { definition: &definition, folder: &folder, files: &files, programs: &programs, licences: &licences, kubelet, kernel, extra };
+    let inputs = Inputs {
+        definition: &definition,
+        folder: &folder,
+        files: &files,
+        programs: &programs,
+        licences: &licences,
+        kubelet,
+        kernel,
+        extra,
+    };
     let trees = report::phase("trees", || rootfs::trees(&inputs, &mut packages))?;
     checks::check(&trees.root)?;
     keep_lock(checkout, &definition, &mut packages, policy)?;
@@ -137,7 +146,12 @@ fn open(checkout: &Checkout, policy: Policy) -> Result<(Definition, Packages)> {
     Ok((definition, packages))
 }
 
-fn components(checkout: &Checkout, definition: &Definition, packages: &mut Packages, policy: Policy) -> Result<Components> {
+fn components(
+    checkout: &Checkout,
+    definition: &Definition,
+    packages: &mut Packages,
+    policy: Policy,
+) -> Result<Components> {
     let named = definition.packages.keys().map(String::as_str);
     let names: Vec<&str> = std::iter::once(definition.kernel.package.as_str()).chain(named).collect();
     packages.fetch(&names)?;
@@ -148,7 +162,12 @@ fn components(checkout: &Checkout, definition: &Definition, packages: &mut Packa
 }
 
 /// Writes the lock without what is no longer used.
-fn keep_lock(checkout: &Checkout, definition: &Definition, packages: &mut Packages, policy: Policy) -> Result<()> {
+fn keep_lock(
+    checkout: &Checkout,
+    definition: &Definition,
+    packages: &mut Packages,
+    policy: Policy,
+) -> Result<()> {
     if policy.mode == Mode::Locked {
         return Ok(());
     }
@@ -170,12 +189,15 @@ fn write(
     out: &Path,
 ) -> Result<Image> {
     let id = &trees.facts.build_id;
-    let root = made(&out.join("root.erofs"), &trees.root.key(), |file| make_erofs(&trees.root, id, work, file))?;
+    let root =
+        made(&out.join("root.erofs"), &trees.root.key(), |file| make_erofs(&trees.root, id, work, file))?;
     let initramfs = made(&out.join("initramfs.img"), &trees.initramfs.key(), |file| {
         Ok(std::fs::write(file, cpio::write(&trees.initramfs)?)?)
     })?;
     let vmlinuz = made(&out.join("vmlinuz"), &kernel.sha256, |file| {
-        std::fs::copy(&kernel.image, file).map(|_| ()).with_context(|| format!("cannot copy {}", kernel.image.display()))
+        std::fs::copy(&kernel.image, file)
+            .map(|_| ())
+            .with_context(|| format!("cannot copy {}", kernel.image.display()))
     })?;
     let key = hash(format!("{id} {:?} {:?}", root.sha256, definition.partitions).as_bytes());
     let path = out.join("disk.img");
@@ -183,10 +205,19 @@ fn write(
         report::phase("disk.img", || disk::write(file, &root.path, &definition.partitions, id))
     })?;
     let init = artifact(&programs.init)?;
-    let versions = trees.packages.iter().filter_map(|name| {
-        Some((name.clone(), packages.unpacked().get(name)?.version.clone()))
-    });
-    Ok(Image { facts: trees.facts.clone(), disk, kernel: vmlinuz, initramfs, root, init, packages: versions.collect() })
+    let versions = trees
+        .packages
+        .iter()
+        .filter_map(|name| Some((name.clone(), packages.unpacked().get(name)?.version.clone())));
+    Ok(Image {
+        facts: trees.facts.clone(),
+        disk,
+        kernel: vmlinuz,
+        initramfs,
+        root,
+        init,
+        packages: versions.collect(),
+    })
 }
 
 /// lz4 rather than lz4hc: 2 s against 24 s for a tenth more bytes, and every developer waits for it.
@@ -211,7 +242,11 @@ fn made(path: &Path, key: &str, make: impl FnOnce(&Path) -> Result<()>) -> Resul
         let words: Vec<&str> = text.split_whitespace().collect();
         if let [have, bytes, sha256] = words[..] {
             if have == key && bytes == meta.len().to_string() {
-                return Ok(Artifact { path: path.to_owned(), bytes: meta.len(), sha256: (sha256 != "-").then(|| sha256.to_owned()) });
+                return Ok(Artifact {
+                    path: path.to_owned(),
+                    bytes: meta.len(),
+                    sha256: (sha256 != "-").then(|| sha256.to_owned()),
+                });
             }
         }
     }

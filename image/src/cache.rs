@@ -30,7 +30,8 @@ impl Cache {
     /// A cache in a given folder, which is made.
     pub fn at(root: &Path) -> Result<Cache> {
         let root = std::path::absolute(root)?;
-        std::fs::create_dir_all(root.join("sha256")).with_context(|| format!("cannot make {}", root.display()))?;
+        std::fs::create_dir_all(root.join("sha256"))
+            .with_context(|| format!("cannot make {}", root.display()))?;
         Ok(Cache { root })
     }
 
@@ -62,7 +63,11 @@ impl Cache {
         let found = hash_file(&path)?;
         if found != blob.sha256 {
             std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-            bail!("{} was damaged in the cache ({}) and has been removed; run the command again", blob.file, path.display());
+            bail!(
+                "{} was damaged in the cache ({}) and has been removed; run the command again",
+                blob.file,
+                path.display()
+            );
         }
         Ok(path)
     }

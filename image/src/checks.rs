@@ -70,7 +70,10 @@ mod tests {
     #[test]
     fn a_shell_is_refused_as_file_and_as_link() {
         assert_eq!(error_of(|_| {}), "");
-        assert!(error_of(|tree| tree.file("usr/bin/dash", 0o755, Content::Bytes(vec![])).unwrap()).contains("/usr/bin/dash is a shell"));
+        assert!(
+            error_of(|tree| tree.file("usr/bin/dash", 0o755, Content::Bytes(vec![])).unwrap())
+                .contains("/usr/bin/dash is a shell")
+        );
         assert!(error_of(|tree| tree.link("usr/bin/sh", "du").unwrap()).contains("/usr/bin/sh is a shell"));
     }
 
@@ -93,6 +96,9 @@ mod tests {
             tree.link("usr/bin/size", "du").unwrap();
         });
         assert_eq!(text.lines().count(), 3, "{text}");
-        assert!(text.contains("/usr/bin/su is set-user-id") && text.contains("/etc/localtime leads to"), "{text}");
+        assert!(
+            text.contains("/usr/bin/su is set-user-id") && text.contains("/etc/localtime leads to"),
+            "{text}"
+        );
     }
 }

@@ -55,7 +55,8 @@ fn build(checkout: &Checkout, what: &[&str]) -> Result<PathBuf> {
 
 fn rust_flags(workspace: &Path) -> Result<Vec<String>> {
     let home = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cargo_home = home("CARGO_HOME").or_else(|| Some(home("HOME")?.join(".cargo"))).context("HOME is not set")?;
+    let cargo_home =
+        home("CARGO_HOME").or_else(|| Some(home("HOME")?.join(".cargo"))).context("HOME is not set")?;
     let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
     Ok(vec![
         "-Ctarget-feature=+crt-static".to_owned(),

@@ -18,7 +18,8 @@ pub fn write(tree: &Tree) -> Result<Vec<u8>> {
             Node::File { mode, content } => (FILE | mode, 1, content.read()?),
             Node::Link { target } => (LINK | 0o777, 1, target.clone().into_bytes()),
         };
-        entry(&mut archive, number, mode, links, path, &data).with_context(|| format!("/{path} does not fit into cpio"))?;
+        entry(&mut archive, number, mode, links, path, &data)
+            .with_context(|| format!("/{path} does not fit into cpio"))?;
     }
     entry(&mut archive, 0, 0, 1, "TRAILER!!!", &[])?;
     Ok(archive)
@@ -56,10 +57,18 @@ mod tests {
         tree.link("s", "d/init").unwrap();
         let have = String::from_utf8(write(&tree).unwrap()).unwrap();
         let zero = "00000000";
-        let folder = format!("07070100000001000041ed{zero}{zero}00000002{zero}{zero}{zero}{zero}{zero}{zero}00000002{zero}d\0");
-        let file = format!("07070100000002000081ed{zero}{zero}00000001{zero}00000005{zero}{zero}{zero}{zero}00000007{zero}d/init\0\0\0\0hello\0\0\0");
-        let link = format!("070701000000030000a1ff{zero}{zero}00000001{zero}00000006{zero}{zero}{zero}{zero}00000002{zero}s\0d/init\0\0");
-        let last = format!("07070100000000{zero}{zero}{zero}00000001{zero}{zero}{zero}{zero}{zero}{zero}0000000b{zero}TRAILER!!!\0\0\0\0");
+        let folder = format!(
+            "07070100000001000041ed{zero}{zero}00000002{zero}{zero}{zero}{zero}{zero}{zero}00000002{zero}d\0"
+        );
+        let file = format!(
+            "07070100000002000081ed{zero}{zero}00000001{zero}00000005{zero}{zero}{zero}{zero}00000007{zero}d/init\0\0\0\0hello\0\0\0"
+        );
+        let link = format!(
+            "070701000000030000a1ff{zero}{zero}00000001{zero}00000006{zero}{zero}{zero}{zero}00000002{zero}s\0d/init\0\0"
+        );
+        let last = format!(
+            "07070100000000{zero}{zero}{zero}00000001{zero}{zero}{zero}{zero}{zero}{zero}0000000b{zero}TRAILER!!!\0\0\0\0"
+        );
         assert_eq!(have, [folder, file, link, last].concat());
     }
 }

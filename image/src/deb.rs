@@ -60,7 +60,10 @@ pub fn unpack(archive: &Path, sha256: &str, folder: &Path) -> Result<Unpacked> {
     let tree = aside.path().join("tree");
     run::quiet(run::command("dpkg-deb").arg("-x").arg(archive).arg(&tree))?;
     let field = |name: &str| -> Result<String> {
-        Ok(run::ask(run::command("dpkg-deb").arg("-f").arg(archive).arg(name))?.unwrap_or_default().trim().to_owned())
+        Ok(run::ask(run::command("dpkg-deb").arg("-f").arg(archive).arg(name))?
+            .unwrap_or_default()
+            .trim()
+            .to_owned())
     };
     let mut unpacked = Unpacked {
         name: field("Package")?,
@@ -178,10 +181,21 @@ mod tests {
 
     fn package(version: &str, links: &[(&str, &str)]) -> Unpacked {
         let link = |target: &str| Entry::Link { target: target.to_owned() };
-        let mut entries: BTreeMap<String, Entry> = links.iter().map(|(path, target)| ((*path).to_owned(), link(target))).collect();
-        entries.insert("usr/lib/x/liba.so.1.2".into(), Entry::File { host: "/u/liba".into(), executable: false });
+        let mut entries: BTreeMap<String, Entry> =
+            links.iter().map(|(path, target)| ((*path).to_owned(), link(target))).collect();
+        entries.insert(
+            "usr/lib/x/liba.so.1.2".into(),
+            Entry::File { host: "/u/liba".into(), executable: false },
+        );
         entries.insert("usr/lib/x/deep/b".into(), Entry::File { host: "/u/b".into(), executable: true });
-        Unpacked { name: "a".into(), version: version.into(), depends: vec![], newest: 0, entries, sha256: String::new() }
+        Unpacked {
+            name: "a".into(),
+            version: version.into(),
+            depends: vec![],
+            newest: 0,
+            entries,
+            sha256: String::new(),
+        }
     }
 
     #[test]
@@ -193,7 +207,10 @@ mod tests {
 
     #[test]
     fn links_are_followed_inside_the_package_and_loops_end() {
-        let package = package("1", &[("usr/lib/x/liba.so.1", "liba.so.1.2"), ("usr/lib64/l", "/lib/x/liba.so.1"), ("usr/a", "a")]);
+        let package = package(
+            "1",
+            &[("usr/lib/x/liba.so.1", "liba.so.1.2"), ("usr/lib64/l", "/lib/x/liba.so.1"), ("usr/a", "a")],
+        );
         assert_eq!(package.file("usr/lib64/l"), Some((Path::new("/u/liba"), false)));
         assert_eq!(package.file("usr/a"), None);
     }
@@ -220,7 +237,10 @@ mod tests {
     fn paths_are_merged_and_links_resolved() {
         assert_eq!(merged_usr("lib/x86_64-linux-gnu/libc.so.6"), "usr/lib/x86_64-linux-gnu/libc.so.6");
         assert_eq!(merged_usr("library/x"), "library/x");
-        assert_eq!(resolve("usr/lib64/ld.so", "/lib/x86_64-linux-gnu/ld.so"), "usr/lib/x86_64-linux-gnu/ld.so");
+        assert_eq!(
+            resolve("usr/lib64/ld.so", "/lib/x86_64-linux-gnu/ld.so"),
+            "usr/lib/x86_64-linux-gnu/ld.so"
+        );
         assert_eq!(resolve("usr/bin/runc", "../sbin/runc"), "usr/sbin/runc");
     }
 }

@@ -166,8 +166,15 @@ pub fn parse(text: &str) -> Result<Definition> {
 
 fn check(definition: &Definition) -> Result<()> {
     ensure!(is_name(&definition.suite), "suite: `{}` is not a Debian code name", definition.suite);
-    ensure!(is_name(&definition.kernel.package), "kernel.package: `{}` is no package", definition.kernel.package);
-    ensure!(!definition.kernel.initramfs.is_empty(), "kernel.initramfs is empty: the root could not be mounted");
+    ensure!(
+        is_name(&definition.kernel.package),
+        "kernel.package: `{}` is no package",
+        definition.kernel.package
+    );
+    ensure!(
+        !definition.kernel.initramfs.is_empty(),
+        "kernel.initramfs is empty: the root could not be mounted"
+    );
     for (package, picks) in &definition.packages {
         ensure!(is_name(package), "packages: `{package}` is not a package name");
         ensure!(!picks.is_empty(), "packages.{package}: no files are taken from it; remove it or name some");
@@ -204,7 +211,8 @@ fn check_kubelet(kubelet: &Kubelet) -> Result<()> {
     );
     match (&kubelet.url, &kubelet.sha256) {
         (Some(_), Some(sha256)) => ensure!(
-            sha256.len() == 64 && sha256.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)),
+            sha256.len() == 64
+                && sha256.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)),
             "kubelet.sha256: `{sha256}` is not a sha256 in 64 lower case hex digits"
         ),
         (Some(_), None) => bail!("kubelet.url needs `sha256` beside it: what is downloaded must be known"),
@@ -212,7 +220,10 @@ fn check_kubelet(kubelet: &Kubelet) -> Result<()> {
         (None, None) => {}
     }
     if let Some(source) = &kubelet.debian_source {
-        ensure!(!source.toolchain.is_empty(), "kubelet.debian-source.toolchain: no compiler package is named");
+        ensure!(
+            !source.toolchain.is_empty(),
+            "kubelet.debian-source.toolchain: no compiler package is named"
+        );
         ensure!(
             source.release.split('.').filter(|part| part.parse::<u32>().is_ok()).count() == 3,
             "kubelet.debian-source.release: `{}` is not a version like 1.20.2",
@@ -223,18 +234,27 @@ fn check_kubelet(kubelet: &Kubelet) -> Result<()> {
 }
 
 fn check_partitions(partitions: &Partitions) -> Result<()> {
-    let named =
-        [("esp", partitions.esp), ("root", partitions.root), ("state", partitions.state), ("ephemeral", partitions.ephemeral)];
+    let named = [
+        ("esp", partitions.esp),
+        ("root", partitions.root),
+        ("state", partitions.state),
+        ("ephemeral", partitions.ephemeral),
+    ];
     for (name, size) in named {
         ensure!(size > 0 && size % MIB == 0, "partitions.{name}: must be whole MiB, at least one");
     }
-    ensure!(partitions.esp >= SMALLEST_ESP, "partitions.esp: at least 260MiB, or 4Kn disks cannot hold it as FAT32");
+    ensure!(
+        partitions.esp >= SMALLEST_ESP,
+        "partitions.esp: at least 260MiB, or 4Kn disks cannot hold it as FAT32"
+    );
     Ok(())
 }
 
 fn check_path(path: &str) -> Result<()> {
     ensure!(
-        !path.is_empty() && !path.starts_with('/') && path.split('/').all(|part| !part.is_empty() && part != ".."),
+        !path.is_empty()
+            && !path.starts_with('/')
+            && path.split('/').all(|part| !part.is_empty() && part != ".."),
         "`{path}`: paths have no leading slash, no empty part and no `..`"
     );
     Ok(())
@@ -242,13 +262,16 @@ fn check_path(path: &str) -> Result<()> {
 
 fn is_name(text: &str) -> bool {
     !text.is_empty()
-        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte))
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte))
 }
 
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let text = String::deserialize(deserializer)?;
-    parse_size(&text)
-        .ok_or_else(|| serde::de::Error::custom(format!("`{text}` is not a size; write a number with KiB, MiB or GiB")))
+    parse_size(&text).ok_or_else(|| {
+        serde::de::Error::custom(format!("`{text}` is not a size; write a number with KiB, MiB or GiB"))
+    })
 }
 
 fn parse_size(text: &str) -> Option<u64> {
@@ -320,7 +343,10 @@ mod tests {
     #[test]
     fn sizes_have_units_and_lower_bounds() {
         assert_eq!(parse_size("3 GiB"), Some(3 * 1024 * MIB));
-        assert_eq!([parse_size("12"), parse_size("MiB"), parse_size("5MB"), parse_size("99999999999999GiB")], [None; 4]);
+        assert_eq!(
+            [parse_size("12"), parse_size("MiB"), parse_size("5MB"), parse_size("99999999999999GiB")],
+            [None; 4]
+        );
         assert!(error_of("esp: 260MiB", "esp: 100MiB").contains("at least 260MiB"));
         assert!(error_of("state: 128MiB", "state: 1000KiB").contains("whole MiB"));
         assert!(error_of("state: 128MiB", "state: 128").contains("KiB, MiB or GiB"));

@@ -151,7 +151,8 @@ fn copy_sparse(from: &mut File, to: &mut File, at: u64) -> Result<()> {
 mod tests {
     use super::*;
 
-    const SIZES: Partitions = Partitions { esp: 260 * MIB, root: 4 * MIB, state: 2 * MIB, ephemeral: 3 * MIB };
+    const SIZES: Partitions =
+        Partitions { esp: 260 * MIB, root: 4 * MIB, state: 2 * MIB, ephemeral: 3 * MIB };
 
     #[test]
     fn the_table_reads_back_as_laid_out() {
@@ -162,10 +163,17 @@ mod tests {
         let disk = gpt::GptConfig::new().open_from_device(&mut file).unwrap();
         assert_eq!(*disk.guid(), guid("id", "disk"));
         assert!(disk.backup_header().is_ok());
-        let have: Vec<_> = disk.partitions().values().map(|p| (p.name.as_str(), p.first_lba * SECTOR, (p.last_lba + 1 - p.first_lba) * SECTOR)).collect();
+        let have: Vec<_> = disk
+            .partitions()
+            .values()
+            .map(|p| (p.name.as_str(), p.first_lba * SECTOR, (p.last_lba + 1 - p.first_lba) * SECTOR))
+            .collect();
         let want: Vec<_> = parts.iter().map(|part| (part.label, part.start, part.size)).collect();
         assert_eq!(have, want);
-        assert_eq!(want.iter().map(|part| part.0).collect::<Vec<_>>(), ["EFI", "ROOT-A", "ROOT-B", "STATE", "EPHEMERAL"]);
+        assert_eq!(
+            want.iter().map(|part| part.0).collect::<Vec<_>>(),
+            ["EFI", "ROOT-A", "ROOT-B", "STATE", "EPHEMERAL"]
+        );
         assert!(want.iter().all(|(_, start, _)| start % MIB == 0));
     }
 
@@ -200,11 +208,13 @@ mod tests {
     #[test]
     fn holes_stay_holes_and_data_lands_at_its_place() {
         let folder = tempfile::tempdir().unwrap();
-        let mut from = File::options().create_new(true).read(true).write(true).open(folder.path().join("from")).unwrap();
+        let mut from =
+            File::options().create_new(true).read(true).write(true).open(folder.path().join("from")).unwrap();
         from.set_len(8 * MIB).unwrap();
         from.seek(SeekFrom::Start(5 * MIB)).unwrap();
         from.write_all(b"data").unwrap();
-        let mut to = File::options().create_new(true).read(true).write(true).open(folder.path().join("to")).unwrap();
+        let mut to =
+            File::options().create_new(true).read(true).write(true).open(folder.path().join("to")).unwrap();
         to.set_len(16 * MIB).unwrap();
         copy_sparse(&mut from, &mut to, MIB).unwrap();
         let mut have = [0; 4];

@@ -24,7 +24,11 @@ const fn need(package: &'static str, probe: &'static str, reason: &'static str) 
 /// Everything that building, running and testing Podium takes from the host, beside Rust itself.
 pub const REQUIREMENTS: [Requirement; 15] = [
     need("apt", "apt-get", "fetches the image's components by a private configuration"),
-    need("debian-archive-keyring", "/usr/share/keyrings/debian-archive-keyring.gpg", "verifies the components"),
+    need(
+        "debian-archive-keyring",
+        "/usr/share/keyrings/debian-archive-keyring.gpg",
+        "verifies the components",
+    ),
     need("dpkg", "dpkg-deb", "unpacks binary packages"),
     need("dpkg-dev", "dpkg-source", "unpacks and patches the kubelet's source package"),
     need("patch", "patch", "is run by dpkg-source"),
@@ -75,7 +79,10 @@ pub fn install(missing: &[Requirement]) -> Result<()> {
     let update: Vec<&str> = line[..split].iter().map(String::as_str).chain(["update", "-q"]).collect();
     for words in [update, line.iter().map(String::as_str).collect()] {
         let mut command = run::command(words[0]);
-        command.args(&words[1..]).env("DEBIAN_FRONTEND", "noninteractive").stdin(std::process::Stdio::inherit());
+        command
+            .args(&words[1..])
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdin(std::process::Stdio::inherit());
         run::loud(&mut command)?;
     }
     let left = self::missing();

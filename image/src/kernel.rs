@@ -43,7 +43,8 @@ pub fn obtain(definition: &Definition, packages: &mut Packages) -> Result<Kernel
     let top = image.ancestors().nth(2).context("a kernel image has a folder")?;
     if !top.join("lib").exists() {
         // Since Debian 13 everything is below usr; depmod looks below lib.
-        std::os::unix::fs::symlink("usr/lib", top.join("lib")).context("cannot make the link that depmod needs")?;
+        std::os::unix::fs::symlink("usr/lib", top.join("lib"))
+            .context("cannot make the link that depmod needs")?;
     }
     let modules_folder = top.join("lib/modules").join(&release);
     // Written last by depmod, so it is there only when all of them are.

@@ -36,7 +36,12 @@ const IMPORT_PATH: &str = "k8s.io/kubernetes";
 const VERSION_PACKAGE: &str = "k8s.io/kubernetes/vendor/k8s.io/component-base/version";
 
 /// Gets the kubelet that a definition asks for. `folder`: what relative paths are relative to.
-pub fn obtain(definition: &Definition, packages: &mut Packages, policy: Policy, folder: &Path) -> Result<Kubelet> {
+pub fn obtain(
+    definition: &Definition,
+    packages: &mut Packages,
+    policy: Policy,
+    folder: &Path,
+) -> Result<Kubelet> {
     if let Some(source) = &definition.debian_source {
         return from_source(source, packages, policy);
     }
@@ -79,7 +84,11 @@ fn from_source(source: &DebianSource, packages: &mut Packages, policy: Policy) -
     build(source, &sources, &archives, &scratch.0, &made).context("the kubelet could not be built")?;
     let sha256 = cache::hash_file(&made.join("kubelet"))?;
     let version = ask_version(&made.join("kubelet"), packages.cache())?;
-    ensure!(version == source.release, "the built kubelet says it is {version}, image.yaml says {}", source.release);
+    ensure!(
+        version == source.release,
+        "the built kubelet says it is {version}, image.yaml says {}",
+        source.release
+    );
     cache::write_file(&made.join("facts.json"), &serde_json::to_vec(&(&sha256, &version))?)?;
     let place = home.join(&key);
     cache::remove_tree(&place)?;
@@ -136,7 +145,12 @@ fn find(cache: &Cache, key: &str) -> Option<Kubelet> {
     let (sha256, version) = serde_json::from_slice(&std::fs::read(place.join("facts.json")).ok()?).ok()?;
     let copyright = place.join("copyright");
     let binary = place.join("kubelet");
-    (binary.exists() && copyright.exists()).then_some(Kubelet { binary, sha256, copyright: Some(copyright), version })
+    (binary.exists() && copyright.exists()).then_some(Kubelet {
+        binary,
+        sha256,
+        copyright: Some(copyright),
+        version,
+    })
 }
 
 fn build(
@@ -155,7 +169,8 @@ fn build(
     for (name, path) in sources {
         std::os::unix::fs::symlink(path, inbox.join(name))?;
     }
-    let dsc = sources.iter().find(|(name, _)| name.ends_with(".dsc")).context("the source package has no .dsc")?;
+    let dsc =
+        sources.iter().find(|(name, _)| name.ends_with(".dsc")).context("the source package has no .dsc")?;
     let gopath = scratch.join("go");
     let tree = gopath.join("src").join(IMPORT_PATH);
     std::fs::create_dir_all(tree.parent().context("a source tree has a parent")?)?;
@@ -167,12 +182,16 @@ fn build(
         std::fs::remove_dir_all(&to)?;
         run::quiet(run::command("cp").arg("-r").arg(root.join(&replace.from)).arg(&to))?;
     }
-    std::fs::copy(tree.join("debian/copyright"), made.join("copyright")).context("the source has no debian/copyright")?;
+    std::fs::copy(tree.join("debian/copyright"), made.join("copyright"))
+        .context("the source has no debian/copyright")?;
     let go = |verb: &str| {
         let goroot = root.join(&source.goroot);
         let mut go = Command::new(goroot.join("bin/go"));
         go.arg(verb).current_dir(&tree).env_clear().stdin(Stdio::null());
-        go.env("GOROOT", &goroot).env("GOPATH", &gopath).env("GOCACHE", scratch.join("gocache")).env("HOME", scratch);
+        go.env("GOROOT", &goroot)
+            .env("GOPATH", &gopath)
+            .env("GOCACHE", scratch.join("gocache"))
+            .env("HOME", scratch);
         // The compiler's own temporary files are large; /tmp is often a small tmpfs.
         go.env("TMPDIR", scratch);
         go.envs([("GO111MODULE", "off"), ("CGO_ENABLED", "0"), ("GOOS", "linux"), ("GOARCH", "amd64")]);
@@ -190,7 +209,8 @@ fn linker_flags(release: &str) -> String {
     let (major, rest) = release.split_once('.').unwrap_or((release, ""));
     let minor = rest.split('.').next().unwrap_or_default();
     let set = |name: &str, value: &str| format!(" -X {VERSION_PACKAGE}.{name}={value}");
-    let version = [("gitVersion", format!("v{release}")), ("gitMajor", major.into()), ("gitMinor", minor.into())];
+    let version =
+        [("gitVersion", format!("v{release}")), ("gitMajor", major.into()), ("gitMinor", minor.into())];
     let version: String = version.iter().map(|(name, value)| set(name, value)).collect();
     format!("-s -w -buildid={version}{}", set("gitTreeState", "clean"))
 }
@@ -198,7 +218,8 @@ fn linker_flags(release: &str) -> String {
 /// Runs `go build -v`, which names each package that it compiles, as a progress bar.
 fn watch(build: &mut Command, packages: usize) -> Result<()> {
     eprintln!("$ {}", run::line(build));
-    let mut child = build.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().context("cannot run the Go compiler")?;
+    let mut child =
+        build.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().context("cannot run the Go compiler")?;
     let stderr = child.stderr.take().context("the Go compiler's stderr is a pipe")?;
     let mut bar = progress::Bar::new("kubelet", "packages", packages);
     let mut last = Vec::new();
@@ -225,7 +246,9 @@ fn download(url: &str, sha256: &str, cache: &Cache, policy: Policy) -> Result<Pa
     ensure!(!policy.offline, "--offline, but the cache lacks the kubelet of {url} (sha256 {sha256})");
     let folder = tempfile::tempdir_in(cache.folder("downloads")?)?;
     let file = folder.path().join("kubelet");
-    run::loud(run::command("curl").args(["--fail", "--location", "--progress-bar", "--output"]).arg(&file).arg(url))?;
+    run::loud(
+        run::command("curl").args(["--fail", "--location", "--progress-bar", "--output"]).arg(&file).arg(url),
+    )?;
     let blob = Blob { file: url.to_owned(), size: file.metadata()?.len(), sha256: sha256.to_owned() };
     cache.insert(&file, &blob)?;
     Ok(path)
@@ -239,7 +262,8 @@ fn ask_version(binary: &Path, cache: &Cache) -> Result<String> {
     std::fs::copy(binary, &copy).with_context(|| format!("cannot read the kubelet {}", binary.display()))?;
     std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755))?;
     let said = run::capture(run::command(&copy.to_string_lossy()).arg("--version"))?;
-    parse_version(&said).with_context(|| format!("{} does not say `Kubernetes v1.x.y` but `{said}`", binary.display()))
+    parse_version(&said)
+        .with_context(|| format!("{} does not say `Kubernetes v1.x.y` but `{said}`", binary.display()))
 }
 
 fn parse_version(said: &str) -> Option<String> {
@@ -262,7 +286,10 @@ mod tests {
         for name in inputs(source) {
             lock.packages.insert(name.into(), Package { version: "1".into(), blob: blob(name) });
         }
-        lock.sources.insert(source.package.clone(), Source { version: "1".into(), files: vec![blob("a.dsc"), blob("a.orig")] });
+        lock.sources.insert(
+            source.package.clone(),
+            Source { version: "1".into(), files: vec![blob("a.dsc"), blob("a.orig")] },
+        );
         lock
     }
 

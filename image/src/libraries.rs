@@ -56,7 +56,10 @@ pub fn resolve(needers: Vec<Needer>, packages: &mut dyn Source) -> Result<BTreeM
     while let Some(needer) = open.pop_front() {
         let needs = read_needs(&needer.host).with_context(|| format!("cannot read /{}", needer.path))?;
         let interpreter = needs.interpreter.map(|path| vec![crate::deb::merged_usr(&path)]);
-        let libraries = needs.libraries.iter().map(|name| FOLDERS.iter().map(|folder| format!("{folder}/{name}")).collect());
+        let libraries = needs
+            .libraries
+            .iter()
+            .map(|name| FOLDERS.iter().map(|folder| format!("{folder}/{name}")).collect());
         for places in interpreter.into_iter().chain(libraries) {
             let places: Vec<String> = places;
             if places.iter().any(|place| found.contains_key(place)) {
@@ -71,7 +74,11 @@ pub fn resolve(needers: Vec<Needer>, packages: &mut dyn Source) -> Result<BTreeM
                     needer.package
                 );
             };
-            open.push_back(Needer { path: place.clone(), host: library.host.clone(), package: library.package.clone() });
+            open.push_back(Needer {
+                path: place.clone(),
+                host: library.host.clone(),
+                package: library.package.clone(),
+            });
             found.insert(place, library);
         }
     }
@@ -83,7 +90,8 @@ pub fn read_needs(file: &Path) -> Result<Needs> {
     let mut magic = [0; 4];
     let bytes = {
         use std::io::Read;
-        let mut opened = std::fs::File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
+        let mut opened =
+            std::fs::File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
         if opened.read(&mut magic)? < magic.len() || magic != *b"\x7fELF" {
             return Ok(Needs::default());
         }
@@ -124,7 +132,10 @@ fn find(places: &[String], needer: &str, packages: &mut dyn Source) -> Result<Op
         };
         for place in places {
             if let Some((host, _)) = package.file(place) {
-                return Ok(Some((place.clone(), Library { host: host.to_owned(), package: name, source: place.clone() })));
+                return Ok(Some((
+                    place.clone(),
+                    Library { host: host.to_owned(), package: name, source: place.clone() },
+                )));
             }
         }
     }
@@ -151,7 +162,10 @@ mod tests {
             let entries = files.iter().map(|(path, host)| ((*path).to_owned(), file(host))).collect();
             let depends = depends.iter().map(|name| (*name).to_owned()).collect();
             let (version, sha256) = ("1".to_owned(), String::new());
-            self.0.insert(name.into(), Unpacked { name: name.into(), version, depends, newest: 0, entries, sha256 });
+            self.0.insert(
+                name.into(),
+                Unpacked { name: name.into(), version, depends, newest: 0, entries, sha256 },
+            );
         }
     }
 
@@ -168,14 +182,18 @@ mod tests {
         assert!(needs.libraries.contains(&"libc.so.6".to_owned()), "{needs:?}");
         let mut world = World(BTreeMap::new());
         let empty = tempfile::NamedTempFile::new().unwrap();
-        let paths: Vec<String> = needs.libraries.iter().map(|name| format!("{}/{name}", FOLDERS[0])).collect();
+        let paths: Vec<String> =
+            needs.libraries.iter().map(|name| format!("{}/{name}", FOLDERS[0])).collect();
         let mut files: Vec<(&str, &Path)> = paths.iter().map(|path| (path.as_str(), empty.path())).collect();
         files.push((LOADER, empty.path()));
         world.add("me", &["virtual-thing", "libc6"], &[]);
         world.add("libc6", &[], &files);
         let found = resolve(vec![needer()], &mut world).unwrap();
         assert_eq!(found.len(), files.len());
-        assert!(found.contains_key(LOADER) && found.values().all(|library| library.package == "libc6"), "{found:?}");
+        assert!(
+            found.contains_key(LOADER) && found.values().all(|library| library.package == "libc6"),
+            "{found:?}"
+        );
     }
 
     #[test]

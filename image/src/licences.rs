@@ -55,7 +55,8 @@ pub fn of_programs(checkout: &Checkout, roots: &[&str]) -> Result<String> {
     let mut command = std::process::Command::new(cargo);
     command.args(["metadata", "--locked", "--format-version=1", "--filter-platform", crate::compile::TARGET]);
     let json = run::ask(command.current_dir(&checkout.root))?.context("`cargo metadata` failed")?;
-    let metadata: Metadata = serde_json::from_str(&json).context("`cargo metadata` said something unexpected")?;
+    let metadata: Metadata =
+        serde_json::from_str(&json).context("`cargo metadata` said something unexpected")?;
     let mut text = String::new();
     for package in linked(&metadata, roots) {
         let folder = package.manifest_path.parent().context("a manifest has a folder")?;
@@ -77,15 +78,20 @@ fn linked<'a>(metadata: &'a Metadata, roots: &[&str]) -> Vec<&'a Package> {
     let edges: BTreeMap<&str, &Vec<Dependency>> =
         metadata.resolve.nodes.iter().map(|node| (node.id.as_str(), &node.deps)).collect();
     let is_root = |package: &&Package| roots.contains(&package.name.as_str());
-    let mut open: Vec<&str> = metadata.packages.iter().filter(is_root).map(|package| package.id.as_str()).collect();
+    let mut open: Vec<&str> =
+        metadata.packages.iter().filter(is_root).map(|package| package.id.as_str()).collect();
     let mut seen = BTreeSet::new();
     while let Some(id) = open.pop() {
         if seen.insert(id) {
             let deps = edges.get(id).into_iter().flat_map(|deps| deps.iter());
-            open.extend(deps.filter(|dep| dep.dep_kinds.iter().any(|kind| kind.kind.is_none())).map(|dep| dep.pkg.as_str()));
+            open.extend(
+                deps.filter(|dep| dep.dep_kinds.iter().any(|kind| kind.kind.is_none()))
+                    .map(|dep| dep.pkg.as_str()),
+            );
         }
     }
-    let mut found: Vec<&Package> = metadata.packages.iter().filter(|package| seen.contains(package.id.as_str())).collect();
+    let mut found: Vec<&Package> =
+        metadata.packages.iter().filter(|package| seen.contains(package.id.as_str())).collect();
     found.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
     found
 }
@@ -97,7 +103,9 @@ fn notices(folder: &Path) -> Result<Vec<PathBuf>> {
     for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_uppercase();
-        let is_notice = ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE"].iter().any(|start| name.starts_with(start));
+        let is_notice = ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE"]
+            .iter()
+            .any(|start| name.starts_with(start));
         if is_notice && path.is_file() && !name.contains("APACHE") {
             files.push(path);
         }
@@ -122,7 +130,8 @@ mod tests {
             {"id": "z", "deps": [{"pkg": "n", "dep_kinds": [{"kind": "build"}, {"kind": null}]}]},
             {"id": "n", "deps": []}, {"id": "t", "deps": []}]}}"#;
         let metadata: Metadata = serde_json::from_str(json).unwrap();
-        let names: Vec<&str> = linked(&metadata, &["init"]).iter().map(|package| package.name.as_str()).collect();
+        let names: Vec<&str> =
+            linked(&metadata, &["init"]).iter().map(|package| package.name.as_str()).collect();
         assert_eq!(names, ["init", "nested", "zlink"]);
     }
 

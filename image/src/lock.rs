@@ -80,7 +80,8 @@ pub enum Decision {
     },
 }
 
-const HEADER: &str = "# Written by `cargo xtask fetch`: the exact components of image.yaml. Commit it; do not edit it.\n";
+const HEADER: &str =
+    "# Written by `cargo xtask fetch`: the exact components of image.yaml. Commit it; do not edit it.\n";
 
 impl Lock {
     /// An empty lock for a suite.
@@ -117,10 +118,18 @@ impl Lock {
 }
 
 /// Decides between the locked and the mirror's version of `name`. `available`: whether the locked one can still be had.
-pub fn decide(name: &str, locked: Option<&str>, available: bool, offered: &str, mode: Mode) -> Result<Decision> {
+pub fn decide(
+    name: &str,
+    locked: Option<&str>,
+    available: bool,
+    offered: &str,
+    mode: Mode,
+) -> Result<Decision> {
     match (locked, mode) {
         (None, Mode::Locked) => {
-            bail!("{name} is not in image.lock, and --locked forbids to add it; run `cargo xtask fetch` and commit image.lock")
+            bail!(
+                "{name} is not in image.lock, and --locked forbids to add it; run `cargo xtask fetch` and commit image.lock"
+            )
         }
         (None, Mode::AcceptNewer | Mode::Update) => Ok(Decision::Take { warn: false }),
         (Some(version), _) if version == offered => Ok(Decision::Keep),
@@ -143,7 +152,10 @@ mod tests {
             assert_eq!(decide("runc", Some("1"), true, "2", mode).unwrap(), Decision::Keep);
             assert_eq!(decide("runc", Some("2"), true, "2", mode).unwrap(), Decision::Keep);
         }
-        assert_eq!(decide("runc", Some("1"), true, "2", Mode::Update).unwrap(), Decision::Take { warn: true });
+        assert_eq!(
+            decide("runc", Some("1"), true, "2", Mode::Update).unwrap(),
+            Decision::Take { warn: true }
+        );
     }
 
     #[test]
@@ -151,13 +163,24 @@ mod tests {
         let decided = decide("runc", Some("1"), false, "2", Mode::AcceptNewer).unwrap();
         assert_eq!(decided, Decision::Take { warn: true });
         let error = decide("runc", Some("1"), false, "2", Mode::Locked).unwrap_err().to_string();
-        assert!(error.contains("runc 1") && error.contains("only 2") && error.contains("without --locked"), "{error}");
+        assert!(
+            error.contains("runc 1") && error.contains("only 2") && error.contains("without --locked"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_new_package_is_added_silently_unless_locked() {
-        assert_eq!(decide("runc", None, false, "2", Mode::AcceptNewer).unwrap(), Decision::Take { warn: false });
-        assert!(decide("runc", None, false, "2", Mode::Locked).unwrap_err().to_string().contains("--locked forbids"));
+        assert_eq!(
+            decide("runc", None, false, "2", Mode::AcceptNewer).unwrap(),
+            Decision::Take { warn: false }
+        );
+        assert!(
+            decide("runc", None, false, "2", Mode::Locked)
+                .unwrap_err()
+                .to_string()
+                .contains("--locked forbids")
+        );
     }
 
     #[test]
@@ -171,7 +194,11 @@ mod tests {
         assert!(lock.write(&file).unwrap());
         assert!(!lock.write(&file).unwrap());
         assert_eq!(Lock::read(&file, "bookworm").unwrap(), lock);
-        assert_eq!(Lock::read(&file, "trixie").unwrap(), Lock::new("trixie"), "versions of another suite are of no use");
+        assert_eq!(
+            Lock::read(&file, "trixie").unwrap(),
+            Lock::new("trixie"),
+            "versions of another suite are of no use"
+        );
     }
 
     #[test]

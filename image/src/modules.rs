@@ -59,8 +59,11 @@ pub fn select(index: &Index, names: &[String]) -> Result<Selection> {
             open.extend(soft_needs(&index.softdep, &name));
         }
     }
-    let last = |line: &&str| line.split_whitespace().next_back().is_some_and(|name| chosen.contains(&normalize(name)));
-    let second = |line: &&str| line.split_whitespace().nth(1).is_some_and(|name| chosen.contains(&normalize(name)));
+    let last = |line: &&str| {
+        line.split_whitespace().next_back().is_some_and(|name| chosen.contains(&normalize(name)))
+    };
+    let second =
+        |line: &&str| line.split_whitespace().nth(1).is_some_and(|name| chosen.contains(&normalize(name)));
     let first = |line: &&str| line.split_once(':').is_some_and(|(file, _)| chosen.contains(&name_of(file)));
     Ok(Selection {
         files: chosen.iter().filter_map(|name| files.get(name)).map(|(file, _)| (*file).to_owned()).collect(),
@@ -116,7 +119,10 @@ mod tests {
     #[test]
     fn a_module_brings_its_hard_and_soft_needs_and_their_index_lines() {
         let have = select(&index(), &names(&["erofs"])).unwrap();
-        assert_eq!(have.files, ["kernel/crypto/crc32c-generic.ko", "kernel/fs/erofs/erofs.ko", "kernel/lib/libcrc32c.ko"]);
+        assert_eq!(
+            have.files,
+            ["kernel/crypto/crc32c-generic.ko", "kernel/fs/erofs/erofs.ko", "kernel/lib/libcrc32c.ko"]
+        );
         assert_eq!(have.dep.lines().count(), 3);
         assert_eq!(have.alias, "alias fs-erofs erofs\nalias crypto-crc32c crc32c_generic\n");
         assert_eq!(have.softdep, "softdep libcrc32c pre: crc32c crc32c-generic\n");
@@ -131,6 +137,9 @@ mod tests {
 
     #[test]
     fn dashes_and_underscores_are_one() {
-        assert_eq!(select(&index(), &names(&["crc32c_generic"])).unwrap(), select(&index(), &names(&["crc32c-generic"])).unwrap());
+        assert_eq!(
+            select(&index(), &names(&["crc32c_generic"])).unwrap(),
+            select(&index(), &names(&["crc32c-generic"])).unwrap()
+        );
     }
 }

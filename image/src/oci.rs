@@ -6,8 +6,8 @@
 use crate::cache::hash;
 use anyhow::{Context, Result, bail};
 use oci_spec::image::{
-    Arch, ConfigBuilder, DescriptorBuilder, Digest, HistoryBuilder, ImageConfigurationBuilder, ImageIndexBuilder,
-    ImageManifestBuilder, MediaType, Os, RootFsBuilder, SCHEMA_VERSION,
+    Arch, ConfigBuilder, DescriptorBuilder, Digest, HistoryBuilder, ImageConfigurationBuilder,
+    ImageIndexBuilder, ImageManifestBuilder, MediaType, Os, RootFsBuilder, SCHEMA_VERSION,
 };
 use std::collections::HashMap;
 use std::io::Read;
@@ -23,7 +23,8 @@ pub fn own_image(name: &str, program: &[u8]) -> Result<(String, Vec<u8>)> {
     let layer = tar(&[(name, program, 0o755)])?;
     let config = ConfigBuilder::default().entrypoint(vec![format!("/{name}")]).user(USER).build()?;
     let history = HistoryBuilder::default().created_by(format!("podium {name}")).build()?;
-    let root = RootFsBuilder::default().typ("layers").diff_ids(vec![format!("sha256:{}", hash(&layer))]).build()?;
+    let root =
+        RootFsBuilder::default().typ("layers").diff_ids(vec![format!("sha256:{}", hash(&layer))]).build()?;
     let config = ImageConfigurationBuilder::default()
         .architecture(Arch::Amd64)
         .os(Os::Linux)
@@ -51,8 +52,10 @@ pub fn own_image(name: &str, program: &[u8]) -> Result<(String, Vec<u8>)> {
         .to_string()?;
     let mut blobs = [config, manifest, layer].map(|bytes| (format!("blobs/sha256/{}", hash(&bytes)), bytes));
     blobs.sort();
-    let mut files: Vec<(&str, &[u8], u32)> =
-        vec![("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644), ("index.json", index.as_bytes(), 0o644)];
+    let mut files: Vec<(&str, &[u8], u32)> = vec![
+        ("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644),
+        ("index.json", index.as_bytes(), 0o644),
+    ];
     files.extend(blobs.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice(), 0o644)));
     Ok((reference, tar(&files)?))
 }
@@ -75,7 +78,8 @@ pub fn references(archive: &Path) -> Result<Vec<String>> {
             }
             let mut text = String::new();
             entry.by_ref().take(4 << 20).read_to_string(&mut text)?;
-            let json: serde_json::Value = serde_json::from_str(&text).with_context(|| format!("{path} in it"))?;
+            let json: serde_json::Value =
+                serde_json::from_str(&text).with_context(|| format!("{path} in it"))?;
             names.extend(names_in(&json));
         }
         names.sort();
@@ -96,7 +100,13 @@ pub fn references(archive: &Path) -> Result<Vec<String>> {
 /// Names in an OCI `index.json` or in a docker `manifest.json`.
 fn names_in(json: &serde_json::Value) -> Vec<String> {
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
-    let docker = json.as_array().into_iter().flatten().filter_map(|image| image["RepoTags"].as_array()).flatten().filter_map(text);
+    let docker = json
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|image| image["RepoTags"].as_array())
+        .flatten()
+        .filter_map(text);
     let oci = json["manifests"].as_array().into_iter().flatten();
     docker.chain(oci.filter_map(|entry| text(&entry["annotations"]["io.containerd.image.name"]))).collect()
 }
@@ -156,7 +166,8 @@ mod tests {
         }
         let manifest: serde_json::Value =
             serde_json::from_slice(&blobs[index["manifests"][0]["digest"].as_str().unwrap()]).unwrap();
-        let config: serde_json::Value = serde_json::from_slice(&blobs[manifest["config"]["digest"].as_str().unwrap()]).unwrap();
+        let config: serde_json::Value =
+            serde_json::from_slice(&blobs[manifest["config"]["digest"].as_str().unwrap()]).unwrap();
         let layer = manifest["layers"][0]["digest"].as_str().unwrap();
         assert_eq!(config["rootfs"]["diff_ids"][0], layer);
         assert_eq!(config["config"]["Entrypoint"][0], "/hello");
@@ -167,7 +178,8 @@ mod tests {
     fn names_are_found_in_both_kinds_of_archives() {
         let docker = serde_json::json!([{"Config": "x", "RepoTags": ["a:1", "b:2"]}, {"RepoTags": null}]);
         assert_eq!(names_in(&docker), ["a:1", "b:2"]);
-        let oci = serde_json::json!({"manifests": [{"annotations": {"io.containerd.image.name": "c:3"}}, {}]});
+        let oci =
+            serde_json::json!({"manifests": [{"annotations": {"io.containerd.image.name": "c:3"}}, {}]});
         assert_eq!(names_in(&oci), ["c:3"]);
     }
 

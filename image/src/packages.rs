@@ -84,7 +84,10 @@ impl Packages {
                 Decision::Take { warn } => {
                     if warn {
                         let old = locked.unwrap_or_default();
-                        report::warn(&format!("{name}: image.lock has {old}; taking {} from the mirror", package.version));
+                        report::warn(&format!(
+                            "{name}: image.lock has {old}; taking {} from the mirror",
+                            package.version
+                        ));
                     }
                     self.lock.packages.insert(name.clone(), package);
                 }
@@ -107,7 +110,8 @@ impl Packages {
         }
         let bytes: u64 = lacking.iter().map(|(_, package)| package.blob.size).sum();
         let cache = self.cache.clone();
-        let wanted: Vec<(&str, &Package)> = lacking.iter().map(|(name, package)| (name.as_str(), package)).collect();
+        let wanted: Vec<(&str, &Package)> =
+            lacking.iter().map(|(name, package)| (name.as_str(), package)).collect();
         let name = format!("download of {} packages, {:.1} MB", wanted.len(), megabytes(bytes));
         let apt = self.apt()?;
         report::phase(&name, || apt.download(&cache, &wanted))
@@ -145,7 +149,8 @@ impl Packages {
     /// Decides the version of a source package; nothing is downloaded.
     pub fn settle_source(&mut self, name: &str) -> Result<Source> {
         let locked = self.lock.sources.get(name).cloned();
-        let there = locked.as_ref().is_some_and(|source| source.files.iter().all(|blob| self.cache.has(blob)));
+        let there =
+            locked.as_ref().is_some_and(|source| source.files.iter().all(|blob| self.cache.has(blob)));
         if let (Some(source), true) = (&locked, self.policy.mode != Mode::Update) {
             if there || self.policy.offline {
                 return Ok(source.clone());
@@ -165,7 +170,10 @@ impl Packages {
         match (lock::decide(name, version, available, &offered.version, self.policy.mode)?, locked) {
             (Decision::Keep, Some(source)) => Ok(source),
             (Decision::Take { warn: true }, Some(old)) => {
-                report::warn(&format!("{name}: image.lock has {}; taking {} from the mirror", old.version, offered.version));
+                report::warn(&format!(
+                    "{name}: image.lock has {}; taking {} from the mirror",
+                    old.version, offered.version
+                ));
                 self.lock.sources.insert(name.to_owned(), offered.clone());
                 Ok(offered)
             }
@@ -194,7 +202,9 @@ impl Packages {
     /// Drops what this run did not use from the lock; `kernel` and `kept` are used without being unpacked.
     pub fn forget_unused(&mut self, kernel: &str, kept: &[&str]) {
         let unpacked = &self.unpacked;
-        self.lock.packages.retain(|name, _| unpacked.contains_key(name) || name == kernel || kept.contains(&name.as_str()));
+        self.lock
+            .packages
+            .retain(|name, _| unpacked.contains_key(name) || name == kernel || kept.contains(&name.as_str()));
     }
 
     /// Whether the lock's entry of a package can be used without asking the mirror.
@@ -212,7 +222,10 @@ impl Packages {
                     None => format!("{name} (not in image.lock)"),
                 })
                 .collect();
-            bail!("--offline, but the cache lacks {}; run `cargo xtask fetch` once with a network", list.join(", "));
+            bail!(
+                "--offline, but the cache lacks {}; run `cargo xtask fetch` once with a network",
+                list.join(", ")
+            );
         }
         Ok(())
     }
@@ -239,7 +252,11 @@ mod tests {
         let cache = Cache::at(folder.path()).unwrap();
         let mut lock = Lock::new("bookworm");
         for name in ["runc", "zstd"] {
-            let blob = Blob { file: format!("{name}_1_amd64.deb"), size: 4, sha256: crate::cache::hash(name.as_bytes()) };
+            let blob = Blob {
+                file: format!("{name}_1_amd64.deb"),
+                size: 4,
+                sha256: crate::cache::hash(name.as_bytes()),
+            };
             if held.contains(&name) {
                 std::fs::write(cache.path(&blob.sha256), name).unwrap();
             }
@@ -255,7 +272,10 @@ mod tests {
         let (_folder, mut packages) = packages(Mode::AcceptNewer, &["runc"]);
         packages.fetch(&["runc"]).unwrap();
         let error = packages.fetch(&["runc", "zstd", "chrony"]).unwrap_err().to_string();
-        assert!(error.contains("zstd_1_amd64.deb (sha256 ") && error.contains("chrony (not in image.lock)"), "{error}");
+        assert!(
+            error.contains("zstd_1_amd64.deb (sha256 ") && error.contains("chrony (not in image.lock)"),
+            "{error}"
+        );
         assert!(!error.contains("runc") && error.contains("cargo xtask fetch"), "{error}");
     }
 

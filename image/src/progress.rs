@@ -27,7 +27,9 @@ impl Bar {
             false => ProgressBar::hidden(),
         };
         let template = format!("{name} [{{bar:30}}] {{pos}} of {{len}} {items}, {{elapsed}}");
-        bar.set_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_style(
+            ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
         bar.enable_steady_tick(Duration::from_millis(500));
         let now = Instant::now();
         Bar { bar, name, items, total, done: 0, since: now, told: now }

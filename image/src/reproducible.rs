@@ -31,7 +31,10 @@ pub fn check(checkout: &Checkout, policy: Policy, first: &Image) -> Result<()> {
         }
         for (name, one, other) in pairs {
             if let Some(offset) = first_difference(&one.path, &other.path)? {
-                bail!("not reproducible: {name} differs from byte {offset} on ({} and its second build)", one.path.display());
+                bail!(
+                    "not reproducible: {name} differs from byte {offset} on ({} and its second build)",
+                    one.path.display()
+                );
             }
         }
         report::note("reproducible: two builds in different folders gave the same bytes");

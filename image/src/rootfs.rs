@@ -121,11 +121,18 @@ pub fn package_files(definition: &Definition, packages: &mut Packages) -> Result
         let package = packages.get(name)?;
         for pick in picks {
             let matches = package.glob(pick.glob())?;
-            ensure!(!matches.is_empty(), "packages.{name}: `{}` matches no file of {name} {}", pick.glob(), package.version);
+            ensure!(
+                !matches.is_empty(),
+                "packages.{name}: `{}` matches no file of {name} {}",
+                pick.glob(),
+                package.version
+            );
             for source in matches {
                 let place = match pick {
                     Pick::Glob(_) => source.to_owned(),
-                    Pick::Into(pick) => format!("{}/{}", pick.into, source.rsplit('/').next().unwrap_or(source)),
+                    Pick::Into(pick) => {
+                        format!("{}/{}", pick.into, source.rsplit('/').next().unwrap_or(source))
+                    }
                 };
                 match &package.entries[source] {
                     Entry::Link { target } => root.link(&place, target)?,
@@ -152,7 +159,8 @@ fn add_certificates(root: &mut Tree) -> Result<()> {
     const FOLDER: &str = "usr/share/ca-certificates/";
     let mut bundle = Vec::new();
     for (path, node) in root.iter() {
-        if let (true, Node::File { content, .. }) = (path.starts_with(FOLDER) && path.ends_with(".crt"), node) {
+        if let (true, Node::File { content, .. }) = (path.starts_with(FOLDER) && path.ends_with(".crt"), node)
+        {
             bundle.extend(content.read()?);
             if bundle.last() != Some(&b'\n') {
                 bundle.push(b'\n');
@@ -168,11 +176,19 @@ fn add_certificates(root: &mut Tree) -> Result<()> {
 fn add_modules(tree: &mut Tree, kernel: &Kernel, selection: &Selection) -> Result<()> {
     let folder = format!("{}/{}", relative(paths::MODULES), kernel.release);
     for file in &selection.files {
-        let content = Content::Host { path: kernel.modules_folder.join(file), identity: format!("{}:{file}", kernel.sha256) };
+        let content = Content::Host {
+            path: kernel.modules_folder.join(file),
+            identity: format!("{}:{file}", kernel.sha256),
+        };
         tree.file(&format!("{folder}/{file}"), 0o644, content)?;
     }
     let builtin = &kernel.index.builtin;
-    let texts = [("dep", &selection.dep), ("alias", &selection.alias), ("softdep", &selection.softdep), ("builtin", builtin)];
+    let texts = [
+        ("dep", &selection.dep),
+        ("alias", &selection.alias),
+        ("softdep", &selection.softdep),
+        ("builtin", builtin),
+    ];
     for (name, text) in texts {
         tree.file(&format!("{folder}/modules.{name}"), 0o644, Content::Bytes(text.clone().into_bytes()))?;
     }
@@ -184,7 +200,8 @@ fn add_own(root: &mut Tree, inputs: &Inputs) -> Result<()> {
     root.file(relative(paths::INIT), 0o755, Content::of_file(&inputs.programs.init)?)?;
     root.link(relative(paths::MODPROBE), "init")?;
     root.link(relative(paths::DHCP_HOOK), paths::INIT)?;
-    let kubelet = Content::Host { path: inputs.kubelet.binary.clone(), identity: inputs.kubelet.sha256.clone() };
+    let kubelet =
+        Content::Host { path: inputs.kubelet.binary.clone(), identity: inputs.kubelet.sha256.clone() };
     root.file("usr/bin/kubelet", 0o755, kubelet)?;
     if let Some(copyright) = &inputs.kubelet.copyright {
         root.file(&format!("{LICENCES}/kubelet/copyright"), 0o644, Content::of_file(copyright)?)?;
@@ -212,7 +229,8 @@ fn add_licence(root: &mut Tree, package: &Unpacked, packages: &Packages) -> Resu
         let found = packages.unpacked().values().find_map(|owner| Some((owner, owner.file(&other)?.0)));
         source = found.map(|(owner, host)| content(owner, &other, host));
     }
-    let source = source.with_context(|| format!("{} {} has no copyright file", package.name, package.version))?;
+    let source =
+        source.with_context(|| format!("{} {} has no copyright file", package.name, package.version))?;
     root.file(&path, 0o644, source)
 }
 
@@ -235,7 +253,8 @@ fn add_preload(root: &mut Tree, inputs: &Inputs) -> Result<Vec<PreloadFacts>> {
             (Some(name), _) => own(name, &inputs.programs.hello)?,
             (None, Some(path)) => {
                 let path: PathBuf = inputs.folder.join(path);
-                let name = path.file_name().context("preload.path has no file name")?.to_string_lossy().into_owned();
+                let name =
+                    path.file_name().context("preload.path has no file name")?.to_string_lossy().into_owned();
                 let images = oci::references(&path)?;
                 (name, Content::of_file(&path)?, images)
             }

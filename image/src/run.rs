@@ -75,7 +75,9 @@ fn output(command: &mut Command, line: &str) -> Result<Output> {
 fn cannot_run(command: &Command, line: &str) -> String {
     let program = command.get_program().to_string_lossy();
     match crate::host::package_of(&program) {
-        Some(package) => format!("cannot run `{line}`; `{program}` is in the Debian package {package} (`cargo xtask doctor --install`)"),
+        Some(package) => format!(
+            "cannot run `{line}`; `{program}` is in the Debian package {package} (`cargo xtask doctor --install`)"
+        ),
         None => format!("cannot run `{line}`"),
     }
 }

@@ -15,8 +15,21 @@ pub struct Archive {
 }
 
 const SUITES: [&str; 15] = [
-    "stretch", "buster", "bullseye", "bookworm", "trixie", "forky", "duke", "sid", "oldoldstable", "oldstable", "stable",
-    "testing", "unstable", "experimental", "rc-buggy",
+    "stretch",
+    "buster",
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "duke",
+    "sid",
+    "oldoldstable",
+    "oldstable",
+    "stable",
+    "testing",
+    "unstable",
+    "experimental",
+    "rc-buggy",
 ];
 /// Pockets that hold what a released suite is made of; backports and proposed updates are not.
 const POCKETS: [&str; 3] = ["", "-updates", "-security"];
@@ -41,7 +54,8 @@ pub fn render(archives: &[Archive], suite: &str) -> String {
     for archive in archives {
         let signed_by = archive.signed_by.as_deref().unwrap_or(KEYRING);
         for kind in ["deb", "deb-src"] {
-            let line = format!("{kind} [signed-by={signed_by}] {} {suite}{} main", archive.uri, archive.pocket);
+            let line =
+                format!("{kind} [signed-by={signed_by}] {} {suite}{} main", archive.uri, archive.pocket);
             if !lines.contains(&line) {
                 lines.push(line);
             }
@@ -81,15 +95,24 @@ fn parse_stanza(stanza: &str) -> Vec<Archive> {
         }
         value
     };
-    let words = |name: &str| field(name).unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    if !words("Types").iter().any(|kind| kind == "deb") || field("Enabled").is_some_and(|on| on.trim() == "no") {
+    let words = |name: &str| {
+        field(name).unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    if !words("Types").iter().any(|kind| kind == "deb")
+        || field("Enabled").is_some_and(|on| on.trim() == "no")
+    {
         return Vec::new();
     }
     let signed_by = field("Signed-By").filter(|value| value.starts_with('/'));
     let mut archives = Vec::new();
     for uri in words("URIs") {
         for suite in words("Suites") {
-            archives.extend(archive(&uri, &suite, words("Components").iter().map(String::as_str), signed_by.as_deref()));
+            archives.extend(archive(
+                &uri,
+                &suite,
+                words("Components").iter().map(String::as_str),
+                signed_by.as_deref(),
+            ));
         }
     }
     archives
@@ -184,13 +207,17 @@ Components: main
 
     #[test]
     fn the_suite_is_replaced_and_sources_are_added() {
-        let text = render(&parse_list("deb http://m/debian sid main\ndeb http://m/debian sid main"), "bookworm");
+        let text =
+            render(&parse_list("deb http://m/debian sid main\ndeb http://m/debian sid main"), "bookworm");
         let options = format!("[signed-by={KEYRING}] http://m/debian bookworm main\n");
         assert_eq!(text, format!("deb {options}deb-src {options}"));
     }
 
     #[test]
     fn the_old_name_of_the_security_suite_is_known() {
-        assert_eq!(brief(&parse_list("deb http://s/ buster/updates main")), [("http://s/", "-security", None)]);
+        assert_eq!(
+            brief(&parse_list("deb http://s/ buster/updates main")),
+            [("http://s/", "-security", None)]
+        );
     }
 }

@@ -62,7 +62,9 @@ impl Content {
     pub fn read(&self) -> Result<Vec<u8>> {
         match self {
             Content::Bytes(bytes) => Ok(bytes.clone()),
-            Content::Host { path, .. } => std::fs::read(path).with_context(|| format!("cannot read {}", path.display())),
+            Content::Host { path, .. } => {
+                std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+            }
         }
     }
 
@@ -108,10 +110,15 @@ impl Tree {
 
     /// Adds the files of a folder of this machine; executable ones get 0755, others 0644.
     pub fn copy_folder(&mut self, folder: &Path, prefix: &str) -> Result<()> {
-        let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        let entries =
+            std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
         for entry in entries {
             let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_str()
+                .with_context(|| format!("{} is not UTF-8", path.display()))?;
             let place = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
             let meta = path.symlink_metadata()?;
             if meta.is_dir() {
@@ -121,7 +128,9 @@ impl Tree {
                 self.link(&place, &std::fs::read_link(&path)?.to_string_lossy())?;
             } else {
                 let mode = if meta.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 };
-                let content = Content::Bytes(std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);
+                let content = Content::Bytes(
+                    std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?,
+                );
                 self.file(&place, mode, content)?;
             }
         }
@@ -246,7 +255,12 @@ mod tests {
         tree.file("usr/bin/a", 0o755, bytes("a")).unwrap();
         assert_eq!(tree.get("usr/bin"), Some(&Node::Folder { mode: 0o755 }));
         assert!(tree.file("usr/bin/a", 0o755, bytes("b")).unwrap_err().to_string().contains("twice"));
-        assert!(tree.file("usr/bin/a/b", 0o755, bytes("b")).unwrap_err().to_string().contains("/usr/bin/a is not a folder"));
+        assert!(
+            tree.file("usr/bin/a/b", 0o755, bytes("b"))
+                .unwrap_err()
+                .to_string()
+                .contains("/usr/bin/a is not a folder")
+        );
         assert!(tree.file("usr/../a", 0o755, bytes("b")).is_err());
     }
 
@@ -260,7 +274,12 @@ mod tests {
         };
         let first = make("a", 0o644, "x", "t");
         assert_eq!(first, make("a", 0o644, "x", "t"));
-        for other in [make("b", 0o644, "x", "t"), make("a", 0o755, "x", "t"), make("a", 0o644, "y", "t"), make("a", 0o644, "x", "u")] {
+        for other in [
+            make("b", 0o644, "x", "t"),
+            make("a", 0o755, "x", "t"),
+            make("a", 0o644, "y", "t"),
+            make("a", 0o644, "x", "u"),
+        ] {
             assert_ne!(first, other);
         }
     }
@@ -274,10 +293,12 @@ mod tests {
         tree.link("closed/link", "secret").unwrap();
         let folder = tempfile::tempdir().unwrap();
         tree.stage(folder.path()).unwrap();
-        let mode = |path: &str| folder.path().join(path).symlink_metadata().unwrap().permissions().mode() & 0o7777;
+        let mode =
+            |path: &str| folder.path().join(path).symlink_metadata().unwrap().permissions().mode() & 0o7777;
         assert_eq!([mode("closed"), mode("closed/secret"), mode("tmp")], [0o500, 0o600, 0o1777]);
         assert_eq!(std::fs::read_link(folder.path().join("closed/link")).unwrap(), Path::new("secret"));
-        std::fs::set_permissions(folder.path().join("closed"), std::fs::Permissions::from_mode(0o700)).unwrap();
+        std::fs::set_permissions(folder.path().join("closed"), std::fs::Permissions::from_mode(0o700))
+            .unwrap();
     }
 
     #[test]
@@ -285,7 +306,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("etc")).unwrap();
         std::fs::write(folder.path().join("etc/a"), "x").unwrap();
-        std::fs::set_permissions(folder.path().join("etc/a"), std::fs::Permissions::from_mode(0o6711)).unwrap();
+        std::fs::set_permissions(folder.path().join("etc/a"), std::fs::Permissions::from_mode(0o6711))
+            .unwrap();
         let mut tree = Tree::default();
         tree.copy_folder(folder.path(), "").unwrap();
         assert_eq!(tree.get("etc/a"), Some(&Node::File { mode: 0o755, content: bytes("x") }));

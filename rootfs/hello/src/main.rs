@@ -39,7 +39,9 @@ fn serve() -> io::Result<()> {
     let since = Instant::now();
     let name = pod_name();
     let port = match std::env::var("PORT") {
-        Ok(text) => text.parse().map_err(|_| io::Error::other(format!("PORT is `{text}`, not a port number")))?,
+        Ok(text) => {
+            text.parse().map_err(|_| io::Error::other(format!("PORT is `{text}`, not a port number")))?
+        }
         Err(_) => PORT,
     };
     // Answers IPv4 too where the kernel has IPv6; else IPv4 alone.
@@ -58,7 +60,8 @@ fn serve() -> io::Result<()> {
 /// The pod's name by the downward API, else the host name, which is the pod's name too unless it is hostNetwork.
 fn pod_name() -> String {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
+    let host =
+        || std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
     set("POD_NAME").or_else(|| set("HOSTNAME")).or_else(host).unwrap_or_else(|| "a pod".to_owned())
 }
 
@@ -96,9 +99,10 @@ fn ends(request: &[u8]) -> bool {
 fn response(request: &[u8], complete: bool, name: &str, uptime: Duration) -> Vec<u8> {
     let method = request.split(|byte| *byte == b' ').next().unwrap_or_default();
     let (status, body) = match (complete, method) {
-        (true, b"GET" | b"HEAD") => {
-            ("200 OK", format!("Hello from {name}, a static pod on Podium, up for {:.1} s.\n", uptime.as_secs_f64()))
-        }
+        (true, b"GET" | b"HEAD") => (
+            "200 OK",
+            format!("Hello from {name}, a static pod on Podium, up for {:.1} s.\n", uptime.as_secs_f64()),
+        ),
         (true, _) => ("405 Method Not Allowed", "only GET and HEAD are answered\n".to_owned()),
         (false, _) => ("400 Bad Request", "the request was too large, too slow or cut off\n".to_owned()),
     };

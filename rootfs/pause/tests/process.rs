@@ -28,7 +28,9 @@ fn status(child: &Child, field: &str) -> String {
 /// Started, and with its signals blocked: bit 14 is SIGTERM.
 fn started(command: &mut Command) -> Child {
     let child = command.spawn().unwrap();
-    wait_for("pause waits for signals", || u64::from_str_radix(&status(&child, "SigBlk:"), 16).unwrap() & 1 << 14 != 0);
+    wait_for("pause waits for signals", || {
+        u64::from_str_radix(&status(&child, "SigBlk:"), 16).unwrap() & 1 << 14 != 0
+    });
     child
 }
 
