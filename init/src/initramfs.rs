@@ -136,7 +136,12 @@ fn find_root(cmdline: &Cmdline, drivers: &mut Drivers) -> Result<Partition> {
                 );
             }
             _ if is_late => {
-                show("partitions seen:", &partitions);
+                match partitions.as_slice() {
+                    [] => log::error!(
+                        "no partition at all is seen: no disk, or no driver for it in the initramfs"
+                    ),
+                    _ => show("partitions seen:", &partitions),
+                }
                 bail!(
                     "no partition has the label {} after {} s; attach its disk, or name another: podium.root=LABEL \
                      (podium.root_wait=SECONDS waits longer)",

@@ -5,7 +5,7 @@
 //! from its arguments and from the kernel command line.
 
 use crate::sys::module::Store;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 
 /// What was asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -28,19 +28,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 }
 
 fn load(request: &Request) -> Result<()> {
-    let store = Store::open()?;
-    let report = store.load(request.names.iter().map(String::as_str), &request.parameters);
-    if report.is_success() {
-        return Ok(());
-    }
-    if !report.plan.unknown.is_empty() {
-        bail!("this image has no module {}", report.plan.unknown.join(" "));
-    }
-    let blocked: Vec<&str> = report.plan.blocked.iter().map(String::as_str).collect();
-    let (_, error) = report.failed.into_iter().last().with_context(|| {
-        format!("not loaded, by modprobe.blacklist= on the kernel command line: {}", blocked.join(" "))
-    })?;
-    Err(error.into())
+    Store::open()?.load(request.names.iter().map(String::as_str), &request.parameters).check()
 }
 
 /// Reads the arguments; the options are those of kmod's modprobe that callers use.

@@ -8,8 +8,10 @@ mod files;
 use crate::boot::{self, Machine};
 use crate::load::Loaded;
 use crate::manifest_dir;
-use crate::sys::{file, tool};
+use crate::sys::file;
+use crate::sys::module::Store;
 use podium_init::config::MachineConfig;
+use podium_init::modules::AT_BOOT;
 use podium_init::mounts;
 use podium_init::paths;
 use podium_init::render::{self, names};
@@ -34,8 +36,8 @@ pub(crate) struct Ready {
 /// Prepares the node.
 pub(crate) fn prepare(machine: &Machine, loaded: &Loaded) -> Ready {
     let config = &loaded.config;
-    kernel_settings(config, machine.container);
     kernel_modules(config, machine.container);
+    kernel_settings(config, machine.container);
     hostname(config, machine.container);
     loopback();
     for mount in mounts::plan(config) {
@@ -76,19 +78,27 @@ fn kernel_settings(config: &MachineConfig, container: bool) {
     }
 }
 
-/// `machine.kernel.modules`, in their order, each with its parameters.
+/// What every node needs, then `machine.kernel.modules`, in their order, each with its parameters. Before the
+/// settings, because a module brings its own.
 fn kernel_modules(config: &MachineConfig, container: bool) {
-    for (index, module) in config.machine.kernel.modules.iter().enumerate() {
-        if container {
-            log::warn!(
-                "machine.kernel.modules[{index}] {}: in a container the host loads modules",
-                module.name
-            );
-            continue;
+    let asked_for = &config.machine.kernel.modules;
+    if container {
+        if !asked_for.is_empty() {
+            log::warn!("machine.kernel.modules: in a container the host loads modules");
         }
-        let mut args = vec!["--", module.name.as_str()];
-        args.extend(module.parameters.iter().map(String::as_str));
-        if let Err(error) = tool::must(paths::MODPROBE, &args, b"") {
+        return;
+    }
+    let store = match Store::open() {
+        Ok(store) => store,
+        Err(error) => return log::error!("{error:#}; no modules are loaded, pods may have no network"),
+    };
+    for (module, reason) in AT_BOOT {
+        if let Err(error) = store.load([*module], "").check() {
+            log::error!("module {module} ({reason}): {error:#}");
+        }
+    }
+    for (index, module) in asked_for.iter().enumerate() {
+        if let Err(error) = store.load([module.name.as_str()], &module.parameters.join(" ")).check() {
             log::error!("machine.kernel.modules[{index}] {}: {error:#}; is it in the image?", module.name);
         }
     }

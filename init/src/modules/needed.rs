@@ -3,12 +3,10 @@
 
 /// Loaded by PID 1 before the node is prepared. An image that lacks one says so and goes on.
 pub const AT_BOOT: &[(&str, &str)] = &[
-    ("overlay", "mounted by PID 1 over /etc/kubernetes and the like, and by containerd for every container"),
-    (
-        "br_netfilter",
-        "nothing asks the kernel for it, and its sysctls (net.bridge.*) exist only with it; without it \
-                      traffic between pods of a bridge passes by iptables, so that services do not answer",
-    ),
+    // Else the kernel asks for it at the first overlay mount, by a process.
+    ("overlay", "for /etc/kubernetes and the like, and for every container"),
+    // Nothing asks the kernel for it, and its sysctls (net.bridge.*) exist only with it.
+    ("br_netfilter", "without it traffic between pods of one bridge passes by iptables"),
 ];
 
 /// Loaded by `init devices` after the drivers, while containerd and the kubelet are still starting. The kernel

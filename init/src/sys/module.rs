@@ -1,6 +1,7 @@
 //! Kernel modules: reads depmod's tables and what is loaded, lets `podium_init::modules` decide, loads.
 
 use super::{At, Error, Result, file};
+use anyhow::{Context, bail};
 use podium_init::modules::{self, Known, Module, Plan, Tables};
 use podium_init::paths;
 use rustix::io::Errno;
@@ -27,23 +28,36 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Whether every request was known, and at least one of the modules that they mean is loaded now. One is enough
-    /// because several may answer (`crc32c`), of which some find nothing to drive.
-    pub(crate) fn is_success(&self) -> bool {
-        let is_bad = |name: &String| {
-            self.plan.blocked.contains(name) || self.failed.iter().any(|(failed, _)| failed == name)
-        };
-        self.plan.unknown.is_empty() && !self.plan.meant.iter().all(is_bad)
-    }
-
     /// The failures that somebody should hear of. Not among them: a driver that finds nothing to drive, and a module
     /// whose file this image leaves out.
     pub(crate) fn faults(&self) -> impl Iterator<Item = &(String, Error)> {
         let is_quiet = |error: &Error| {
-            let errno = error.cause.raw_os_error().map(Errno::from_raw_os_error);
+            let errno = error.errno().map(Errno::from_raw_os_error);
             errno == Some(Errno::NODEV) || (errno == Some(Errno::NOENT) && error.action == OPEN)
         };
         self.failed.iter().filter(move |(_, error)| !is_quiet(error))
+    }
+
+    /// Success: every request was known, and at least one of the modules that they mean is loaded now. One is enough
+    /// because several may answer (`crc32c`), of which some find nothing to drive.
+    ///
+    /// # Errors
+    /// Says what is missing, forbidden or broken.
+    pub(crate) fn check(self) -> anyhow::Result<()> {
+        if !self.plan.unknown.is_empty() {
+            bail!("this image has no module {}", self.plan.unknown.join(" "));
+        }
+        let is_bad = |name: &String| {
+            self.plan.blocked.contains(name) || self.failed.iter().any(|(failed, _)| failed == name)
+        };
+        if !self.plan.meant.iter().all(is_bad) {
+            return Ok(());
+        }
+        let blocked: Vec<&str> = self.plan.blocked.iter().map(String::as_str).collect();
+        let (_, error) = self.failed.into_iter().last().with_context(|| {
+            format!("forbidden by modprobe.blacklist= on the kernel command line: {}", blocked.join(" "))
+        })?;
+        Err(error.into())
     }
 }
 
@@ -119,21 +133,47 @@ impl Store {
     }
 }
 
-/// Loads what answers these names, aliases and modaliases, and says what could not be.
-pub(crate) fn load_all<'a>(requests: impl IntoIterator<Item = &'a str>) {
-    let requests: Vec<&str> = requests.into_iter().collect();
-    let store = match Store::open() {
-        Ok(store) => store,
-        Err(error) => {
-            log::warn!("{error:#}; modules not loaded: {}", requests.join(" "));
-            return;
-        }
-    };
-    let report = store.load(requests.iter().copied(), "");
-    for (_, error) in report.faults() {
-        log::warn!("{error}");
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    fn report(meant: &[&str], failed: &[(&str, i32)], unknown: &[&str], blocked: &[&str]) -> Report {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let failed = failed.iter().map(|(name, errno)| {
+            let error: Result<()> = Err(io::Error::from_raw_os_error(*errno)).at(LOAD, *name);
+            ((*name).to_owned(), error.unwrap_err())
+        });
+        let plan = Plan {
+            load: Vec::new(),
+            meant: owned(meant).into_iter().collect(),
+            unknown: owned(unknown),
+            blocked: owned(blocked).into_iter().collect(),
+        };
+        Report { plan, loaded: Vec::new(), failed: failed.collect() }
     }
-    if !report.plan.unknown.is_empty() {
-        log::warn!("this image has no module {}", report.plan.unknown.join(" "));
+
+    #[test]
+    fn one_of_several_answers_is_enough_and_a_dependency_that_failed_is_not_what_was_meant() {
+        assert!(report(&["a"], &[], &[], &[]).check().is_ok());
+        assert!(report(&["a", "b"], &[("a", 19)], &[], &[]).check().is_ok());
+        assert!(report(&["a"], &[("soft", 19)], &[], &[]).check().is_ok());
+    }
+
+    #[test]
+    fn a_failure_says_why() {
+        let text = |report: Report| format!("{:#}", report.check().unwrap_err());
+        assert_eq!(text(report(&["a"], &[], &["zfs", "x"], &[])), "this image has no module zfs x");
+        assert!(text(report(&["a"], &[("dep", 2), ("a", 8)], &[], &[])).contains("Exec format error"));
+        assert!(text(report(&["a"], &[], &[], &["a"])).contains("modprobe.blacklist="));
+    }
+
+    #[test]
+    fn a_driver_without_a_device_and_a_file_that_is_left_out_are_no_faults() {
+        assert_eq!(report(&["a"], &[("a", 19)], &[], &[]).faults().count(), 0);
+        assert_eq!(report(&["a"], &[("a", 2)], &[], &[]).faults().count(), 1, "a symbol is missing");
+        let mut report = report(&["a"], &[("a", 2)], &[], &[]);
+        report.failed[0].1.action = OPEN;
+        assert_eq!(report.faults().count(), 0);
     }
 }
