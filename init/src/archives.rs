@@ -5,10 +5,24 @@
 //! the same names.
 
 use crate::services::PreloadFacts;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What was imported: file name of the archive to its sha256. Stored as JSON.
-pub type Stamp = BTreeMap<String, String>;
+/// What was imported. Stored as JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// File name of the archive to its sha256.
+    pub archives: BTreeMap<String, String>,
+    /// Inode of containerd's database at that time: another one means that it was made anew, without our images.
+    pub database: u64,
+}
+
+/// Whether every archive was imported into this very database. Images may still have been removed from it since, so
+/// this only says that the kubelet need not wait while containerd is asked.
+pub fn seem_there(archives: &[PreloadFacts], stamp: &Stamp, database: Option<u64>) -> bool {
+    database == Some(stamp.database)
+        && archives.iter().all(|archive| stamp.archives.get(&archive.file) == Some(&archive.sha256))
+}
 
 /// An archive to import.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,11 +42,11 @@ pub fn to_import<'a>(
 ) -> Vec<Import<'a>> {
     let is_listed = |image: &String| listed.contains(image);
     let wanted = archives.iter().filter(|archive| {
-        stamp.get(&archive.file) != Some(&archive.sha256) || !archive.images.iter().all(is_listed)
+        stamp.archives.get(&archive.file) != Some(&archive.sha256) || !archive.images.iter().all(is_listed)
     });
     wanted
         .map(|archive| {
-            let unfinished = !stamp.contains_key(&archive.file);
+            let unfinished = !stamp.archives.contains_key(&archive.file);
             let remove = archive.images.iter().filter(|image| unfinished && is_listed(image));
             Import { archive, remove: remove.map(String::as_str).collect() }
         })
@@ -62,7 +76,8 @@ mod tests {
             (&[good[0]], &["a:1", "b:2"], &[("b.tar", &["b:2"])]),
         ];
         for (index, (stamp, listed, expected)) in cases.iter().enumerate() {
-            let stamp = stamp.iter().map(|(file, sum)| ((*file).to_owned(), (*sum).to_owned())).collect();
+            let done = stamp.iter().map(|(file, sum)| ((*file).to_owned(), (*sum).to_owned()));
+            let stamp = Stamp { archives: done.collect(), database: 7 };
             let listed = listed.iter().map(ToString::to_string).collect();
             let imports = to_import(&archives, &stamp, &listed);
             let found: Vec<_> = imports
@@ -71,5 +86,17 @@ mod tests {
                 .collect();
             assert_eq!(found, *expected, "case {index}");
         }
+    }
+
+    #[test]
+    fn archives_seem_there_only_in_the_database_they_were_imported_into() {
+        let archives =
+            [PreloadFacts { file: "a.tar".into(), sha256: "1".into(), images: vec!["a:1".into()] }];
+        let stamp = |sum: &str| Stamp { archives: [("a.tar".into(), sum.into())].into(), database: 7 };
+        assert!(seem_there(&archives, &stamp("1"), Some(7)));
+        assert!(!seem_there(&archives, &stamp("2"), Some(7)));
+        assert!(!seem_there(&archives, &stamp("1"), Some(8)));
+        assert!(!seem_there(&archives, &stamp("1"), None));
+        assert!(!seem_there(&archives, &Stamp::default(), None));
     }
 }

@@ -1,14 +1,17 @@
 //! `init preload`: imports the image's OCI archives that containerd does not hold yet.
 //!
 //! A step: it ends with 0 when everything is there, and is tried again by the supervisor when not. In the usual boot
-//! it finds by one call of `ctr` that nothing is to be done. It decides nothing: that is `podium_init::archives`.
+//! the stamp says at once that nothing is missing: it then says READY before containerd runs, so that the kubelet does
+//! not wait for it, and still makes sure afterwards. It decides nothing: that is `podium_init::archives`.
 
 use crate::kmsg;
-use crate::sys::{clock, file, limited};
+use crate::sys::{clock, file, limited, notify};
 use anyhow::{Context, Result, bail};
-use podium_init::archives::{Import, Stamp, to_import};
+use podium_init::archives::{Import, Stamp, seem_there, to_import};
 use podium_init::paths;
 use podium_init::services::ImageFacts;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,6 +19,12 @@ use std::time::Duration;
 const CTR: &str = "/usr/bin/ctr";
 /// The namespace that the kubelet's containers live in.
 const NAMESPACE: &str = "k8s.io";
+/// containerd's database of images, on every version from 1.2 on.
+const DATABASE: &str = "/var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db";
+/// containerd itself is given two minutes to be ready.
+const CONTAINERD_LIMIT: Duration = Duration::from_secs(150);
+/// How often its socket is tried until then.
+const CONTAINERD_POLL: Duration = Duration::from_millis(50);
 /// To ask containerd for its images: an answer takes milliseconds, on a machine that swaps perhaps seconds.
 const ASK_LIMIT: Duration = Duration::from_secs(30);
 /// To import one archive: a large image on a slow disk takes a minute.
@@ -36,12 +45,17 @@ pub(crate) fn run(_args: &[String]) -> Result<()> {
     // Without a stamp, or with a damaged one, everything is imported again: that is slow, and right.
     let read = file::read(stamp_path, STAMP_MAX).ok();
     let mut stamp: Stamp = read.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    if seem_there(&facts.preload, &stamp, database()) {
+        ready()?;
+    }
+    wait_for_containerd()?;
     let listed = ctr(&["images", "ls", "-q"], ASK_LIMIT)?.lines().map(str::to_owned).collect();
     let mut failed = 0;
     for import in to_import(&facts.preload, &stamp, &listed) {
         match perform(&import) {
             Ok(()) => {
-                stamp.insert(import.archive.file.clone(), import.archive.sha256.clone());
+                stamp.archives.insert(import.archive.file.clone(), import.archive.sha256.clone());
+                stamp.database = database().with_context(|| format!("{DATABASE} is not there"))?;
                 keep(stamp_path, &stamp)?;
             }
             Err(error) => {
@@ -54,6 +68,27 @@ pub(crate) fn run(_args: &[String]) -> Result<()> {
         0 => Ok(()),
         _ => bail!("{failed} of {} archives could not be imported", facts.preload.len()),
     }
+}
+
+/// The inode of containerd's database, if it has one yet.
+fn database() -> Option<u64> {
+    std::fs::metadata(DATABASE).map(|meta| meta.ino()).ok()
+}
+
+fn ready() -> Result<()> {
+    let socket = std::env::var("NOTIFY_SOCKET").context("NOTIFY_SOCKET is not set: not started by PID 1")?;
+    Ok(notify::send(&socket, "READY=1")?)
+}
+
+fn wait_for_containerd() -> Result<()> {
+    let until = clock::now() + CONTAINERD_LIMIT;
+    while let Err(error) = UnixStream::connect(paths::CONTAINERD_SOCKET) {
+        if clock::now() >= until {
+            return Err(error).with_context(|| format!("connect to {}", paths::CONTAINERD_SOCKET));
+        }
+        std::thread::sleep(CONTAINERD_POLL);
+    }
+    Ok(())
 }
 
 fn perform(import: &Import<'_>) -> Result<()> {

@@ -3,7 +3,7 @@
 //! What is wanted of a service ([`Wanted`]) is kept apart from what it is ([`State`]):
 //! - `Down`: no process. If it is wanted up, it waits for its needs.
 //! - `Starting`: a start was asked for; up once its [`Readiness`] says so, else stopped at its limit.
-//! - `Up`: ready. A step that has ended well is up without a process.
+//! - `Up`: ready. A step (`Restart::OnFailure`) that has ended well stays up, without a process.
 //! - `Stopping`: told to end; SIGKILL at its limit.
 //! - `Backoff`: ended unasked; started again at `until`. There is no last try.
 //! - `Failed`: not even SIGKILL ended it (a process in D state). It is waited for, and nothing waits for it.
@@ -17,7 +17,7 @@ mod stopping;
 mod tests;
 
 use crate::clock::Time;
-use crate::services::{Readiness, Service};
+use crate::services::Service;
 use crate::shutdown::{Next, Phase, Progress, Shutdown};
 use record::Record;
 pub use record::{Death, MAX_DEATHS};
@@ -300,9 +300,4 @@ impl Supervisor {
         }
         latest
     }
-}
-
-/// Whether this readiness ends with the process gone and the service up.
-fn is_step(service: &Service) -> bool {
-    service.readiness == Readiness::ExitZero
 }

@@ -27,7 +27,7 @@ fn service(id: &str, readiness: Readiness, scope: Scope, needs: &[(&str, Option<
             .collect(),
         readiness,
         ready_limit: Some(Duration::from_secs(60)),
-        restart: if readiness == Readiness::ExitZero { Restart::OnFailure } else { Restart::Always },
+        restart: if id == "preload" { Restart::OnFailure } else { Restart::Always },
         cgroup: format!("podium/{id}"),
         oom_score_adj: 0,
         nofile: 1024,
@@ -45,7 +45,7 @@ fn services() -> Vec<Service> {
     vec![
         service("log", Readiness::Exec, Scope::Group, &[]),
         service("containerd", Readiness::Notify, Scope::Main, &[]),
-        service("preload", Readiness::ExitZero, Scope::Group, &[("containerd", None)]),
+        service("preload", Readiness::Notify, Scope::Group, &[("containerd", None)]),
         service("dhcpcd", Readiness::Notify, Scope::Group, &[]),
         service("kubelet", Readiness::Notify, Scope::Group, &kubelet_needs),
     ]

@@ -61,8 +61,6 @@ pub enum Readiness {
     Exec,
     /// When it sends `READY=1` to its own `$NOTIFY_SOCKET`.
     Notify,
-    /// When it has ended with code 0; it is then Up and is not started again (a step).
-    ExitZero,
 }
 
 /// Whether it is started again after it ended.
@@ -70,7 +68,8 @@ pub enum Readiness {
 pub enum Restart {
     /// After every end.
     Always,
-    /// After an end with another code than 0, or by a signal.
+    /// After an end with another code than 0, or by a signal. With code 0 its work is done: it stays up, without a
+    /// process (a step).
     OnFailure,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of the other services; what depends on them is decided in `supervisor.rs`.
 
-use super::{Action, Exit, Id, KILL_LIMIT, Pid, State, Status, Wanted, is_step};
+use super::{Action, Exit, Id, KILL_LIMIT, Pid, State, Status, Wanted};
 use crate::backoff::Backoff;
 use crate::clock::Time;
 use crate::services::{Readiness, Restart, Scope, Service};
@@ -132,7 +132,7 @@ impl Record {
     pub(super) fn executed(&mut self, now: Time, actions: &mut Vec<Action>) {
         match (self.state, self.service.readiness) {
             (State::Starting { .. }, Readiness::Exec) => self.up(now, actions),
-            (State::Starting { .. }, Readiness::Notify | Readiness::ExitZero)
+            (State::Starting { .. }, Readiness::Notify)
             | (State::Down | State::Up | State::Stopping { .. } | State::Backoff { .. } | State::Failed, _) =>
                 {}
         }
@@ -141,7 +141,7 @@ impl Record {
     pub(super) fn ready(&mut self, now: Time, actions: &mut Vec<Action>) {
         match (self.state, self.service.readiness) {
             (State::Starting { .. }, Readiness::Notify) => self.up(now, actions),
-            (State::Starting { .. }, Readiness::Exec | Readiness::ExitZero)
+            (State::Starting { .. }, Readiness::Exec)
             | (State::Down | State::Up | State::Stopping { .. } | State::Backoff { .. } | State::Failed, _) =>
                 {}
         }
@@ -160,16 +160,15 @@ impl Record {
         }
         let ended_well = exit == Exit::Code(0);
         match self.state {
-            State::Starting { .. } if is_step(&self.service) && ended_well => {
-                self.enter(State::Up, now);
-                self.ready_since = Some(now);
-                self.report("done", actions);
-            }
+            // A step: what it did stays done, without a process.
             State::Starting { .. } | State::Up
                 if ended_well && self.service.restart == Restart::OnFailure =>
             {
-                self.wanted = Wanted::Down;
-                self.down(now, actions);
+                if self.state != State::Up {
+                    self.enter(State::Up, now);
+                    self.ready_since = Some(now);
+                }
+                self.report("done", actions);
             }
             State::Starting { .. } | State::Up if self.wanted == Wanted::Down => self.down(now, actions),
             State::Starting { .. } | State::Up => self.died(Some(exit), now, actions),

@@ -1,7 +1,7 @@
 //! One test a rule. The random life of whole nodes is in `init/tests/supervision.rs`.
 
 use super::*;
-use crate::services::{Need, Restart, Scope, Stop};
+use crate::services::{Need, Readiness, Restart, Scope, Stop};
 
 fn service(id: &str, readiness: Readiness, needs: &[(&str, Option<u64>)]) -> Service {
     Service {
@@ -17,7 +17,7 @@ fn service(id: &str, readiness: Readiness, needs: &[(&str, Option<u64>)]) -> Ser
             .collect(),
         readiness,
         ready_limit: Some(Duration::from_secs(20)),
-        restart: if readiness == Readiness::ExitZero { Restart::OnFailure } else { Restart::Always },
+        restart: if id == "preload" { Restart::OnFailure } else { Restart::Always },
         cgroup: format!("podium/{id}"),
         oom_score_adj: 0,
         nofile: 1024,
@@ -36,7 +36,7 @@ const KUBELET_ID: Id = Id(2);
 fn node() -> Supervisor {
     let services = vec![
         service("containerd", Readiness::Notify, &[]),
-        service("preload", Readiness::ExitZero, &[("containerd", None)]),
+        service("preload", Readiness::Notify, &[("containerd", None)]),
         service("kubelet", Readiness::Notify, &[("containerd", None), ("preload", Some(60))]),
     ];
     Supervisor::new(services, Time::ZERO)
@@ -230,4 +230,23 @@ fn strangers_are_ignored() {
     assert_eq!(node.step(Event::Exited(4242, Exit::Signal(11)), at(5)), []);
     assert_eq!(node.step(Event::Ready(Id(77)), at(5)), []);
     assert_eq!(node.step(Event::PodsGone, at(5)), []);
+}
+
+#[test]
+fn a_step_that_said_ready_stays_up_when_it_is_done_and_is_tried_again_when_it_failed() {
+    let mut node = node();
+    node.begin(Time::ZERO);
+    node.step(Event::Spawned(CONTAINERD, 10), at(0));
+    node.step(Event::Ready(CONTAINERD), at(1));
+    node.step(Event::Spawned(PRELOAD, 11), at(1));
+    assert_eq!(spawns(&node.step(Event::Ready(PRELOAD), at(1))), [KUBELET_ID]);
+    assert_eq!(spawns(&node.step(Event::Exited(11, Exit::Code(1)), at(2))), [PRELOAD]);
+    node.step(Event::Spawned(PRELOAD, 13), at(2));
+    assert_eq!(spawns(&node.step(Event::Exited(13, Exit::Code(0)), at(3))), []);
+    assert_eq!(state(&node, PRELOAD), State::Up);
+    assert_eq!(
+        node.deadline(),
+        Some(at(1) + Duration::from_secs(20)),
+        "only the kubelet's start is waited for"
+    );
 }
