@@ -51,7 +51,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     std::io::stdin().lock().take(most).read_to_end(&mut raw).context("read the config from stdin")?;
     let outcome = match unpack(raw, encoding) {
         Ok(text) => config::parse(&text),
-        Err(problem) => stopped(problem),
+        Err(problem) => stopped(*problem),
     };
     let json = serde_json::to_vec(&outcome).context("outcome as JSON")?;
     let mut stdout = std::io::stdout().lock();
@@ -117,9 +117,9 @@ fn limit_ourselves() -> Result<()> {
 }
 
 /// Undoes base64, then compression, within the largest text's size.
-fn unpack(raw: Vec<u8>, encoding: Encoding) -> Result<Vec<u8>, Problem> {
+fn unpack(raw: Vec<u8>, encoding: Encoding) -> Result<Vec<u8>, Box<Problem>> {
     if raw.len() > RAW_MAX {
-        return Err(too_large());
+        return Err(too_large().into());
     }
     let bytes = match encoding {
         Encoding::Plain => raw,
@@ -135,15 +135,15 @@ fn unpack(raw: Vec<u8>, encoding: Encoding) -> Result<Vec<u8>, Problem> {
     let limits = Limits { output: MAX_TEXT, time: TIME_MAX };
     let said = match converse(Command::new(ZSTD).args(["-d", "-c", "-q"]), &bytes, limits) {
         Ok(said) => said,
-        Err(error) => return Err(Problem::error("", format!("cannot undo {format}: {error:#}"))),
+        Err(error) => return Err(Problem::error("", format!("cannot undo {format}: {error:#}")).into()),
     };
     match said.over {
-        Some(Over::Output) => Err(too_large()),
+        Some(Over::Output) => Err(too_large().into()),
         None if said.ended.success() => Ok(said.output),
         Some(Over::Time) | None => {
             let complaint = said.errors.split_whitespace().collect::<Vec<_>>().join(" ");
             let problem = Problem::error("", format!("damaged {format}: {complaint}"));
-            Err(problem.remedy(format!("test it with: {format} -t")))
+            Err(problem.remedy(format!("test it with: {format} -t")).into())
         }
     }
 }

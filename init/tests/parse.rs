@@ -1,5 +1,7 @@
 //! The parsing child as a process: bytes of any kind on stdin, an outcome on stdout, and its limits.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use podium_init::config::Outcome;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};

@@ -32,8 +32,7 @@ pub(super) fn config(document: &Cursor<'_>, report: &mut Report<'_>) -> MachineC
 }
 
 fn machine(fields: &Fields<'_>, report: &mut Report<'_>) -> Machine {
-    let mut below =
-        |key: &str, report: &mut Report<'_>| fields.get(key).and_then(|cursor| cursor.fields(report));
+    let below = |key: &str, report: &mut Report<'_>| fields.get(key).and_then(|cursor| cursor.fields(report));
     Machine {
         kubelet: below("kubelet", report).map(|fields| kubelet(&fields, report)).unwrap_or_default(),
         network: below("network", report).map(|fields| network(&fields, report)).unwrap_or_default(),

@@ -13,7 +13,7 @@ use crate::manifests;
 
 /// Checks a config's text (undone of base64 and compression).
 pub fn parse(bytes: &[u8]) -> Outcome {
-    let stopped = |problem| Outcome { problems: vec![problem], ..Outcome::default() };
+    let stopped = |problem: Box<Problem>| Outcome { problems: vec![*problem], ..Outcome::default() };
     let text = match text::text(bytes) {
         Ok(text) => text,
         Err(problem) => return stopped(problem),
@@ -30,14 +30,14 @@ pub fn parse(bytes: &[u8]) -> Outcome {
 }
 
 /// Finds the config among a text's documents; the others are problems.
-fn choose(documents: &[Node]) -> Result<(&Node, Vec<Problem>), Problem> {
+fn choose(documents: &[Node]) -> Result<(&Node, Vec<Problem>), Box<Problem>> {
     let mut chosen: Option<&Node> = None;
     let mut others = Vec::new();
     for document in documents.iter().filter(|document| !matches!(document.kind, Kind::Null)) {
         let place = document.first_place();
         match (text_of(document, "kind"), chosen) {
-            (Some("Pod"), _) => others.push(
-                Problem::error("", "a pod where a machine config belongs")
+            (Some(kind @ ("Pod" | "KubeStaticPodConfig")), _) => others.push(
+                Problem::error("", format!("a document of kind {kind} where a machine config belongs"))
                     .at(place)
                     .remedy("write version: v1alpha1, and the pod below machine.pods"),
             ),
@@ -48,21 +48,21 @@ fn choose(documents: &[Node]) -> Result<(&Node, Vec<Problem>), Problem> {
             ),
             (None, None) => chosen = Some(document),
             (None, Some(_)) => {
-                others.push(Problem::error("", "a second config").at(place).remedy("keep one of them"))
+                others.push(Problem::error("", "a second config").at(place).remedy("keep one of them"));
             }
         }
     }
-    let empty = || {
-        Problem::error("", "the config is empty").remedy("the smallest is: version: v1alpha1, machine: {}")
-    };
     match chosen {
         Some(document) if !matches!(document.kind, Kind::Map(_)) => {
             let message = format!("no machine config: expected a mapping, found {}", document.name());
-            Err(Problem::error("", message).remedy("write version: v1alpha1, and machine:"))
+            Err(Problem::error("", message).remedy("write version: v1alpha1, and machine:").into())
         }
         Some(document) => Ok((document, others)),
-        None if others.is_empty() => Err(empty()),
-        None => Err(others.swap_remove(0)),
+        None if others.is_empty() => {
+            let empty = Problem::error("", "the config is empty");
+            Err(empty.remedy("the smallest is: version: v1alpha1, machine: {}").into())
+        }
+        None => Err(others.swap_remove(0).into()),
     }
 }
 

@@ -12,13 +12,13 @@ pub const MAX_TEXT: usize = 4 * 1024 * 1024;
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 /// Takes bytes for text. A byte order mark is dropped; the error is the first thing that makes it no text.
-pub(super) fn text(bytes: &[u8]) -> Result<&str, Problem> {
+pub(super) fn text(bytes: &[u8]) -> Result<&str, Box<Problem>> {
     if bytes.len() > MAX_TEXT {
         let message = format!("the config is {} bytes long, the most is {MAX_TEXT}", bytes.len());
-        return Err(Problem::error("", message).remedy("keep images and large files out of it"));
+        return Err(Problem::error("", message).remedy("keep images and large files out of it").into());
     }
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        return Err(Problem::error("", "the config is UTF-16").remedy("save it as UTF-8"));
+        return Err(Problem::error("", "the config is UTF-16").remedy("save it as UTF-8").into());
     }
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
@@ -28,7 +28,7 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, Problem> {
             let before = std::str::from_utf8(before).unwrap_or_default();
             let what = if before.contains('\0') { "binary data" } else { "not UTF-8" };
             let problem = Problem::error("", format!("{what}: byte 0x{bad:02x}")).at(Some(end_of(before)));
-            return Err(problem.remedy("the config is YAML, saved as UTF-8"));
+            return Err(problem.remedy("the config is YAML, saved as UTF-8").into());
         }
     };
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
@@ -40,7 +40,10 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, Problem> {
                 other => format!("control character 0x{:02x}", u32::from(other)),
             };
             let place = end_of(text.get(..offset).unwrap_or_default());
-            Err(Problem::error("", message).at(Some(place)).remedy("the config is YAML, saved as UTF-8"))
+            Err(Problem::error("", message)
+                .at(Some(place))
+                .remedy("the config is YAML, saved as UTF-8")
+                .into())
         }
     }
 }
@@ -64,6 +67,8 @@ pub(super) struct Source<'text> {
     text: &'text str,
     /// Byte offsets of the lines' beginnings.
     lines: Vec<usize>,
+    /// A column is then a byte: the long line of a JSON text need not be counted through.
+    is_ascii: bool,
 }
 
 impl<'text> Source<'text> {
@@ -81,7 +86,7 @@ impl<'text> Source<'text> {
                 lines.push(offset + letter.len_utf8());
             }
         }
-        Self { text, lines }
+        Self { text, lines, is_ascii: text.is_ascii() }
     }
 
     /// The character at a place.
@@ -104,7 +109,8 @@ impl<'text> Source<'text> {
 
     fn from(&self, (line, column): Place) -> Option<&'text str> {
         let from_line = self.text.get(*self.lines.get(line.checked_sub(1)?)?..)?;
-        let offset = from_line.char_indices().nth(column.checked_sub(1)?)?.0;
+        let column = column.checked_sub(1)?;
+        let offset = if self.is_ascii { column } else { from_line.char_indices().nth(column)?.0 };
         from_line.get(offset..)
     }
 }

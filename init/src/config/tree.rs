@@ -137,14 +137,14 @@ fn is_word(key: &str) -> bool {
 }
 
 /// Reads every document of a text. The error is what stopped the parser, with its place.
-pub(super) fn documents(text: &str, source: &Source<'_>) -> Result<Vec<Node>, Problem> {
+pub(super) fn documents(text: &str, source: &Source<'_>) -> Result<Vec<Node>, Box<Problem>> {
     let reader = Reader { source, left: Cell::new(MAX_VALUES), refused: Cell::new(None) };
     let mut documents = Vec::new();
     for document in serde_yaml::Deserializer::from_str(text) {
         let mut taken = None;
         let result = Seed { reader: &reader, taken: &mut taken, for_place: false }.deserialize(document);
         match (taken, result) {
-            (_, Err(error)) => return Err(explain(source, &error, reader.refused.take())),
+            (_, Err(error)) => return Err(explain(source, &error, reader.refused.take()).into()),
             (kind, Ok(())) => documents.push(Node { place: Some((1, 1)), kind: kind.unwrap_or(Kind::Null) }),
         }
     }

@@ -9,8 +9,9 @@ mod words;
 
 use super::report::Report;
 use super::tree::join;
-use super::{File, Kernel, Machine, Registries};
+use super::{File, FileOp, Kernel, Machine, Registries};
 use crate::paths;
+use std::collections::HashMap;
 use words::{is_host, is_name, is_under};
 
 /// Writable and kept over reboots.
@@ -87,6 +88,7 @@ fn variable(name: &str, value: &str, report: &mut Report<'_>) {
 }
 
 fn files(files: &[File], report: &mut Report<'_>) {
+    let mut written = HashMap::new();
     for (index, file) in files.iter().enumerate() {
         let path = format!("machine.files[{index}].path");
         if file.path.is_empty() {
@@ -103,9 +105,8 @@ fn files(files: &[File], report: &mut Report<'_>) {
             let message = format!("{} is not on a writable file system", file.path);
             report.error_with(&path, message, format!("choose a path below {}", WRITABLE.join(", ")));
         }
-        let earlier =
-            files.iter().take(index).position(|other| other.path == file.path && other.op == file.op);
-        if let Some(earlier) = earlier.filter(|_| !file.path.is_empty() && file.op != super::FileOp::Append) {
+        let replaces = file.op != FileOp::Append && !file.path.is_empty();
+        if let Some(earlier) = replaces.then(|| written.insert(&file.path, index)).flatten() {
             let message = format!("{} is written by machine.files[{earlier}] already", file.path);
             report.error_with(&path, message, "keep one of them");
         }

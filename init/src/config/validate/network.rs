@@ -3,6 +3,7 @@
 use super::super::report::Report;
 use super::super::{DeviceSelector, Interface, Network, Route};
 use super::words::{Subnet, is_host, is_hostname, is_name, subnet};
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 /// Linux's __NEW_UTS_LEN: the longest host name in bytes.
@@ -18,11 +19,11 @@ pub(super) fn check(network: &Network, report: &mut Report<'_>) {
         let remedy = "use up to 64 letters, digits, inner dashes and dots (RFC 1123)";
         report.error_with("machine.network.hostname", format!("{hostname:?} is no host name"), remedy);
     }
+    let mut devices = HashMap::new();
     for (index, interface) in network.interfaces.iter().enumerate() {
         let path = format!("machine.network.interfaces[{index}]");
         which(&path, interface, report);
-        let earlier = network.interfaces.iter().take(index).position(|other| same_device(other, interface));
-        if let Some(earlier) = earlier {
+        if let Some(earlier) = device(interface).and_then(|device| devices.insert(device, index)) {
             let message = format!("means the same device as machine.network.interfaces[{earlier}]");
             report.error_with(&path, message, "write its addresses and routes in one place");
         }
@@ -100,32 +101,17 @@ fn selector(path: &str, selector: &DeviceSelector, report: &mut Report<'_>) {
         let remedy = "write busPath, hardwareAddr, pciID, driver or physical";
         report.error_with(path, "selects by nothing", remedy);
     }
-    let hex_and =
-        |extra: char| move |letter: char| letter.is_ascii_hexdigit() || letter == extra || letter == '*';
-    let checks: [(&str, &Option<String>, &dyn Fn(&str) -> bool, &str); 4] = [
-        (
-            "busPath",
-            &selector.bus_path,
-            &|text| text.bytes().all(|byte| byte.is_ascii_graphic()),
-            "0000:00:03.0",
-        ),
-        (
-            "hardwareAddr",
-            &selector.hardware_addr,
-            &|text| text.chars().all(hex_and(':')),
-            "52:54:00:12:34:56",
-        ),
-        ("pciID", &selector.pci_id, &|text| text.chars().all(hex_and(':')), "8086:100e"),
-        (
-            "driver",
-            &selector.driver,
-            &|text| is_name(text, |byte| matches!(byte, b'_' | b'-' | b'*')),
-            "virtio_net",
-        ),
-    ];
-    for (key, value, fits, example) in checks {
+    let hex: Fits = |letter| letter.is_ascii_hexdigit() || matches!(letter, ':' | '*');
+    let name: Fits = |letter| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-' | '*');
+    let graphic: Fits = |letter| letter.is_ascii_graphic();
+    for (key, value, fits, example) in [
+        ("busPath", &selector.bus_path, graphic, "0000:00:03.0"),
+        ("hardwareAddr", &selector.hardware_addr, hex, "52:54:00:12:34:56"),
+        ("pciID", &selector.pci_id, hex, "8086:100e"),
+        ("driver", &selector.driver, name, "virtio_net"),
+    ] {
         if let Some(value) = value
-            && (value.is_empty() || !fits(value))
+            && (value.is_empty() || !value.chars().all(fits))
         {
             let remedy = format!("write it like {example}; * stands for anything");
             report.error_with(&format!("{path}.{key}"), format!("{value:?} matches nothing"), remedy);
@@ -133,9 +119,15 @@ fn selector(path: &str, selector: &DeviceSelector, report: &mut Report<'_>) {
     }
 }
 
-fn same_device(left: &Interface, right: &Interface) -> bool {
-    let named = left.interface.is_some() && left.interface == right.interface;
-    named || (left.device_selector.is_some() && left.device_selector == right.device_selector)
+type Fits = fn(char) -> bool;
+
+/// What tells whether two entries mean the same device; `None` when that is not said clearly anyway.
+fn device(interface: &Interface) -> Option<String> {
+    match (&interface.interface, &interface.device_selector) {
+        (Some(name), None) => Some(name.clone()),
+        (None, Some(selector)) => Some(format!("{selector:?}")),
+        (Some(_), Some(_)) | (None, None) => None,
+    }
 }
 
 fn route(path: &str, route: &Route, report: &mut Report<'_>) {
