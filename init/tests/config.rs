@@ -132,6 +132,38 @@ machine:
 }
 
 #[test]
+fn a_spoilt_pod_leaves_the_others_and_the_config() {
+    let pod = |name: &str, more: &str| {
+        format!(
+            "    - apiVersion: v1\n      kind: Pod\n      metadata: {{name: {name}}}\n      spec:\n        {more}\n        \
+             containers: [{{name: a, image: a, args: [\"0755\", 'yes', \"1e3\", \"~\"]}}]\n"
+        )
+    };
+    let mode = "volumes: [{name: v, configMap: {name: x, defaultMode: 0644}}]";
+    let text = [
+        "version: v1alpha1\nmachine:\n  pods:\n".to_owned(),
+        pod("good", "hostNetwork: true"),
+        pod("twice", "hostNetwork: true\n        hostNetwork: false"),
+        pod("merged", "<<: {hostNetwork: true}"),
+        pod("misspelt", "hostNetwrok: true"),
+        pod("secret", mode),
+    ];
+    let outcome = config::parse(text.concat().as_bytes());
+    assert!(outcome.config.is_some_and(|config| config.machine.pods.is_empty()));
+    let ids: Vec<&str> = outcome.manifests.iter().map(|manifest| manifest.id.as_str()).collect();
+    assert_eq!(ids, ["default-good"]);
+    let written: Value = serde_json::from_str(&outcome.manifests[0].bytes).unwrap();
+    assert_eq!(written["spec"]["containers"][0]["args"], json!(["0755", "yes", "1e3", "~"]));
+    let mut told = outcome.problems.iter().map(|problem| {
+        assert!(problem.line.is_some(), "{problem}");
+        problem.pod.as_deref().unwrap_or_default()
+    });
+    for pod in ["default-twice", "default-merged", "default-misspelt", "default-secret"] {
+        assert!(told.any(|named| named == pod), "{pod}");
+    }
+}
+
+#[test]
 fn anchors_and_aliases_work() {
     let config = good(
         "version: v1alpha1\nmachine:\n  sysctls: &same {net.a: 1}\n  sysfs: *same\n  env: {A: &a x, B: *a}\n",

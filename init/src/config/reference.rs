@@ -69,7 +69,7 @@ pub const KEYS: &[Key] = &[
     key(
         "machine.network.interfaces",
         "list of mappings",
-        "Network interfaces; when given, only these are used.",
+        "Network interfaces; a wired one that is not listed gets DHCP.",
         "",
     ),
     key(
@@ -144,10 +144,15 @@ pub const KEYS: &[Key] = &[
     key(
         "machine.network.nameservers",
         "list of addresses",
-        "DNS servers, before those of DHCP.",
+        "DNS servers, instead of those of DHCP.",
         "[9.9.9.9]",
     ),
-    key("machine.network.searchDomains", "list of domains", "DNS search domains.", "[example.org]"),
+    key(
+        "machine.network.searchDomains",
+        "list of domains",
+        "DNS search domains, instead of those of DHCP.",
+        "[example.org]",
+    ),
     key("machine.network.extraHostEntries", "list of mappings", "Lines of /etc/hosts.", ""),
     key("machine.network.extraHostEntries[].ip", "address", "The address. Required.", "192.168.1.20"),
     key(
@@ -223,7 +228,7 @@ pub const KEYS: &[Key] = &[
     key(
         "machine.time.servers",
         "list of host names",
-        "NTP servers, before those of DHCP.",
+        "NTP servers, instead of those of DHCP.",
         "[time.example.org]",
     ),
 ];
