@@ -67,6 +67,21 @@ impl Disk {
         Ok(Self { path, _folder: Some(folder) })
     }
 
+    /// A small FAT disk without partitions, as USB sticks are, labelled `label`, with one file in its root.
+    ///
+    /// # Errors
+    /// When `mkfs.vfat` or `mcopy` fails.
+    pub fn with_fat_file(label: &str, name: &str, content: &[u8]) -> Result<Self> {
+        let folder = temporary_folder()?;
+        let source = folder.path().join("content");
+        fs::write(&source, content)?;
+        let path = folder.path().join("stick.raw");
+        File::create(&path)?.set_len(CONFIG_DISK_BYTES)?;
+        output(tool("mkfs.vfat").args(["-n", label]).arg(&path))?;
+        output(tool("mcopy").arg("-i").arg(&path).arg(&source).arg(format!("::/{name}")))?;
+        Ok(Self { path, _folder: Some(folder) })
+    }
+
     /// The raw file.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -128,6 +143,21 @@ impl Partition {
         let copy = folder.path().join("file");
         output(tool("debugfs").args(["-R", &format!("dump {path} {}", copy.display()), &self.target]))?;
         fs::read(&copy).with_context(|| format!("{}: no file {path}", self.label))
+    }
+
+    /// Replaces a file of the ext4 file system, as a fault or a person with a screwdriver would.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn replace(&self, path: &str, content: &[u8]) -> Result<()> {
+        let folder = temporary_folder()?;
+        let source = folder.path().join("content");
+        fs::write(&source, content)?;
+        let commands = folder.path().join("commands");
+        fs::write(&commands, format!("rm {path}\nwrite {} {path}\n", source.display()))?;
+        output(tool("debugfs").arg("-w").arg("-f").arg(&commands).arg(&self.target))?;
+        ensure!(self.read(path)? == content, "{}: {path} was not written", self.label);
+        Ok(())
     }
 
     /// The names in a folder of the ext4 file system, without `.` and `..`, sorted.
@@ -224,9 +254,19 @@ mod tests {
         partition.check_clean().unwrap();
         assert_eq!(partition.read("/folder/hello").unwrap(), b"world");
         assert_eq!(partition.list("/folder").unwrap(), ["hello"]);
+        partition.replace("/folder/hello", b"changed").unwrap();
+        assert_eq!(partition.read("/folder/hello").unwrap(), b"changed");
+        partition.check_clean().unwrap();
         assert!(partition.read("/missing").is_err());
         assert!(partition.list("/missing").is_err());
         assert!(disk.partition("OTHER").is_err());
+    }
+
+    #[test]
+    fn a_fat_disk_holds_its_file() {
+        let disk = Disk::with_fat_file("STICK", "one.yaml", b"text").unwrap();
+        let listing = output(tool("mdir").arg("-i").arg(disk.path()).arg("::/")).unwrap();
+        assert!(listing.contains("STICK") && listing.contains("one.yaml"), "{listing}");
     }
 
     #[test]

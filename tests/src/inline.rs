@@ -7,8 +7,9 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::io::Write;
 
-/// The x86 kernel takes 2,048 bytes of command line and cuts the rest off without a word.
-pub const LONGEST_COMMAND_LINE: usize = 2047;
+/// The x86 kernel takes 2,047 bytes of command line and cuts the rest off without a word; at that length exactly
+/// nobody could tell whether something was cut off.
+pub const LONGEST_COMMAND_LINE: usize = 2046;
 
 /// `podium.config.inline=` with the bytes as they are, in base64.
 #[must_use]

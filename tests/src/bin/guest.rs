@@ -93,6 +93,7 @@ fn act(target: &str) -> Result<Vec<u8>> {
             Ok(Vec::new())
         }
         "/fill" => fill(word("path")?),
+        "/http" => ask(word("port")?.parse()?, word("path")?),
         "/kill" => {
             signal(word("pid")?.parse()?, word("signal")?.parse()?)?;
             Ok(Vec::new())
@@ -121,6 +122,11 @@ fn fill(path: &str) -> Result<Vec<u8>> {
         }
     }
     Ok(json!({"bytes": bytes}).to_string().into_bytes())
+}
+
+/// Asks a server of the node that listens on its loopback only.
+fn ask(port: u16, path: &str) -> Result<Vec<u8>> {
+    podium_tests::http::try_get(port, path).map(String::into_bytes)
 }
 
 /// One process as `/proc/PID/stat` has it.

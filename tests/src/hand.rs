@@ -1,0 +1,173 @@
+//! The host's end of `guest serve`, the pod that acts inside a node for the tests; see `bin/guest.rs`.
+
+use crate::http;
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The port on the node where it listens.
+pub const PORT: u16 = 9000;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A process of the node.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Process {
+    /// Its id.
+    pub pid: i32,
+    /// Its parent's.
+    pub parent: i32,
+    /// `comm`, at most 15 characters.
+    pub name: String,
+    /// One letter; `Z` is a zombie.
+    pub state: String,
+    /// Clock ticks after boot: with the pid it names one process for ever.
+    pub started: u64,
+    /// Its arguments, the program first.
+    pub argv: Vec<String>,
+}
+
+/// What became of a thousand orphans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Orphans {
+    /// How many children the crowd had.
+    pub children: usize,
+    /// How many of them PID 1 got.
+    pub adopted: usize,
+    /// From the last kill to the last one gone.
+    pub reaped_ms: u64,
+}
+
+/// A connection's parameters; every call is a request of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Hand {
+    port: u16,
+}
+
+impl Hand {
+    /// Waits until the pod answers on `port` of this host.
+    ///
+    /// # Errors
+    /// When it does not within `limit`.
+    pub fn at(port: u16, limit: Duration) -> Result<Self> {
+        http::get_within(port, "/", limit).context("the tests' pod")?;
+        Ok(Self { port })
+    }
+
+    /// Every process of the node.
+    ///
+    /// # Errors
+    /// When the pod does not answer.
+    pub fn processes(&self) -> Result<Vec<Process>> {
+        Ok(serde_json::from_str(&self.ask("/ps")?)?)
+    }
+
+    /// The one process of that name whose arguments contain `argument`.
+    ///
+    /// # Errors
+    /// When there is none or more than one.
+    pub fn process(&self, name: &str, argument: &str) -> Result<Process> {
+        let is = |process: &Process| {
+            process.name == name && process.argv.iter().any(|given| given.contains(argument))
+        };
+        let mut found: Vec<Process> = self.processes()?.into_iter().filter(is).collect();
+        match (found.pop(), found.len()) {
+            (Some(process), 0) => Ok(process),
+            (None, _) => bail!("no process {name} with {argument:?}"),
+            (Some(_), more) => bail!("{} processes {name} with {argument:?}", more + 1),
+        }
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn kill(&self, pid: i32, signal: i32) -> Result<()> {
+        self.ask(&format!("/kill?pid={pid}&signal={signal}")).map(drop)
+    }
+
+    /// The body of a page that a server on the node's loopback serves.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn get(&self, port: u16, path: &str) -> Result<String> {
+        self.ask(&format!("/http?port={port}&path={path}"))
+    }
+
+    /// A file of the node.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(&self, path: &str) -> Result<String> {
+        self.ask(&format!("/cat?path={path}"))
+    }
+
+    /// The names in a folder of the node, sorted.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn list(&self, path: &str) -> Result<Vec<String>> {
+        Ok(serde_json::from_str(&self.ask(&format!("/ls?path={path}"))?)?)
+    }
+
+    /// Writes one word into a file of the node.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, path: &str, word: &str) -> Result<()> {
+        self.ask(&format!("/write?path={path}&text={word}")).map(drop)
+    }
+
+    /// Removes a file of the node.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove(&self, path: &str) -> Result<()> {
+        self.ask(&format!("/remove?path={path}")).map(drop)
+    }
+
+    /// Fills a file system of the node with one file.
+    ///
+    /// # Errors
+    /// When another error than "no space left" came.
+    pub fn fill(&self, path: &str) -> Result<()> {
+        self.ask(&format!("/fill?path={path}")).map(drop)
+    }
+
+    /// Makes PID 1 the parent of all children of the process `crowd`, and ends them all at once.
+    ///
+    /// # Errors
+    /// When they are not reaped within a minute.
+    pub fn orphan(&self, crowd: i32) -> Result<Orphans> {
+        Ok(serde_json::from_str(&self.ask(&format!("/orphans?crowd={crowd}"))?)?)
+    }
+
+    /// Asks `what` again and again until it gives `Some`.
+    ///
+    /// # Errors
+    /// After `limit`, with the last error if there was one.
+    pub fn wait<T>(
+        &self,
+        name: &str,
+        limit: Duration,
+        what: impl Fn(&Self) -> Result<Option<T>>,
+    ) -> Result<T> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let error = match what(self) {
+                Ok(Some(found)) => return Ok(found),
+                Ok(None) => None,
+                Err(error) => Some(error),
+            };
+            if Instant::now() > deadline {
+                let error = error.map_or_else(String::new, |error| format!(": {error:#}"));
+                bail!("{name}: not within {} s{error}", limit.as_secs());
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    fn ask(&self, target: &str) -> Result<String> {
+        http::get(self.port, target)
+    }
+}

@@ -1,0 +1,145 @@
+//! One node from power on to power off, and what befalls it in between.
+
+use super::support::{BOOT_LIMIT, HAND, HELLO, POWER_OFF_LIMIT, boot, config, disk, hand_of, hello};
+use anyhow::{Context, Result, ensure};
+use podium_tests::hand::{Hand, Process};
+use podium_tests::inline;
+use podium_tests::qemu::Machine;
+use std::time::Duration;
+
+const KILL: i32 = 9;
+/// What is asked of a service that was killed: the first restart comes at once, then it needs its own time.
+const RESTART_LIMIT: Duration = Duration::from_secs(90);
+
+/// A process with a thousand children, never started again once it is gone.
+const CROWD: &str = "
+    - apiVersion: v1
+      kind: Pod
+      metadata: {name: crowd}
+      spec:
+        hostPID: true
+        restartPolicy: Never
+        containers:
+          - name: crowd
+            image: podium.local/guest:1
+            imagePullPolicy: Never
+            args: [crowd, '1000']";
+
+/// A pod whose field is misspelt.
+const INVALID: &str = "
+    - apiVersion: v1
+      kind: Pod
+      metadata: {name: invalid}
+      spec:
+        containers: [{name: invalid, imgae: podium.local/hello:1}]";
+
+#[test]
+fn a_node_survives_what_may_befall_it() -> Result<()> {
+    let disk = disk()?;
+    let config = config(&[HELLO, INVALID, HAND, CROWD]);
+    let mut machine = boot(&disk, &[inline::gzip(config.as_bytes())?], &[])?;
+    let hand = hand_of(&machine)?;
+
+    an_invalid_pod_is_told_and_stops_no_other(&machine, &hand).context("an invalid pod")?;
+    mounts_are_as_strict_as_they_can_be(&hand).context("mounts")?;
+    let pod = hand.process("hello", "hello")?;
+    a_killed_service_returns(&machine, &hand, "containerd").context("containerd killed")?;
+    ensure!(hand.process("hello", "hello")? == pod, "the pod did not outlive containerd");
+    hello(&machine).context("after containerd")?;
+    a_killed_service_returns(&machine, &hand, "kubelet").context("kubelet killed")?;
+    hand.wait("the kubelet is healthy", RESTART_LIMIT, |hand| Ok(hand.get(10248, "/healthz").ok()))?;
+    ensure!(hand.process("hello", "hello")? == pod, "the pod did not outlive the kubelet");
+    orphans_are_reaped(&hand).context("1,000 orphans")?;
+    a_full_disk_stops_no_pod(&machine, &hand, &pod).context("/var full")?;
+    ensure!(hand.process("hello", "hello")? == pod, "the pod was started anew meanwhile");
+
+    machine.power_off(POWER_OFF_LIMIT)?;
+    let state = disk.partition("STATE")?;
+    state.check_clean()?;
+    // A config with an error in it is used as far as it goes, but not kept.
+    ensure!(!state.list("/")?.contains(&"config.yaml".to_owned()), "a faulty config was kept");
+    let data = disk.partition("EPHEMERAL")?;
+    data.check_clean()?;
+    ensure!(data.bytes > 4 << 30, "/var was not grown to the disk: {} bytes", data.bytes);
+    let log = String::from_utf8_lossy(&data.read("/log/podium/kubelet.log")?).into_owned();
+    ensure!(log.lines().count() > 10, "the kubelet's log is short:\n{log}");
+    Ok(())
+}
+
+fn an_invalid_pod_is_told_and_stops_no_other(machine: &Machine, hand: &Hand) -> Result<()> {
+    let line = machine.wait("imgae", BOOT_LIMIT)?.text;
+    ensure!(line.contains("config from kernel command line (inline)") && line.contains("image"), "{line}");
+    machine.wait("podium: ready: all 3 pods", BOOT_LIMIT)?;
+    let expected = ["podium-default-crowd.yaml", "podium-default-hand.yaml", "podium-default-hello.yaml"];
+    ensure!(hand.list("/etc/kubernetes/manifests")? == expected);
+    let answer = hello(machine)?;
+    ensure!(answer.contains("hello"), "{answer}");
+    Ok(())
+}
+
+/// Mount point, and the flags that must be on it.
+const STRICT: [(&str, &[&str]); 9] = [
+    ("/", &["ro"]),
+    ("/proc", &["nosuid", "nodev", "noexec"]),
+    ("/sys", &["nosuid", "nodev", "noexec"]),
+    ("/dev", &["nosuid", "noexec"]),
+    ("/run", &["nosuid", "nodev"]),
+    ("/system", &["nosuid", "nodev", "noexec"]),
+    ("/tmp", &["nosuid", "nodev", "noexec"]),
+    ("/system/state", &["nosuid", "nodev", "noexec"]),
+    ("/etc/kubernetes/manifests", &["nosuid", "nodev", "noexec"]),
+];
+
+fn mounts_are_as_strict_as_they_can_be(hand: &Hand) -> Result<()> {
+    let table = hand.read("/proc/1/mountinfo")?;
+    for (point, wanted) in STRICT {
+        // id, parent, device, root, mount point, flags
+        let mut fields = table.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let mount = fields
+            .rfind(|fields| fields.get(4) == Some(&point))
+            .with_context(|| format!("{point}: no mount"))?;
+        let flags: Vec<&str> = mount.get(5).context("no flags")?.split(',').collect();
+        for flag in wanted {
+            ensure!(flags.contains(flag), "{point} is not {flag}: {flags:?}");
+        }
+    }
+    Ok(())
+}
+
+fn a_killed_service_returns(machine: &Machine, hand: &Hand, name: &str) -> Result<()> {
+    let before = hand.process(name, name)?;
+    let from = machine.console.mark();
+    hand.kill(before.pid, KILL)?;
+    machine.console.wait(from, &format!("podium: {name}: ended, signal 9"), RESTART_LIMIT)?;
+    machine.console.wait(from, &format!("podium: {name}: up"), RESTART_LIMIT)?;
+    let after = hand.process(name, name)?;
+    ensure!(after.pid != before.pid && after.parent == 1, "{before:?} {after:?}");
+    Ok(())
+}
+
+fn orphans_are_reaped(hand: &Hand) -> Result<()> {
+    let crowd = hand.wait("the crowd is there", BOOT_LIMIT, |hand| {
+        let crowd = hand.process("guest", "crowd")?;
+        let children = hand.processes()?.iter().filter(|process| process.parent == crowd.pid).count();
+        Ok((children == 1000).then_some(crowd))
+    })?;
+    let orphans = hand.orphan(crowd.pid)?;
+    ensure!(orphans.children == 1000 && orphans.adopted == 1000, "{orphans:?}");
+    eprintln!("1,000 orphans reaped within {} ms", orphans.reaped_ms);
+    let is_left = |process: &&Process| process.parent == 1 && process.state == "Z";
+    hand.wait("no zombie is left", RESTART_LIMIT, |hand| {
+        Ok((hand.processes()?.iter().filter(is_left).count() == 0).then_some(()))
+    })
+}
+
+/// While nothing can be written to /var: pods run, a killed containerd returns, and all goes on once there is room.
+fn a_full_disk_stops_no_pod(machine: &Machine, hand: &Hand, pod: &Process) -> Result<()> {
+    let from = machine.console.mark();
+    hand.fill("/var/filler")?;
+    machine.console.wait(from, "No space left on device", RESTART_LIMIT)?;
+    hello(machine)?;
+    ensure!(hand.process("hello", "hello")? == *pod, "the pod was stopped");
+    hand.remove("/var/filler")?;
+    a_killed_service_returns(machine, hand, "containerd")?;
+    hello(machine).map(drop)
+}

@@ -1,0 +1,83 @@
+//! What the tests share: limits, configs, and one way to start a machine.
+
+use anyhow::Result;
+use podium_tests::artifacts::Image;
+use podium_tests::disk::Disk;
+use podium_tests::hand::{self, Hand};
+use podium_tests::http;
+use podium_tests::markers::READY;
+use podium_tests::qemu::{ExtraDisk, Machine, Options};
+use std::time::Duration;
+
+/// For a marker of the boot, on a host that does other things too.
+pub(super) const BOOT_LIMIT: Duration = Duration::from_secs(240);
+/// Pods have their grace, services their limits; a machine that takes longer hangs.
+pub(super) const POWER_OFF_LIMIT: Duration = Duration::from_secs(180);
+/// Where the pod `hello` answers on the node.
+pub(super) const HELLO_PORT: u16 = 8080;
+
+/// The demo pod, behind a port of the node.
+pub(super) const HELLO: &str = "
+    - apiVersion: v1
+      kind: Pod
+      metadata: {name: hello}
+      spec:
+        containers:
+          - name: hello
+            image: podium.local/hello:1
+            imagePullPolicy: Never
+            ports: [{containerPort: 8080, hostPort: 8080}]";
+
+/// The tests' hand inside the node: see `src/hand.rs`.
+pub(super) const HAND: &str = "
+    - apiVersion: v1
+      kind: Pod
+      metadata: {name: hand}
+      spec:
+        hostPID: true
+        hostNetwork: true
+        containers:
+          - name: hand
+            image: podium.local/guest:1
+            imagePullPolicy: Never
+            args: [serve, '9000']
+            securityContext: {privileged: true, runAsUser: 0, runAsGroup: 0}";
+
+/// A config with these pods.
+pub(super) fn config(pods: &[&str]) -> String {
+    format!("version: v1alpha1\nmachine:\n  pods:{}\n", pods.concat())
+}
+
+/// A new disk of the image under test.
+pub(super) fn disk() -> Result<Disk> {
+    Disk::temporary(&Image::under_test()?.disk)
+}
+
+/// Boots `disk` with further kernel words and disks; the ports of both pods are forwarded.
+pub(super) fn boot(disk: &Disk, words: &[String], extra_disks: &[ExtraDisk]) -> Result<Machine> {
+    let image = Image::under_test()?;
+    let mut options = Options::new(&image.kernel, &image.initramfs);
+    options.words = image.words;
+    options.words.extend_from_slice(words);
+    options.disk = Some(disk.path().to_owned());
+    options.extra_disks = extra_disks.to_vec();
+    options.forwards = vec![(0, HELLO_PORT), (0, hand::PORT)];
+    options.reboots = true;
+    Machine::start(&options)
+}
+
+/// Waits until all pods run, and gives the hand inside.
+pub(super) fn hand_of(machine: &Machine) -> Result<Hand> {
+    machine.wait(READY, BOOT_LIMIT)?;
+    Hand::at(machine.port(hand::PORT)?, BOOT_LIMIT)
+}
+
+/// What the pod `hello` answers to a client on the host.
+pub(super) fn hello(machine: &Machine) -> Result<String> {
+    http::get_within(machine.port(HELLO_PORT)?, "/", BOOT_LIMIT)
+}
+
+/// `disk` as a further disk of a machine.
+pub(super) fn extra(disk: &Disk) -> ExtraDisk {
+    ExtraDisk { path: disk.path().to_owned(), unreadable: false }
+}
