@@ -22,9 +22,17 @@ pub fn plain(config: &[u8]) -> String {
 /// # Errors
 /// Never in practice: it writes to memory.
 pub fn gzip(config: &[u8]) -> Result<String> {
+    Ok(plain(&gzipped(config)?))
+}
+
+/// `bytes` packed by gzip.
+///
+/// # Errors
+/// Never in practice: it writes to memory.
+pub fn gzipped(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(config)?;
-    Ok(plain(&encoder.finish()?))
+    encoder.write_all(bytes)?;
+    Ok(encoder.finish()?)
 }
 
 #[cfg(test)]

@@ -1,0 +1,164 @@
+//! `test`: the three kinds of tests, each with what it needs built first.
+//!
+//! `unit` needs nothing but the sources, `ns` the real binary and the host's namespaces, `vm` the whole image and
+//! QEMU. All are plain `cargo test` underneath; their lines are passed on as they come and counted for the end.
+
+use crate::{doctor, image, say};
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use podium_tests::artifacts::IMAGE_VARIABLE;
+use serde::Serialize;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+/// The program under test in namespaces, for the tests in `tests/ns.rs`.
+const INIT_VARIABLE: &str = "PODIUM_INIT";
+
+/// Run the tests: all of them, or those of one kind.
+///
+/// Kinds build on each other: `unit` takes seconds, `ns` runs the real PID 1 in namespaces of this machine, `vm` boots
+/// the real image in QEMU again and again (about ten minutes without KVM).
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Which tests [default: all, in this order]
+    #[arg(value_name = "KIND")]
+    kind: Option<Kind>,
+    /// Only tests whose name contains this
+    #[arg(value_name = "FILTER")]
+    filter: Option<String>,
+    /// Print the result as JSON on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    /// Decisions: unit, golden and simulation tests
+    Unit,
+    /// The real binary as PID 1 in namespaces
+    Ns,
+    /// The real image in QEMU
+    Vm,
+}
+
+/// What became of one kind of tests.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+struct Outcome {
+    kind: Kind,
+    succeeded: bool,
+    passed: u64,
+    failed: u64,
+    seconds: f64,
+}
+
+/// Runs the tests, also the next kind when one has failed, and sums up.
+///
+/// # Errors
+/// When something could not be built or started.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    doctor::ensure()?;
+    let kinds = arguments.kind.map_or_else(|| vec![Kind::Unit, Kind::Ns, Kind::Vm], |kind| vec![kind]);
+    let mut outcomes = Vec::new();
+    for kind in kinds {
+        let since = Instant::now();
+        let mut command = command(kind)?;
+        // A filter is cargo's own word; what follows `--` goes to the test programs.
+        let (words, program_words) = words(kind);
+        command.args(words).args(&arguments.filter).arg("--").args(program_words);
+        let (succeeded, passed, failed) = counted(&mut command, arguments.json)?;
+        let outcome = Outcome { kind, succeeded, passed, failed, seconds: since.elapsed().as_secs_f64() };
+        say::note(&format!("{kind:?}: {passed} passed, {failed} failed, {}", say::seconds(since.elapsed())));
+        outcomes.push(outcome);
+    }
+    let succeeded = outcomes.iter().all(|outcome| outcome.succeeded);
+    let sum = |count: fn(&Outcome) -> u64| outcomes.iter().map(count).sum::<u64>();
+    let (passed, failed) = (sum(|outcome| outcome.passed), sum(|outcome| outcome.failed));
+    if arguments.json {
+        let result = serde_json::json!({"succeeded": succeeded, "passed": passed, "failed": failed, "kinds": outcomes});
+        say::json(&result)?;
+    } else {
+        println!("{passed} passed, {failed} failed");
+    }
+    Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `cargo` with what the tests of that kind find through the environment; builds it first.
+fn command(kind: Kind) -> Result<Command> {
+    let mut cargo = crate::cargo();
+    match kind {
+        Kind::Unit => {}
+        Kind::Ns => {
+            let binary = say::phase("building PID 1", || image::static_binary("podium-init", "init"))?;
+            cargo.env(INIT_VARIABLE, binary);
+        }
+        Kind::Vm => {
+            let image = image::ensure_for_tests()?;
+            let file = crate::top().join("out/test-image.json");
+            image.save(&file)?;
+            cargo.env(IMAGE_VARIABLE, file);
+        }
+    }
+    Ok(cargo)
+}
+
+/// Words for cargo, and for the test programs. Machines and namespaces go one after the other: they share the
+/// processors, and what is measured in one must not be disturbed by another.
+fn words(kind: Kind) -> (&'static [&'static str], &'static [&'static str]) {
+    match kind {
+        Kind::Unit => (&["test", "--workspace", "--locked"], &[]),
+        Kind::Ns => (&["test", "--locked", "-p", "podium-tests", "--test", "ns"], &[]),
+        Kind::Vm => (&["test", "--locked", "-p", "podium-tests", "--test", "vm"], &["--test-threads=1"]),
+    }
+}
+
+/// Runs a `cargo test` and passes its lines on; whether it succeeded, and how many tests passed and failed.
+fn counted(command: &mut Command, to_stderr: bool) -> Result<(bool, u64, u64)> {
+    eprintln!("$ {}", podium_image::run::line(command));
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cargo")?;
+    let output = child.stdout.take().context("no output")?;
+    let (mut passed, mut failed) = (0, 0);
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        if let Some((more_passed, more_failed)) = result(&line) {
+            passed += more_passed;
+            failed += more_failed;
+        }
+        if to_stderr {
+            eprintln!("{line}");
+        } else {
+            writeln!(std::io::stdout(), "{line}")?;
+        }
+    }
+    Ok((child.wait()?.success(), passed, failed))
+}
+
+/// Reads `test result: ok. 18 passed; 0 failed; 0 ignored; …`.
+fn result(line: &str) -> Option<(u64, u64)> {
+    let rest = line.strip_prefix("test result: ")?.split_once(". ")?.1;
+    let count = |name: &str| rest.split("; ").find_map(|part| part.strip_suffix(name)?.trim().parse().ok());
+    Some((count(" passed")?, count(" failed")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargos_result_lines_are_counted() {
+        let line = "test result: FAILED. 17 passed; 2 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.15s";
+        assert_eq!(result(line), Some((17, 2)));
+        assert_eq!(result("test tests::result ... ok"), None);
+    }
+
+    #[test]
+    fn a_failing_run_is_told_from_a_passing_one() {
+        let mut passing = Command::new("sh");
+        passing.args(["-c", "echo 'test result: ok. 3 passed; 0 failed; x'"]);
+        assert_eq!(counted(&mut passing, true).unwrap(), (true, 3, 0));
+        let mut failing = Command::new("sh");
+        failing.args(["-c", "echo 'test result: FAILED. 1 passed; 2 failed; x'; exit 101"]);
+        assert_eq!(counted(&mut failing, true).unwrap(), (false, 1, 2));
+    }
+}
