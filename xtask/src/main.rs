@@ -20,7 +20,7 @@ mod suite;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 /// Build, run, test, check and measure Podium, the operating system that runs static pods.
 ///
@@ -30,11 +30,11 @@ use std::process::ExitCode;
 #[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 110)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    verb: Verb,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum Verb {
     Run(run::Arguments),
     Test(suite::Arguments),
     Check(check::Arguments),
@@ -46,7 +46,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match act(Cli::parse().command) {
+    match act(Cli::parse().verb) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -55,16 +55,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn act(command: Command) -> Result<ExitCode> {
-    match command {
-        Command::Run(arguments) => run::run(&arguments),
-        Command::Test(arguments) => suite::run(&arguments),
-        Command::Check(arguments) => check::run(&arguments),
-        Command::Image(arguments) => image::run(&arguments).map(|()| ExitCode::SUCCESS),
-        Command::Fetch(arguments) => fetch::run(&arguments).map(|()| ExitCode::SUCCESS),
-        Command::Doctor(arguments) => doctor::run(&arguments),
-        Command::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
-        Command::Clean(arguments) => clean::run(&arguments).map(|()| ExitCode::SUCCESS),
+fn act(verb: Verb) -> Result<ExitCode> {
+    match verb {
+        Verb::Run(arguments) => run::run(&arguments),
+        Verb::Test(arguments) => suite::run(&arguments),
+        Verb::Check(arguments) => check::run(&arguments),
+        Verb::Image(arguments) => image::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Verb::Fetch(arguments) => fetch::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Verb::Doctor(arguments) => doctor::run(&arguments),
+        Verb::Bench(arguments) => bench::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Verb::Clean(arguments) => clean::run(&arguments).map(|()| ExitCode::SUCCESS),
     }
 }
 
@@ -73,10 +73,15 @@ fn top() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().map(PathBuf::from).unwrap_or_default()
 }
 
-/// The cargo that runs us, at the top of the repository.
-fn cargo() -> std::process::Command {
-    let mut cargo = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+/// `cargo` at the top of the repository. It is found where it is found now, or beside the one that runs us.
+fn cargo() -> Command {
+    let mut cargo = Command::new("cargo");
     cargo.current_dir(top());
+    if let (Some(path), Some(own)) = (std::env::var_os("PATH"), std::env::var_os("CARGO").map(PathBuf::from)) {
+        let folders = std::env::split_paths(&path).chain(own.parent().map(PathBuf::from));
+        // A folder with a colon in its name cannot be in PATH; the old value is as good as it was.
+        cargo.env("PATH", std::env::join_paths(folders).unwrap_or(path));
+    }
     cargo
 }
 

@@ -89,9 +89,13 @@ const FORBIDDEN: &[Forbidden] = &[
     },
     Forbidden {
         rule: "only sys::process reaps",
-        words: &["waitpid", "waitid", "wait(", "wait4", "try_wait(", "wait_with_output("],
+        words: &["waitpid", "waitid", "wait4", "process::wait(", ".wait()", "try_wait(", "wait_with_output("],
         within: Source::is_init,
-        except: &[("init/src/sys/process.rs", "the one place that reaps")],
+        except: &[
+            ("init/src/sys/process.rs", "the one place that reaps"),
+            ("init/src/reactor.rs", "its own wait() is poll(2)"),
+            ("init/src/sys/tool.rs", "runs before the loop begins, and in helpers, for a child of its own"),
+        ],
         remedy: "call sys::process, so that no exit status is stolen",
     },
     Forbidden {
@@ -103,6 +107,13 @@ const FORBIDDEN: &[Forbidden] = &[
             ("init/src/sys/reboot.rs", "the system call that halt.rs makes"),
         ],
         remedy: "return a Shutdown and let halt.rs act",
+    },
+    Forbidden {
+        rule: "no network socket",
+        words: &["TcpStream", "TcpListener", "UdpSocket", "AddressFamily::INET", "AddressFamily::INET6"],
+        within: Source::is_init,
+        except: &[],
+        remedy: "PID 1 opens no network socket: a supervised program does",
     },
     Forbidden {
         rule: "no bare allow",
@@ -296,6 +307,8 @@ mod tests {
         assert_eq!(found("init/src/boot.rs", "std::thread::spawn(x);"), ["one thread"]);
         assert_eq!(found("init/src/boot.rs", "child.wait()?;"), ["only sys::process reaps"]);
         assert_eq!(found("init/src/boot.rs", "waitpid(None)?;"), ["only sys::process reaps"]);
+        assert_eq!(found("init/src/boot.rs", "rustix::process::wait(flags)"), ["only sys::process reaps"]);
+        assert_eq!(found("init/src/boot.rs", "UdpSocket::bind(a)"), ["no network socket"]);
         assert_eq!(found("init/src/reactor.rs", "reboot(mode);"), ["only halt reboots"]);
         assert_eq!(found("tests/src/disk.rs", "#[allow(dead_code)]"), ["no bare allow"]);
     }
@@ -305,6 +318,7 @@ mod tests {
         assert!(found("init/src/boot.rs", "// unsafe\nlet a = \"reboot(\";").is_empty());
         assert!(found("init/src/boot.rs", "x\n#[cfg(test)]\nmod tests { child.wait(); }").is_empty());
         assert!(found("init/src/halt.rs", "reboot(mode);").is_empty());
+        assert!(found("init/src/logger.rs", "poll::wait(&fds)").is_empty());
         assert!(found("tests/src/qemu.rs", "child.wait();").is_empty());
     }
 
