@@ -13,7 +13,6 @@ use crate::sys::module::Store;
 use podium_init::config::MachineConfig;
 use podium_init::modules::AT_BOOT;
 use podium_init::mounts;
-use podium_init::paths;
 use podium_init::render::{self, names};
 use podium_init::services::{self, NodeFacts, Service};
 use podium_init::sysctls::{self, Setting};
