@@ -129,8 +129,9 @@ pub(crate) fn make(mount: &Mount) -> Result<Made> {
 fn make_new(mount: &Mount, target: &Path) -> Result<()> {
     match &mount.what {
         What::FileSystem { kind, source } => {
-            // sysfs has a folder where the kernel or the machine has the file system, and lets nobody make one.
-            if !target.starts_with("/sys") {
+            // sysfs has a folder where the kernel or the machine has the file system, and lets nobody make one. Its
+            // own mount point is not there yet in an initramfs.
+            if target == Path::new("/sys") || !target.starts_with("/sys") {
                 make_mount_point(target)?;
             }
             sys::mount::mount(source, target, kind, mount.flags, &mount.data)?;
