@@ -4,6 +4,8 @@ use podium_tests::ns::{LIMIT, Node, Setup, eventually};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 const KILL: i32 = 9;
+/// Puts something in a program's place.
+type Spoil = fn(&std::path::Path);
 
 #[test]
 fn every_service_comes_back_after_kill_9_and_takes_no_other_with_it() {
@@ -90,7 +92,7 @@ fn a_daemon_that_left_its_service_is_ended_with_its_cgroup() {
 fn a_program_that_cannot_be_executed_is_named_and_tried_again() {
     let node = Node::up(&Setup::default()).unwrap();
     let program = node.root("/usr/bin/kubelet");
-    let cases: [(&str, fn(&std::path::Path)); 4] = [
+    let cases: [(&str, Spoil); 4] = [
         ("No such file or directory", |_| {}),
         ("Permission denied", |program| {
             std::fs::write(program, "x").unwrap();
