@@ -54,6 +54,7 @@ pub(crate) fn log_pipe(service: &str) -> String {
 
 /// The stages, in order.
 fn become_service(id: &str) -> Result<Infallible> {
+    lift_file_limit().context("limits")?;
     let service = read_description(id).context("description")?;
     let argv = complete(service.argv);
     let name = argv.first().context("description: argv is empty")?;
@@ -141,6 +142,12 @@ fn open_output(id: &str) -> sys::Result<Option<File>> {
 fn blocking(pipe: OwnedFd) -> rustix::io::Result<File> {
     rustix::fs::fcntl_setfl(&pipe, OFlags::empty())?;
     Ok(pipe.into())
+}
+
+/// Takes all descriptors that we may have: PID 1, from which the limit comes, may have run out of its own.
+fn lift_file_limit() -> rustix::io::Result<()> {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
 }
 
 /// Sets `RLIMIT_NOFILE`; where that may not be raised (a container), as high as it goes.

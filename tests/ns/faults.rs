@@ -130,3 +130,14 @@ fn a_service_whose_socket_is_flooded_does_not_hold_up_the_others() {
     node.signal_process(pid, KILL).unwrap();
     node.nth_start("kubelet", 2).unwrap();
 }
+
+#[test]
+fn a_service_comes_back_when_pid_1_has_no_descriptor_left() {
+    let node = Node::up(&Setup::default()).unwrap();
+    // It has more than these open, so it gets no new one.
+    node.limit_files(3).unwrap();
+    let pid = node.nth_start("kubelet", 1).unwrap().pid;
+    node.signal_process(pid, KILL).unwrap();
+    let start = node.nth_start("kubelet", 2).unwrap();
+    assert!(start.nofile > Some(3), "{:?}", start.nofile);
+}

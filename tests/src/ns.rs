@@ -226,6 +226,17 @@ impl Node {
         process::kill(process.with_context(|| format!("process {pid} is gone"))?.host_pid, signal)
     }
 
+    /// Sets PID 1's soft limit of open files, whatever it has open.
+    ///
+    /// # Errors
+    /// Not permitted.
+    pub fn limit_files(&self, count: u64) -> Result<()> {
+        use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+        let init = i32::try_from(self.init).ok().and_then(Pid::from_raw);
+        let limit = Rlimit { current: Some(count), maximum: getrlimit(Resource::Nofile).maximum };
+        prlimit(init, Resource::Nofile, limit).map(drop).context("limit the open files of PID 1")
+    }
+
     /// All processes of the node.
     #[must_use]
     pub fn processes(&self) -> Vec<Process> {
