@@ -119,6 +119,11 @@ pub(crate) fn make(mount: &Mount) -> Result<Made> {
         tighten(mount, target);
         return Ok(Made::WasThere);
     }
+    // sysfs has a folder where the kernel and the machine have the file system, and lets nobody make one. Trying to
+    // mount all the same would have the kernel look for a module first.
+    if mount.need == Need::IfPresent && target.starts_with("/sys") && !target.is_dir() {
+        return Ok(Made::Absent);
+    }
     match make_new(mount, target) {
         Ok(()) => Ok(Made::New),
         Err(error) if mount.need == Need::IfPresent && says_absent(&error) => Ok(Made::Absent),
@@ -129,8 +134,7 @@ pub(crate) fn make(mount: &Mount) -> Result<Made> {
 fn make_new(mount: &Mount, target: &Path) -> Result<()> {
     match &mount.what {
         What::FileSystem { kind, source } => {
-            // sysfs has a folder where the kernel or the machine has the file system, and lets nobody make one. Its
-            // own mount point is not there yet in an initramfs.
+            // Of the folders in /sys none is made; /sys itself is not there yet in an initramfs.
             if target == Path::new("/sys") || !target.starts_with("/sys") {
                 make_mount_point(target)?;
             }
