@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use podium_init::config::{Problem, Severity};
-use podium_init::manifests::{MAX_ID, Manifest, Protocol, plan};
+use podium_init::manifests::{MAX_ID, MAX_PROBLEMS, Manifest, Protocol, plan};
 use serde_json::{Value, json};
 
 /// A pod that keeps every rule.
@@ -384,6 +384,17 @@ fn a_pod_is_bounded() {
     let (manifests, problems) = plan_of(&[big]);
     assert!(manifests.is_empty());
     assert!(problems[0].message.starts_with("the manifest has 1049"), "{}", problems[0]);
+}
+
+#[test]
+fn a_plan_that_is_wrong_everywhere_is_bounded() {
+    let mut pods = vec![Value::Null; 100_000];
+    pods.push(pod("last"));
+    let (manifests, problems) = plan_of(&pods);
+    assert_eq!(manifests.len(), 1);
+    assert_eq!(problems.len(), MAX_PROBLEMS + 1);
+    assert_eq!(problems[MAX_PROBLEMS].to_string(), "machine.pods: 99000 more problems in pods");
+    assert!(problems.iter().all(|problem| !problem.stops_config()));
 }
 
 #[test]

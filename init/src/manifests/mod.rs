@@ -2,7 +2,7 @@
 //!
 //! A pod is read strictly (`strict.rs`) with k8s-openapi's types as the schema, held to the rules of `rules/`, given
 //! what the kubelet needs to keep it apart from others (namespace, stable UID), and rendered so that the same config
-//! gives the same bytes in every build. One bad pod never stops another. [`diff`] tells what is to be done to a
+//! gives the same bytes in every build. One bad pod never stops another. [`diff()`] tells what is to be done to a
 //! manifest directory. Nothing here touches a file; `manifest_dir.rs` of the binary does.
 //!
 //! What is emitted is the pod as written, not as decoded: a field that our schema has not heard of is refused, and
@@ -33,6 +33,10 @@ pub const MAX_MANIFEST: usize = 1 << 20;
 /// The most letters that namespace and name may have together. The kubelet makes a folder named
 /// `<namespace>_<name>-<node>_<uid>`; a file name has 255 bytes, the node's name takes up to 63 and the UID 36.
 pub const MAX_ID: usize = 150;
+
+/// The most problems of one plan, and one that counts the others: a config may hold a hundred thousand things that
+/// are no pods, and nobody reads on for so long.
+pub const MAX_PROBLEMS: usize = 1000;
 
 /// One static pod, ready to be written for the kubelet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +84,7 @@ pub fn plan(
 ) -> (Vec<Manifest>, Vec<Problem>) {
     let (machine, key) = (Path::root("machine"), "pods");
     let list = machine.key(key);
-    let mut problems = Vec::new();
+    let (mut problems, mut unlisted) = (Vec::new(), 0);
     let mut drafts = Vec::with_capacity(pods.len());
     for (index, pod) in pods.iter().enumerate() {
         let at = list.index(index);
@@ -98,10 +102,24 @@ pub fn plan(
             manifest: manifest.filter(|_| !refused),
         });
         reading.findings.finish(&at, &mut problems);
+        unlisted += bound(&mut problems);
     }
     together::refuse_shared_ids(&mut drafts, &list, locate, &mut problems);
     together::refuse_shared_ports(&mut drafts, &list, locate, &mut problems);
+    unlisted += bound(&mut problems);
+    if unlisted > 0 {
+        let path = list.to_string();
+        let place = locate(&path);
+        problems.push(Problem::error(path, format!("{unlisted} more problems in pods")).at(place).pod("pods"));
+    }
     (drafts.into_iter().filter_map(|draft| draft.manifest.map(|(manifest, _)| manifest)).collect(), problems)
+}
+
+/// Cuts the list to [`MAX_PROBLEMS`] and gives the number of those that were too many.
+fn bound(problems: &mut Vec<Problem>) -> usize {
+    let unlisted = problems.len().saturating_sub(MAX_PROBLEMS);
+    problems.truncate(MAX_PROBLEMS);
+    unlisted
 }
 
 /// Namespace and name, where both are texts.

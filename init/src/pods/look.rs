@@ -72,8 +72,7 @@ impl Node {
     /// Looks at each of `pods`, by UID. A pod of which there is nothing is left out.
     pub(super) fn look<'p>(&mut self, pods: impl Iterator<Item = &'p Pod>) -> BTreeMap<String, Sight> {
         let before = std::mem::take(&mut self.containers);
-        let sights = pods.map(|pod| (pod.uid.clone(), self.look_at(pod, &before))).collect();
-        sights
+        pods.map(|pod| (pod.uid.clone(), self.look_at(pod, &before))).collect()
     }
 
     fn look_at(&mut self, pod: &Pod, before: &BTreeMap<String, Known>) -> Sight {
