@@ -9,6 +9,7 @@
 //! one that it knows is passed on untouched, so that no version of the schema can change a pod's meaning.
 
 mod diff;
+mod envelope;
 mod names;
 mod path;
 mod quantity;
@@ -20,7 +21,8 @@ mod uid;
 pub use diff::{Changes, Found, diff, is_ours};
 
 use crate::config::Problem;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use envelope::Pod;
+use k8s_openapi::api::core::v1::Container;
 use path::{Findings, Path};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -110,7 +112,8 @@ pub fn plan(
     if unlisted > 0 {
         let path = list.to_string();
         let place = locate(&path);
-        problems.push(Problem::error(path, format!("{unlisted} more problems in pods")).at(place).pod("pods"));
+        problems
+            .push(Problem::error(path, format!("{unlisted} more problems in pods")).at(place).pod("pods"));
     }
     (drafts.into_iter().filter_map(|draft| draft.manifest.map(|(manifest, _)| manifest)).collect(), problems)
 }

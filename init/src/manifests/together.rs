@@ -1,9 +1,9 @@
 //! Rules that need two pods: IDs and ports of the host belong to one pod each.
 
+use super::envelope::Pod;
 use super::path::Path;
 use super::{Manifest, Protocol};
 use crate::config::Problem;
-use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::IpAddr;

@@ -26,7 +26,7 @@
     ("/spec/containers/0/resources", json!({"limits": {"memory": true}}), "spec.containers[0].resources.limits.memory: expected a quantity, found true"),
     ("/spec/containers/0/resources", json!({"limits": {"cpu": -1}}), "spec.containers[0].resources.limits.cpu: must not be negative"),
     ("/spec/containers/0/livenessProbe", json!({"httpGet": {"port": true}}), "spec.containers[0].livenessProbe.httpGet.port: expected IntOrString, found boolean `true`"),
-    ("/metadata/creationTimestamp", json!(5), "metadata.creationTimestamp: expected a time such as 2026-01-31T12:00:00Z, found the number 5"),
+    ("/spec/volumes/0/ephemeral", json!({"volumeClaimTemplate": {"metadata": {"creationTimestamp": "2026-01-31T12:00:00Z"}}}), "spec.volumes[0].ephemeral.volumeClaimTemplate.metadata.creationTimestamp: a time is the API server's to set"),
     // What it is, and its names.
     ("/kind", json!("Deployment"), "kind: a Deployment is not a pod"),
     ("/kind", json!("List"), "kind: a List is not a pod"),

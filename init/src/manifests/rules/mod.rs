@@ -9,8 +9,8 @@ mod container;
 mod pod;
 mod volume;
 
+use super::envelope::Pod;
 use super::path::{Findings, Path};
-use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 

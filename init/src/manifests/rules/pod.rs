@@ -1,16 +1,16 @@
 //! Rules over `metadata` and over `spec` as a whole.
 
 use super::{Facts, Findings, NO_API, Path, Rule, container, one_of, shaped, unique, volume, within};
+use crate::manifests::envelope::Metadata;
 use crate::manifests::names;
 use k8s_openapi::api::core::v1::PodSpec;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// The kubelet's bound for all annotations of an object together, in bytes.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
 
-const METADATA: &[Rule<ObjectMeta>] = &[labels, annotations, owner];
+const METADATA: &[Rule<Metadata>] = &[labels, annotations, owner];
 
 const SPEC: &[Rule<PodSpec>] = &[
     has_containers,
@@ -28,9 +28,10 @@ const SPEC: &[Rule<PodSpec>] = &[
 
 /// Applies every rule to a pod.
 pub(super) fn check(facts: &Facts<'_>, at: &Path<'_>, findings: &mut Findings<'_>) {
-    let metadata = at.key("metadata");
-    for rule in METADATA {
-        rule(&facts.pod.metadata, facts, &metadata, findings);
+    if let Some(metadata) = facts.pod.metadata() {
+        for rule in METADATA {
+            rule(metadata, facts, &at.key("metadata"), findings);
+        }
     }
     let at = at.key("spec");
     let Some(spec) = &facts.pod.spec else {
@@ -59,7 +60,7 @@ fn lists(spec: &PodSpec) -> [(&'static str, &[k8s_openapi::api::core::v1::Contai
     ]
 }
 
-fn labels(metadata: &ObjectMeta, _: &Facts<'_>, at: &Path<'_>, findings: &mut Findings<'_>) {
+fn labels(metadata: &Metadata, _: &Facts<'_>, at: &Path<'_>, findings: &mut Findings<'_>) {
     label_map(metadata.labels.as_ref(), &at.key("labels"), findings);
 }
 
@@ -79,7 +80,7 @@ fn label_map(map: Option<&BTreeMap<String, String>>, at: &Path<'_>, findings: &m
     }
 }
 
-fn annotations(metadata: &ObjectMeta, _: &Facts<'_>, at: &Path<'_>, findings: &mut Findings<'_>) {
+fn annotations(metadata: &Metadata, _: &Facts<'_>, at: &Path<'_>, findings: &mut Findings<'_>) {
     let at = at.key("annotations");
     let mut size = 0;
     for (key, value) in metadata.annotations.iter().flatten() {
@@ -95,7 +96,7 @@ fn annotations(metadata: &ObjectMeta, _: &Facts<'_>, at: &Path<'_>, findings: &m
     }
 }
 
-fn owner(metadata: &ObjectMeta, _: &Facts<'_>, at: &Path<'_>, findings: &mut Findings<'_>) {
+fn owner(metadata: &Metadata, _: &Facts<'_>, at: &Path<'_>, findings: &mut Findings<'_>) {
     if metadata.owner_references.as_ref().is_some_and(|owners| !owners.is_empty()) {
         findings.error_with(&at.key("ownerReferences"), "a static pod has no owner", "leave it out");
     }
