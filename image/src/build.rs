@@ -240,14 +240,12 @@ fn made(path: &Path, key: &str, make: impl FnOnce(&Path) -> Result<()>) -> Resul
     let stamp = path.with_file_name(format!(".{name}.stamp"));
     if let (Ok(text), Ok(meta)) = (std::fs::read_to_string(&stamp), path.metadata()) {
         let words: Vec<&str> = text.split_whitespace().collect();
-        if let [have, bytes, sha256] = words[..] {
-            if have == key && bytes == meta.len().to_string() {
-                return Ok(Artifact {
-                    path: path.to_owned(),
-                    bytes: meta.len(),
-                    sha256: (sha256 != "-").then(|| sha256.to_owned()),
-                });
-            }
+        if let [have, bytes, sha256] = words[..]
+            && have == key
+            && bytes == meta.len().to_string()
+        {
+            let sha256 = (sha256 != "-").then(|| sha256.to_owned());
+            return Ok(Artifact { path: path.to_owned(), bytes: meta.len(), sha256 });
         }
     }
     if stamp.exists() {

@@ -49,10 +49,10 @@ pub enum Entry {
 pub fn unpack(archive: &Path, sha256: &str, folder: &Path) -> Result<Unpacked> {
     let home = folder.join(sha256);
     let index = home.join("index.json");
-    if let Ok(bytes) = std::fs::read(&index) {
-        if let Ok(unpacked) = serde_json::from_slice::<Unpacked>(&bytes) {
-            return Ok(unpacked.at(&home));
-        }
+    if let Ok(bytes) = std::fs::read(&index)
+        && let Ok(unpacked) = serde_json::from_slice::<Unpacked>(&bytes)
+    {
+        return Ok(unpacked.at(&home));
     }
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     cache::remove_tree(&home)?;

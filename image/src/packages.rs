@@ -151,10 +151,11 @@ impl Packages {
         let locked = self.lock.sources.get(name).cloned();
         let there =
             locked.as_ref().is_some_and(|source| source.files.iter().all(|blob| self.cache.has(blob)));
-        if let (Some(source), true) = (&locked, self.policy.mode != Mode::Update) {
-            if there || self.policy.offline {
-                return Ok(source.clone());
-            }
+        if let Some(source) = &locked
+            && self.policy.mode != Mode::Update
+            && (there || self.policy.offline)
+        {
+            return Ok(source.clone());
         }
         self.online(&[name])?;
         let offered = self.apt()?.offered_source(name, None)?;
