@@ -11,7 +11,7 @@ use crate::manifest_dir;
 use crate::sys::file;
 use crate::sys::module::Store;
 use podium_init::config::MachineConfig;
-use podium_init::modules::AT_BOOT;
+use podium_init::modules::{AT_BOOT, behind_sysctl};
 use podium_init::mounts;
 use podium_init::render::{self, names};
 use podium_init::services::{self, NodeFacts, Service};
@@ -77,8 +77,8 @@ fn kernel_settings(config: &MachineConfig, container: bool) {
     }
 }
 
-/// What every node needs, then `machine.kernel.modules`, in their order, each with its parameters. Before the
-/// settings, because a module brings its own.
+/// What every node needs, `machine.kernel.modules` in their order, each with its parameters, and what the sysctls
+/// need that are set next.
 fn kernel_modules(config: &MachineConfig, container: bool) {
     let asked_for = &config.machine.kernel.modules;
     if container {
@@ -99,6 +99,12 @@ fn kernel_modules(config: &MachineConfig, container: bool) {
     for (index, module) in asked_for.iter().enumerate() {
         if let Err(error) = store.load([module.name.as_str()], &module.parameters.join(" ")).check() {
             log::error!("machine.kernel.modules[{index}] {}: {error:#}; is it in the image?", module.name);
+        }
+    }
+    for sysctl in config.machine.sysctls.keys() {
+        // When it cannot be loaded the sysctl cannot be set, and that is said.
+        if let Some(module) = behind_sysctl(sysctl) {
+            store.load([module], "");
         }
     }
 }

@@ -5,14 +5,13 @@
 pub const AT_BOOT: &[(&str, &str)] = &[
     // Else the kernel asks for it at the first overlay mount, by a process.
     ("overlay", "for /etc/kubernetes and the like, and for every container"),
-    // Nothing asks the kernel for it, and its sysctls (net.bridge.*) exist only with it.
-    ("br_netfilter", "without it traffic between pods of one bridge passes by iptables"),
 ];
 
-/// Loaded by `init devices` after the drivers, while containerd and the kubelet are still starting. The kernel
-/// would ask for each when the first pod gets its network, one process a module and one after the other, on the way
-/// to the first pod.
+/// Loaded by `init devices` after the drivers, while containerd and the kubelet are still starting: seconds before
+/// the first pod gets its network. For all but the first the kernel would ask then, one process a module and one
+/// after the other, on the way to the first pod.
 pub const SOON: &[(&str, &str)] = &[
+    ("br_netfilter", "nothing asks for it; without it traffic between pods of one bridge passes by iptables"),
     ("veth", "a pod's end of the bridge plugin's cable"),
     (
         "nf_conntrack",
@@ -30,6 +29,21 @@ pub const SOON: &[(&str, &str)] = &[
     ("xt_multiport", "portmap: the ports"),
 ];
 
+/// Beginnings of sysctl names, and the module that makes them exist.
+const BEHIND_SYSCTLS: &[(&str, &str)] = &[
+    ("net.bridge.", "br_netfilter"),
+    ("net.netfilter.nf_conntrack", "nf_conntrack"),
+    ("net.nf_conntrack", "nf_conntrack"),
+    ("net.ipv4.vs.", "ip_vs"),
+];
+
+/// The module that must be loaded before a sysctl can be set, if it is not there from the start. The name may be
+/// written with dots or slashes.
+pub fn behind_sysctl(sysctl: &str) -> Option<&'static str> {
+    let sysctl = sysctl.replace('/', ".");
+    BEHIND_SYSCTLS.iter().find(|(start, _)| sysctl.starts_with(start)).map(|(_, module)| *module)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,5 +59,14 @@ mod tests {
             assert_eq!(*module, name(module));
             assert!(!reason.is_empty());
         }
+    }
+
+    #[test]
+    fn a_sysctl_leads_to_its_module() {
+        assert_eq!(behind_sysctl("net.bridge.bridge-nf-call-iptables"), Some("br_netfilter"));
+        assert_eq!(behind_sysctl("net/netfilter/nf_conntrack_max"), Some("nf_conntrack"));
+        assert_eq!(behind_sysctl("net.nf_conntrack_max"), Some("nf_conntrack"));
+        assert_eq!(behind_sysctl("net.ipv4.ip_forward"), None);
+        assert_eq!(behind_sysctl(""), None);
     }
 }
