@@ -34,6 +34,35 @@ pub fn matches(pattern: &str, text: &str) -> bool {
     }
 }
 
+/// Texts that thousands of patterns are tried on. Most patterns begin with a long literal part (`pci:v00008086d0000…`),
+/// so a binary search for that part leaves few texts or none to match against.
+#[derive(Debug)]
+pub(super) struct Texts<'a> {
+    /// Each with `_` for `-`, by which they are sorted.
+    sorted: Vec<(Vec<u8>, &'a str)>,
+}
+
+impl<'a> Texts<'a> {
+    pub(super) fn new(texts: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut sorted: Vec<_> =
+            texts.into_iter().map(|text| (text.bytes().map(same).collect(), text)).collect();
+        sorted.sort_unstable();
+        Self { sorted }
+    }
+
+    /// Those that match a pattern.
+    pub(super) fn matching(&self, pattern: &str) -> impl Iterator<Item = &'a str> {
+        let literal =
+            pattern.find(['*', '?', '[', '\\']).and_then(|end| pattern.get(..end)).unwrap_or(pattern);
+        // How the beginning of a text, as long as the literal part, compares to that part.
+        let order = |text: &[u8]| text.iter().copied().take(literal.len()).cmp(literal.bytes().map(same));
+        let start = self.sorted.partition_point(|(text, _)| order(text).is_lt());
+        let rest = self.sorted.get(start..).unwrap_or_default();
+        let candidates = rest.iter().take_while(move |(text, _)| order(text).is_eq());
+        candidates.map(|(_, text)| *text).filter(move |text| matches(pattern, text))
+    }
+}
+
 /// What is left of the pattern when its first element stands for `letter`.
 fn take_one(pattern: &[u8], letter: u8) -> Option<&[u8]> {
     let (first, after) = pattern.split_first()?;
@@ -86,7 +115,7 @@ const fn same(letter: u8) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::{Texts, matches};
     use proptest::prelude::*;
 
     #[test]
@@ -178,6 +207,19 @@ mod tests {
         fn stars_mean_what_the_slow_way_says(pattern in "[ab*?]{0,10}", text in "[ab]{0,12}") {
             let chars = |text: &str| text.chars().collect::<Vec<_>>();
             prop_assert_eq!(matches(&pattern, &text), slow(&chars(&pattern), &chars(&text)));
+        }
+
+        #[test]
+        fn texts_give_what_matching_one_by_one_gives(
+            pattern in r"[a-c_-]{0,3}[a-c*?\[\\_-]{0,4}",
+            texts in proptest::collection::vec("[a-c_-]{0,6}", 0..20),
+        ) {
+            let all = Texts::new(texts.iter().map(String::as_str));
+            let mut have: Vec<&str> = all.matching(&pattern).collect();
+            let mut want: Vec<&str> = texts.iter().map(String::as_str).filter(|text| matches(&pattern, text)).collect();
+            have.sort_unstable();
+            want.sort_unstable();
+            prop_assert_eq!(have, want);
         }
 
         #[test]

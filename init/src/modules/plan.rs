@@ -4,7 +4,8 @@
 //! those lines and `modules.softdep` name is asked for in the next round. A name is asked for once, so the rounds
 //! end also when modules depend on each other in a circle.
 
-use super::{Known, Module, Plan, Tables, matches, name, name_of_file};
+use super::glob::Texts;
+use super::{Known, Module, Plan, Tables, name, name_of_file};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The plan for some requests: names, aliases and modaliases in any mixture. It never fails; what could not be
@@ -137,12 +138,13 @@ impl<'a> Graph<'a> {
         if open.is_empty() {
             return;
         }
+        let open = Texts::new(open);
         for line in tables.alias.lines() {
             let Some((pattern, module)) = line.strip_prefix("alias ").and_then(|line| line.rsplit_once(' '))
             else {
                 continue;
             };
-            for request in open.iter().filter(|request| matches(pattern, request)) {
+            for request in open.matching(pattern) {
                 let answers = self.answers.entry(request).or_default();
                 let module = name(module);
                 if !answers.contains(&module) {
