@@ -83,7 +83,8 @@ fn check_by(program: &str, raw: &[u8], encoding: Encoding) -> Result<Outcome> {
 
 /// Why there is no outcome to read, in terms of the config.
 fn death(said: &Said) -> Option<Problem> {
-    let complaint = said.errors.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+    let complaint = said.errors.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let no_memory = complaint.starts_with("memory allocation of ");
     let complaint = if complaint.is_empty() { String::new() } else { format!(": {}", complaint.trim()) };
     let message = match (said.over, said.ended.signal()) {
         (Some(Over::Output), _) => format!("its pods are more than {} MiB of JSON", OUTCOME_MAX >> 20),
@@ -91,8 +92,8 @@ fn death(said: &Said) -> Option<Problem> {
         (None, Some(signal)) if signal == Signal::XCPU.as_raw() => {
             format!("reading it took more than {CPU_MAX} s of CPU time")
         }
-        (None, Some(signal)) if signal == Signal::ABORT.as_raw() => {
-            format!("reading it takes more than {} MiB, or the parser failed{complaint}", MEMORY_MAX >> 20)
+        (None, Some(_)) if no_memory => {
+            format!("reading it takes more than {} MiB of memory", MEMORY_MAX >> 20)
         }
         (None, Some(signal)) => format!("the parser was ended by signal {signal}{complaint}"),
         (None, None) if !said.ended.success() => format!("the parser failed{complaint}"),
@@ -175,10 +176,14 @@ mod tests {
             (
                 None,
                 6,
-                "memory allocation of 9 bytes failed\n\n",
-                Some(
-                    "reading it takes more than 256 MiB, or the parser failed: memory allocation of 9 bytes failed",
-                ),
+                "memory allocation of 9 bytes failed\nskipping backtrace\n",
+                Some("reading it takes more than 256 MiB of memory"),
+            ),
+            (
+                None,
+                6,
+                "\nthread 'main' panicked at a.rs:1:2:\nindex\n",
+                Some("the parser was ended by signal 6: thread 'main' panicked at a.rs:1:2:"),
             ),
             (None, 11, "", Some("the parser was ended by signal 11")),
             (None, 1 << 8, "podium: parse: x", Some("the parser failed: podium: parse: x")),

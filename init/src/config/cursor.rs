@@ -39,6 +39,7 @@ impl<'a> Cursor<'a> {
         for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
             let path = join(&self.path, &entry.key);
             let problem = match talos::remedy(&self.pattern, &entry.key) {
+                _ if report.is_full() => Problem::error(path, "unknown key"),
                 Some(remedy) => {
                     Problem::error(path, "a key of Talos that Podium does not implement").remedy(remedy)
                 }

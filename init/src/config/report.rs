@@ -21,6 +21,11 @@ impl<'a> Report<'a> {
         Self { root, problems: Vec::new(), unread: Vec::new(), unlisted: 0, unlisted_stops: false }
     }
 
+    /// Whether further problems are only counted, so that their wording is not worth any work.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.len() == MAX_PROBLEMS
+    }
+
     /// An error at a path.
     pub(super) fn error(&mut self, path: &str, message: impl Into<String>) {
         self.push(Problem::error(path, message));
@@ -57,7 +62,7 @@ impl<'a> Report<'a> {
         if self.unread.iter().any(covers) {
             return;
         }
-        if self.problems.len() == MAX_PROBLEMS {
+        if self.is_full() {
             self.unlisted += 1;
             self.unlisted_stops |= problem.stops_config();
             return;

@@ -14,8 +14,8 @@ use serde_json::Number;
 use std::cell::Cell;
 use std::fmt;
 
-/// Most values of one text, aliases expanded: 4,000 pods of a hundred fields each.
-const MAX_VALUES: usize = 400_000;
+/// Most values of one text, aliases written out: 10,000 small pods, which fit the child's memory.
+const MAX_VALUES: usize = 500_000;
 /// Longest key in bytes: three times the longest that Kubernetes has.
 const MAX_KEY: usize = 1024;
 
@@ -262,7 +262,7 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         match self.reader.left.get().checked_sub(1) {
             Some(left) => self.reader.left.set(left),
-            None => return Err(self.reader.refuse("more than 400,000 values, aliases written out", None)),
+            None => return Err(self.reader.refuse("more than 500,000 values, aliases written out", None)),
         }
         deserializer.deserialize_any(self)
     }
