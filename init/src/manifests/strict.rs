@@ -48,6 +48,7 @@ struct Strict<'de, 'a, 'l> {
 
 impl<'de> Strict<'de, '_, '_> {
     /// Reports that something else should stand here.
+    #[inline(never)]
     fn wrong(&mut self, wanted: &str) {
         self.reading.stand_ins = true;
         let message = format!("expected {wanted}, found {}", describe(self.value));
@@ -71,43 +72,67 @@ impl<'de> Strict<'de, '_, '_> {
     /// The entries of a map; when `fields` are given, those alone are legal.
     fn visit_entries<V: Visitor<'de>>(
         mut self,
-        kind: &'static str,
         fields: Option<&'static [&'static str]>,
         visitor: V,
     ) -> Result<V::Value, Error> {
-        let entries = self.value.as_object().map(Map::iter);
-        if entries.is_none() {
-            self.wrong(kind);
-        }
-        let entries = entries.into_iter().flatten();
+        let entries = self.entries(fields.is_some());
         visitor.visit_map(Entries { entries, fields, next: None, at: self.at, reading: self.reading })
     }
 
     fn visit_items<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
+        let items = self.items();
+        visitor.visit_seq(Items { items, index: 0, at: self.at, reading: self.reading })
+    }
+
+    // What follows is compiled once and not into each of the hundreds of decoders: half of what they weigh.
+
+    #[inline(never)]
+    fn entries(&mut self, is_struct: bool) -> MapIter<'de> {
+        let entries = self.value.as_object().map(Map::iter);
+        if entries.is_none() {
+            self.wrong(if is_struct { "a map of fields" } else { "a map" });
+        }
+        entries.into_iter().flatten()
+    }
+
+    #[inline(never)]
+    fn items(&mut self) -> std::slice::Iter<'de, Value> {
         let items = self.value.as_array();
         if items.is_none() {
             self.wrong(LIST);
         }
-        let items = items.map_or([].iter(), |items| items.iter());
-        visitor.visit_seq(Items { items, index: 0, at: self.at, reading: self.reading })
+        items.map_or([].iter(), |items| items.iter())
     }
 
-    fn visit_whole<V: Visitor<'de>>(mut self, low: i64, high: i64, visitor: V) -> Result<V::Value, Error> {
+    #[inline(never)]
+    fn whole(&mut self, low: i64, high: i64) -> i64 {
         match self.value.as_i64() {
-            Some(number) if (low..=high).contains(&number) => visitor.visit_i64(number),
-            Some(_) => {
-                self.wrong(&format!("a whole number from {low} to {high}"));
-                visitor.visit_i64(low.max(0))
-            }
-            None => {
-                self.wrong(WHOLE);
-                visitor.visit_i64(low.max(0))
-            }
+            Some(number) if (low..=high).contains(&number) => return number,
+            Some(_) => self.wrong(&format!("a whole number from {low} to {high}")),
+            None => self.wrong(WHOLE),
         }
+        0
+    }
+
+    #[inline(never)]
+    fn flag(&mut self) -> bool {
+        if !self.value.is_boolean() {
+            self.wrong(BOOL);
+        }
+        self.value == &Value::Bool(true)
+    }
+
+    #[inline(never)]
+    fn text(&mut self) -> &'de str {
+        if !self.value.is_string() {
+            self.wrong(TEXT);
+        }
+        self.value.as_str().unwrap_or_default()
     }
 
     /// A `Quantity`: text, or a number, which becomes text.
-    fn visit_quantity<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
+    #[inline(never)]
+    fn quantity(&mut self) -> String {
         let text = match self.value {
             Value::String(text) => text.clone(),
             Value::Number(number) => {
@@ -117,7 +142,7 @@ impl<'de> Strict<'de, '_, '_> {
             }
             _ => {
                 self.wrong("a quantity");
-                return visitor.visit_str("0");
+                return "0".to_owned();
             }
         };
         if quantity::parse(&text).is_none() {
@@ -125,7 +150,7 @@ impl<'de> Strict<'de, '_, '_> {
             let remedy = "write a number, with a suffix if needed: 500m, 2, 128Mi, 1G";
             self.reading.findings.error_with(self.at, message, remedy);
         }
-        visitor.visit_string(text)
+        text
     }
 }
 
@@ -143,30 +168,24 @@ impl<'de> de::Deserializer<'de> for Strict<'de, '_, '_> {
             },
             Value::String(text) => visitor.visit_str(text),
             Value::Array(_) => self.visit_items(visitor),
-            Value::Object(_) => self.visit_entries("a map", None, visitor),
+            Value::Object(_) => self.visit_entries(None, visitor),
         }
     }
 
     fn deserialize_bool<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
-        if !self.value.is_boolean() {
-            self.wrong(BOOL);
-        }
-        visitor.visit_bool(self.value == &Value::Bool(true))
+        visitor.visit_bool(self.flag())
     }
 
-    fn deserialize_i32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.visit_whole(i32::MIN.into(), i32::MAX.into(), visitor)
+    fn deserialize_i32<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_i64(self.whole(i32::MIN.into(), i32::MAX.into()))
     }
 
-    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.visit_whole(i64::MIN, i64::MAX, visitor)
+    fn deserialize_i64<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_i64(self.whole(i64::MIN, i64::MAX))
     }
 
     fn deserialize_str<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, Error> {
-        if !self.value.is_string() {
-            self.wrong(TEXT);
-        }
-        visitor.visit_str(self.value.as_str().unwrap_or_default())
+        visitor.visit_str(self.text())
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
@@ -182,7 +201,7 @@ impl<'de> de::Deserializer<'de> for Strict<'de, '_, '_> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.visit_entries("a map", None, visitor)
+        self.visit_entries(None, visitor)
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -191,22 +210,22 @@ impl<'de> de::Deserializer<'de> for Strict<'de, '_, '_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.visit_entries("a map of fields", Some(fields), visitor)
+        self.visit_entries(Some(fields), visitor)
     }
 
     // Inlined, so that the name is a constant and what is never reached for it is not compiled.
     #[inline]
     fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
+        mut self,
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Error> {
         match name {
-            "Quantity" => self.visit_quantity(visitor),
+            "Quantity" => visitor.visit_string(self.quantity()),
             // Only in objects that the API server fills in. What parses times is not worth its weight for them.
             "Time" | "MicroTime" => {
                 self.reading.findings.error(self.at, "a time is the API server's to set");
-                Err(Error { message: String::new(), told: true })
+                Err(Error { untold: None })
             }
             _ => visitor.visit_newtype_struct(self),
         }
@@ -222,41 +241,49 @@ impl<'de> de::Deserializer<'de> for Strict<'de, '_, '_> {
     }
 }
 
+type MapIter<'de> = std::iter::Flatten<std::option::IntoIter<serde_json::map::Iter<'de>>>;
+
 /// The entries of a map or of a struct.
-struct Entries<'de, 'a, 'l, I> {
-    entries: I,
+struct Entries<'de, 'a, 'l> {
+    entries: MapIter<'de>,
     fields: Option<&'static [&'static str]>,
     next: Option<(&'de str, &'de Value)>,
     at: &'a Path<'a>,
     reading: &'a mut Reading<'l>,
 }
 
-impl<'de, I: Iterator<Item = (&'de String, &'de Value)>> de::MapAccess<'de> for Entries<'de, '_, '_, I> {
-    type Error = Error;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+impl<'de> Entries<'de, '_, '_> {
+    /// The next key that is legal here.
+    #[inline(never)]
+    fn advance(&mut self) -> Option<&'de str> {
         for (key, value) in self.entries.by_ref() {
             if let Some(fields) = self.fields
                 && !fields.contains(&key.as_str())
             {
-                let message = format!(
-                    "unknown field{}",
-                    self.reading.findings.did_you_mean(key, fields.iter().copied())
-                );
-                self.reading.findings.error(&self.at.key(key), message);
+                let near = self.reading.findings.did_you_mean(key, fields.iter().copied());
+                self.reading.findings.error(&self.at.key(key), format!("unknown field{near}"));
                 continue;
             }
             self.next = Some((key, value));
-            let name: StrDeserializer<'de, Error> = key.as_str().into_deserializer();
-            return seed.deserialize(name).map(Some);
+            return Some(key);
         }
-        Ok(None)
+        self.next = None;
+        None
+    }
+}
+
+impl<'de> de::MapAccess<'de> for Entries<'de, '_, '_> {
+    type Error = Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+        let Some(key) = self.advance() else { return Ok(None) };
+        let name: StrDeserializer<'de, Error> = key.into_deserializer();
+        seed.deserialize(name).map(Some)
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
-        let Some((key, value)) = self.next.take() else {
-            return Err(de::Error::custom("a value was asked for before its key"));
-        };
+        // Nobody asks for a value before its key; were it so, it would be an empty one.
+        let (key, value) = self.next.unwrap_or(("", &Value::Null));
         let at = &self.at.key(key);
         let result = seed.deserialize(Strict { value, at, reading: self.reading });
         result.map_err(|error| tell(error, at, self.reading))
@@ -289,33 +316,35 @@ impl<'de> de::SeqAccess<'de> for Items<'de, '_, '_> {
     }
 }
 
-/// What ends a pass: a decoder's own objection, told at the innermost place that it passes.
+/// What ends a pass: a decoder's own objection, until it is told at the innermost place that it passes. One pointer
+/// wide, as every decoder hands it on.
 #[derive(Debug)]
 struct Error {
-    message: String,
-    told: bool,
+    #[expect(clippy::box_collection, reason = "a thin pointer")]
+    untold: Option<Box<String>>,
 }
 
+#[inline(never)]
 fn tell(error: Error, at: &Path<'_>, reading: &mut Reading<'_>) -> Error {
-    if !error.told {
-        reading.findings.error(at, error.message);
+    if let Some(message) = error.untold {
+        reading.findings.error(at, *message);
     }
-    Error { message: String::new(), told: true }
+    Error { untold: None }
 }
 
 impl de::Error for Error {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Error { message: message.to_string(), told: false }
+        Error { untold: Some(Box::new(message.to_string())) }
     }
 
     fn invalid_type(found: de::Unexpected<'_>, wanted: &dyn de::Expected) -> Self {
-        Error { message: format!("expected {wanted}, found {found}"), told: false }
+        de::Error::custom(format!("expected {wanted}, found {found}"))
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.message)
+        out.write_str(self.untold.as_ref().map_or("told", |message| message.as_str()))
     }
 }
 
