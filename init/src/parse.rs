@@ -22,12 +22,14 @@ const RAW_MAX: usize = MAX_TEXT / 3 * 4 + 4;
 const OUTCOME_MAX: usize = 64 << 20;
 /// The child's memory: some forty times the largest sensible config.
 const MEMORY_MAX: u64 = 256 << 20;
-/// The child's CPU time in seconds; the largest config takes about one under emulation.
-const CPU_MAX: u64 = 10;
+/// The child's CPU time in seconds: the largest config takes about two, and ten times that under emulation.
+const CPU_MAX: u64 = 30;
 /// The child's descriptors: standard ones, pipes to zstd, and room.
 const FILES_MAX: u64 = 16;
 /// Until then the child has ended, or is killed: its CPU time, and as much again on a busy machine.
-const TIME_MAX: Duration = Duration::from_secs(30);
+const TIME_MAX: Duration = Duration::from_secs(60);
+/// zstd's share of that, so that the child is still there to say what took so long.
+const UNPACK_MAX: Duration = Duration::from_secs(20);
 
 /// How the raw bytes of a config are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +135,7 @@ fn unpack(raw: Vec<u8>, encoding: Encoding) -> Result<Vec<u8>, Box<Problem>> {
         [0x28, 0xb5, 0x2f, 0xfd, ..] => "zstd",
         _ => return Ok(bytes),
     };
-    let limits = Limits { output: MAX_TEXT, time: TIME_MAX };
+    let limits = Limits { output: MAX_TEXT, time: UNPACK_MAX };
     let said = match converse(Command::new(ZSTD).args(["-d", "-c", "-q"]), &bytes, limits) {
         Ok(said) => said,
         Err(error) => return Err(Problem::error("", format!("cannot undo {format}: {error:#}")).into()),
@@ -141,7 +143,11 @@ fn unpack(raw: Vec<u8>, encoding: Encoding) -> Result<Vec<u8>, Box<Problem>> {
     match said.over {
         Some(Over::Output) => Err(too_large().into()),
         None if said.ended.success() => Ok(said.output),
-        Some(Over::Time) | None => {
+        Some(Over::Time) => {
+            let message = format!("undoing {format} took more than {} s", UNPACK_MAX.as_secs());
+            Err(Problem::error("", message).into())
+        }
+        None => {
             let complaint = said.errors.split_whitespace().collect::<Vec<_>>().join(" ");
             let problem = Problem::error("", format!("damaged {format}: {complaint}"));
             Err(problem.remedy(format!("test it with: {format} -t")).into())
@@ -172,7 +178,7 @@ mod tests {
     fn a_childs_death_is_told_in_terms_of_the_config() {
         for (over, ended, errors, want) in [
             (None, 0, "a warning\n", None),
-            (None, 24, "", Some("reading it took more than 10 s of CPU time")),
+            (None, 24, "", Some("reading it took more than 30 s of CPU time")),
             (
                 None,
                 6,
@@ -187,7 +193,7 @@ mod tests {
             ),
             (None, 11, "", Some("the parser was ended by signal 11")),
             (None, 1 << 8, "podium: parse: x", Some("the parser failed: podium: parse: x")),
-            (Some(Over::Time), 9, "", Some("reading it took more than 30 s")),
+            (Some(Over::Time), 9, "", Some("reading it took more than 60 s")),
             (Some(Over::Output), 9, "", Some("its pods are more than 64 MiB of JSON")),
         ] {
             assert_eq!(told(over, ended, errors).as_deref(), want);

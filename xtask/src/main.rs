@@ -77,7 +77,8 @@ fn top() -> PathBuf {
 fn cargo() -> Command {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(top());
-    if let (Some(path), Some(own)) = (std::env::var_os("PATH"), std::env::var_os("CARGO").map(PathBuf::from)) {
+    if let (Some(path), Some(own)) = (std::env::var_os("PATH"), std::env::var_os("CARGO").map(PathBuf::from))
+    {
         let folders = std::env::split_paths(&path).chain(own.parent().map(PathBuf::from));
         // A folder with a colon in its name cannot be in PATH; the old value is as good as it was.
         cargo.env("PATH", std::env::join_paths(folders).unwrap_or(path));
