@@ -190,8 +190,6 @@ fn bombs_are_refused() {
     assert_eq!(problems(deep.as_bytes()), ["line 2: nested deeper than 128 levels"]);
     let unclosed = "[".repeat(10_000);
     assert_eq!(problems(unclosed.as_bytes()).len(), 1);
-    let many = format!("version: v1alpha1\nmachine: {{env: [{}]}}", "a,".repeat(500_000));
-    assert!(problems(many.as_bytes())[0].contains("more than 500,000 values"));
     let key = format!("version: v1alpha1\nmachine: {{env: {{{}: x}}}}", "k".repeat(2000));
     assert!(problems(key.as_bytes())[0].contains("a key longer than 1,024 bytes"));
 }
