@@ -43,9 +43,12 @@ pub(crate) fn run(_args: &[String]) -> Result<()> {
 }
 
 fn say_memory() {
-    let text = file::read(Path::new(MEMORY), 1 << 16).unwrap_or_default();
-    if let Some(line) = memory(&String::from_utf8_lossy(&text)) {
-        kmsg::say(&line);
+    match file::read(Path::new(MEMORY), 1 << 16) {
+        Ok(text) => match memory(&String::from_utf8_lossy(&text)) {
+            Some(line) => kmsg::say(&line),
+            None => log::warn!("memory: {MEMORY} has no Pss and Pss_Anon"),
+        },
+        Err(error) => log::warn!("memory: {error:#}"),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! What is wanted of a service ([`Wanted`]) is kept apart from what it is ([`State`]):
 //! - `Down`: no process. If it is wanted up, it waits for its needs.
-//! - `Starting`: a start was asked for; up once its [`Readiness`] says so, else stopped at its limit.
+//! - `Starting`: a start was asked for; up once its `Readiness` says so, else stopped at its limit.
 //! - `Up`: ready. A step (`Restart::OnFailure`) that has ended well stays up, without a process.
 //! - `Stopping`: told to end; SIGKILL at its limit.
 //! - `Backoff`: ended unasked; started again at `until`. There is no last try.

@@ -3,8 +3,8 @@
 use super::super::report::Report;
 use super::super::{DeviceSelector, Interface, Network, Route};
 use super::words::{Subnet, is_host, is_hostname, is_name, subnet};
+use core::net::IpAddr;
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 /// Linux's __NEW_UTS_LEN: the longest host name in bytes.
 const MAX_HOSTNAME: usize = 64;

@@ -1,6 +1,6 @@
 //! What names, addresses, paths and URLs look like. Pure questions about one text each.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 /// Letters and digits of ASCII and what `also` allows, at least one.
 pub(super) fn is_name(text: &str, also: fn(u8) -> bool) -> bool {
@@ -44,7 +44,7 @@ pub(super) fn is_host_and_port(text: &str) -> bool {
     let port_fits =
         port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0) && !port.starts_with('+'));
     let host_fits =
-        if text.starts_with('[') { host.parse::<std::net::Ipv6Addr>().is_ok() } else { is_host(host) };
+        if text.starts_with('[') { host.parse::<core::net::Ipv6Addr>().is_ok() } else { is_host(host) };
     host_fits && port_fits
 }
 
