@@ -259,7 +259,7 @@ fn boot_and_stop(options: &Options, limit: Duration) -> Result<(Timings, u64)> {
         }
     };
     // The memory of PID 1 is told right after.
-    machine.console.wait(ready.number, "podium: memory: ", Duration::from_secs(30))?;
+    machine.console.wait(ready.number, "podium: memory: ", Duration::from_secs(120))?;
     bar.finish_and_clear();
     let timings = Timings::of(&machine.console.lines());
     let pods = ready.text.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or_default();
