@@ -17,6 +17,9 @@ pub const DISK_BYTES: u64 = 6 << 30;
 /// Enough for a config of any size that is still read, and for one that is not (50 MB).
 const CONFIG_DISK_BYTES: u64 = 64 << 20;
 
+/// Where the log writer keeps its files, from the root of EPHEMERAL.
+const LOGS: &str = "/log/podium";
+
 /// A raw disk file; a temporary one goes away with this value.
 #[derive(Debug)]
 pub struct Disk {
@@ -86,6 +89,23 @@ impl Disk {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The last `lines` of each service's log, for a failure's report: what a machine that is gone had told there.
+    /// What it had not yet written to its disk is missing.
+    #[must_use]
+    pub fn logs(&self, lines: usize) -> String {
+        let read = || -> Result<String> {
+            let data = self.partition("EPHEMERAL")?;
+            let mut text = String::new();
+            for name in data.list(LOGS)?.iter().filter(|name| name.ends_with(".log")) {
+                let log = String::from_utf8_lossy(&data.read(&format!("{LOGS}/{name}"))?).into_owned();
+                let all: Vec<&str> = log.lines().collect();
+                text += &format!("--- {name}\n{}\n", all[all.len().saturating_sub(lines)..].join("\n"));
+            }
+            Ok(text)
+        };
+        read().unwrap_or_else(|error| format!("no service logs: {error:#}\n"))
     }
 
     /// The partition labelled `label`, for a look at its file system. The machine must be off.
@@ -224,9 +244,9 @@ fn output(command: &mut Command) -> Result<String> {
 mod tests {
     use super::*;
 
-    /// A disk with one ext4 partition that holds `/hello`.
-    fn partitioned() -> Disk {
-        let source = Disk::with_files("DATA", &[("folder/hello", b"world")]).unwrap();
+    /// A disk with one ext4 partition that holds these files.
+    fn partitioned(label: &str, files: &[(&str, &[u8])]) -> Disk {
+        let source = Disk::with_files(label, files).unwrap();
         let folder = temporary_folder().unwrap();
         let path = folder.path().join("disk.raw");
         File::create(&path).unwrap().set_len(CONFIG_DISK_BYTES + (4 << 20)).unwrap();
@@ -236,7 +256,7 @@ mod tests {
             .create(&path)
             .unwrap();
         let id =
-            disk.add_partition("DATA", CONFIG_DISK_BYTES, gpt::partition_types::LINUX_FS, 0, None).unwrap();
+            disk.add_partition(label, CONFIG_DISK_BYTES, gpt::partition_types::LINUX_FS, 0, None).unwrap();
         let start = disk.partitions()[&id].bytes_start(LogicalBlockSize::Lb512).unwrap();
         disk.write().unwrap();
         let seek = format!("seek={start}");
@@ -248,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_partitions_files_are_read_where_they_lie() {
-        let disk = partitioned();
+        let disk = partitioned("DATA", &[("folder/hello", b"world")]);
         let partition = disk.partition("DATA").unwrap();
         assert_eq!(partition.bytes, CONFIG_DISK_BYTES);
         partition.check_clean().unwrap();
@@ -270,8 +290,21 @@ mod tests {
     }
 
     #[test]
+    fn service_logs_are_told_from_their_end_and_their_absence_too() {
+        let folder = temporary_folder().unwrap();
+        let disk = partitioned(
+            "EPHEMERAL",
+            &[("log/podium/kubelet.log", b"1\n2\n3\n"), ("log/podium/x.log.1", b"x")],
+        );
+        assert_eq!(disk.logs(2), "--- kubelet.log\n2\n3\n");
+        let blank = folder.path().join("blank");
+        fs::write(&blank, [0; 4096]).unwrap();
+        assert!(Disk { path: blank, _folder: Some(folder) }.logs(2).starts_with("no service logs: "));
+    }
+
+    #[test]
     fn a_damaged_file_system_is_found() {
-        let disk = partitioned();
+        let disk = partitioned("DATA", &[("folder/hello", b"world")]);
         let partition = disk.partition("DATA").unwrap();
         output(tool("debugfs").args(["-w", "-R", "clri /folder/hello", &partition.target])).unwrap();
         assert!(partition.check_clean().is_err());

@@ -3,7 +3,7 @@
 //!
 //! One boot has room for two bad sources (inline and `podium.config=`), and STATE behind them.
 
-use super::support::{BOOT_LIMIT, HELLO, POWER_OFF_LIMIT, boot, config, disk, extra, hello};
+use super::support::{BOOT_LIMIT, HELLO, POWER_OFF_LIMIT, boot, config, extra, hello, on_a_new_disk};
 use anyhow::{Context, Result, ensure};
 use podium_tests::disk::Disk;
 use podium_tests::inline;
@@ -27,13 +27,14 @@ const INLINE: &str = "kernel command line (inline)";
 
 /// Boots with a bad inline config and a bad one on a disk; both are told, and the demo runs.
 fn both_are_told(inline: &str, inline_parts: &[&str], file: &[u8], file_parts: &[&str]) -> Result<()> {
-    let disk = disk()?;
-    let config = Disk::with_files("CFG", &[("bad.yaml", file)])?;
-    let words = [inline.to_owned(), "podium.config=LABEL=CFG:/bad.yaml".to_owned()];
-    let machine = boot(&disk, &words, &[extra(&config)])?;
-    machine.wait(FALLBACK, BOOT_LIMIT)?;
-    told(&machine, INLINE, inline_parts)?;
-    told(&machine, "kernel command line (LABEL=CFG:/bad.yaml)", file_parts)
+    on_a_new_disk(|disk| {
+        let config = Disk::with_files("CFG", &[("bad.yaml", file)])?;
+        let words = [inline.to_owned(), "podium.config=LABEL=CFG:/bad.yaml".to_owned()];
+        let machine = boot(disk, &words, &[extra(&config)])?;
+        machine.wait(FALLBACK, BOOT_LIMIT)?;
+        told(&machine, INLINE, inline_parts)?;
+        told(&machine, "kernel command line (LABEL=CFG:/bad.yaml)", file_parts)
+    })
 }
 
 #[test]
@@ -79,43 +80,49 @@ fn tabs_and_an_unknown_key() -> Result<()> {
 
 #[test]
 fn an_empty_one_and_one_that_is_not_there() -> Result<()> {
-    let disk = disk()?;
-    let words = [inline::plain(b"\n"), "podium.config=LABEL=NOWHERE:/a.yaml".to_owned()];
-    let machine = boot(&disk, &words, &[])?;
-    machine.wait(FALLBACK, BOOT_LIMIT)?;
-    told(&machine, INLINE, &["empty"])?;
-    told(
-        &machine,
-        "kernel command line (LABEL=NOWHERE:/a.yaml)",
-        &["no partition has the label NOWHERE", "ROOT-A"],
-    )
+    on_a_new_disk(|disk| {
+        let words = [inline::plain(b"\n"), "podium.config=LABEL=NOWHERE:/a.yaml".to_owned()];
+        let machine = boot(disk, &words, &[])?;
+        machine.wait(FALLBACK, BOOT_LIMIT)?;
+        told(&machine, INLINE, &["empty"])?;
+        told(
+            &machine,
+            "kernel command line (LABEL=NOWHERE:/a.yaml)",
+            &["no partition has the label NOWHERE", "ROOT-A"],
+        )
+    })
 }
 
 /// The disk with the config is worn out, and so is what STATE holds. The whole node still comes up and goes down.
 #[test]
 fn an_unreadable_disk_and_a_damaged_state() -> Result<()> {
-    let disk = disk()?;
-    let given = config(&[HELLO]);
-    let mut machine = boot(&disk, &[inline::plain(given.as_bytes())], &[])?;
-    machine.wait("podium: config from kernel command line (inline): kept in STATE", BOOT_LIMIT)?;
-    machine.wait(READY, BOOT_LIMIT)?;
-    machine.power_off(POWER_OFF_LIMIT)?;
-    let state = disk.partition("STATE")?;
-    let stored = state.read("/config.yaml")?;
-    ensure!(stored == given.as_bytes(), "STATE holds something else: {}", String::from_utf8_lossy(&stored));
-    let damaged = String::from_utf8(stored)?.replace("machine:", "machin\u{e4}:");
-    state.replace("/config.yaml", damaged.as_bytes())?;
+    on_a_new_disk(|disk| {
+        let given = config(&[HELLO]);
+        let mut machine = boot(disk, &[inline::plain(given.as_bytes())], &[])?;
+        machine.wait("podium: config from kernel command line (inline): kept in STATE", BOOT_LIMIT)?;
+        machine.wait(READY, BOOT_LIMIT)?;
+        machine.power_off(POWER_OFF_LIMIT)?;
+        let state = disk.partition("STATE")?;
+        let stored = state.read("/config.yaml")?;
+        ensure!(
+            stored == given.as_bytes(),
+            "STATE holds something else: {}",
+            String::from_utf8_lossy(&stored)
+        );
+        let damaged = String::from_utf8(stored)?.replace("machine:", "machin\u{e4}:");
+        state.replace("/config.yaml", damaged.as_bytes())?;
 
-    let worn_out = Disk::with_files("CFG", &[("a.yaml", b"version: v1alpha1\n")])?;
-    let worn_out = ExtraDisk { path: worn_out.path().to_owned(), unreadable: true };
-    let mut machine = boot(&disk, &["podium.config=LABEL=CFG:/a.yaml".to_owned()], &[worn_out])?;
-    machine.wait(FALLBACK, BOOT_LIMIT)?;
-    told(&machine, "kernel command line (LABEL=CFG:/a.yaml)", &["CFG"])?;
-    told(&machine, "STATE", &["line 2", "machin"])?;
-    machine.wait(READY, BOOT_LIMIT)?;
-    ensure!(hello(&machine)?.contains("hello"));
-    machine.power_off(POWER_OFF_LIMIT)?;
-    let left = disk.partition("STATE")?.read("/config.yaml").context("what was stored is gone")?;
-    ensure!(left == damaged.as_bytes(), "what was stored was changed");
-    Ok(())
+        let worn_out = Disk::with_files("CFG", &[("a.yaml", b"version: v1alpha1\n")])?;
+        let worn_out = ExtraDisk { path: worn_out.path().to_owned(), unreadable: true };
+        let mut machine = boot(disk, &["podium.config=LABEL=CFG:/a.yaml".to_owned()], &[worn_out])?;
+        machine.wait(FALLBACK, BOOT_LIMIT)?;
+        told(&machine, "kernel command line (LABEL=CFG:/a.yaml)", &["CFG"])?;
+        told(&machine, "STATE", &["line 2", "machin"])?;
+        machine.wait(READY, BOOT_LIMIT)?;
+        ensure!(hello(&machine)?.contains("hello"));
+        machine.power_off(POWER_OFF_LIMIT)?;
+        let left = disk.partition("STATE")?.read("/config.yaml").context("what was stored is gone")?;
+        ensure!(left == damaged.as_bytes(), "what was stored was changed");
+        Ok(())
+    })
 }

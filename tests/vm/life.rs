@@ -1,6 +1,6 @@
 //! One node from power on to power off, and what befalls it in between.
 
-use super::support::{BOOT_LIMIT, HAND, HELLO, POWER_OFF_LIMIT, boot, config, disk, hand_of, hello};
+use super::support::{BOOT_LIMIT, HAND, HELLO, POWER_OFF_LIMIT, boot, config, hand_of, hello, on_a_new_disk};
 use anyhow::{Context, Result, ensure};
 use podium_tests::hand::{Hand, Process};
 use podium_tests::inline;
@@ -35,35 +35,36 @@ const INVALID: &str = "
 
 #[test]
 fn a_node_survives_what_may_befall_it() -> Result<()> {
-    let disk = disk()?;
-    let config = config(&[HELLO, INVALID, HAND, CROWD]);
-    let mut machine = boot(&disk, &[inline::gzip(config.as_bytes())?], &[])?;
-    let hand = hand_of(&machine)?;
+    on_a_new_disk(|disk| {
+        let config = config(&[HELLO, INVALID, HAND, CROWD]);
+        let mut machine = boot(disk, &[inline::gzip(config.as_bytes())?], &[])?;
+        let hand = hand_of(&machine)?;
 
-    an_invalid_pod_is_told_and_stops_no_other(&machine, &hand).context("an invalid pod")?;
-    mounts_are_as_strict_as_they_can_be(&hand).context("mounts")?;
-    let pod = hand.process("hello", "hello")?;
-    a_killed_service_returns(&machine, &hand, "containerd").context("containerd killed")?;
-    ensure!(hand.process("hello", "hello")? == pod, "the pod did not outlive containerd");
-    hello(&machine).context("after containerd")?;
-    a_killed_service_returns(&machine, &hand, "kubelet").context("kubelet killed")?;
-    hand.wait("the kubelet is healthy", RESTART_LIMIT, |hand| Ok(hand.get(10248, "/healthz").ok()))?;
-    ensure!(hand.process("hello", "hello")? == pod, "the pod did not outlive the kubelet");
-    orphans_are_reaped(&hand).context("1,000 orphans")?;
-    a_full_disk_stops_no_pod(&machine, &hand, &pod).context("/var full")?;
-    ensure!(hand.process("hello", "hello")? == pod, "the pod was started anew meanwhile");
+        an_invalid_pod_is_told_and_stops_no_other(&machine, &hand).context("an invalid pod")?;
+        mounts_are_as_strict_as_they_can_be(&hand).context("mounts")?;
+        let pod = hand.process("hello", "hello")?;
+        a_killed_service_returns(&machine, &hand, "containerd").context("containerd killed")?;
+        ensure!(hand.process("hello", "hello")? == pod, "the pod did not outlive containerd");
+        hello(&machine).context("after containerd")?;
+        a_killed_service_returns(&machine, &hand, "kubelet").context("kubelet killed")?;
+        hand.wait("the kubelet is healthy", RESTART_LIMIT, |hand| Ok(hand.get(10248, "/healthz").ok()))?;
+        ensure!(hand.process("hello", "hello")? == pod, "the pod did not outlive the kubelet");
+        orphans_are_reaped(&hand).context("1,000 orphans")?;
+        a_full_disk_stops_no_pod(&machine, &hand, &pod).context("/var full")?;
+        ensure!(hand.process("hello", "hello")? == pod, "the pod was started anew meanwhile");
 
-    machine.power_off(POWER_OFF_LIMIT)?;
-    let state = disk.partition("STATE")?;
-    state.check_clean()?;
-    // A config with an error in it is used as far as it goes, but not kept.
-    ensure!(!state.list("/")?.contains(&"config.yaml".to_owned()), "a faulty config was kept");
-    let data = disk.partition("EPHEMERAL")?;
-    data.check_clean()?;
-    ensure!(data.bytes > 4 << 30, "/var was not grown to the disk: {} bytes", data.bytes);
-    let log = String::from_utf8_lossy(&data.read("/log/podium/kubelet.log")?).into_owned();
-    ensure!(log.lines().count() > 10, "the kubelet's log is short:\n{log}");
-    Ok(())
+        machine.power_off(POWER_OFF_LIMIT)?;
+        let state = disk.partition("STATE")?;
+        state.check_clean()?;
+        // A config with an error in it is used as far as it goes, but not kept.
+        ensure!(!state.list("/")?.contains(&"config.yaml".to_owned()), "a faulty config was kept");
+        let data = disk.partition("EPHEMERAL")?;
+        data.check_clean()?;
+        ensure!(data.bytes > 4 << 30, "/var was not grown to the disk: {} bytes", data.bytes);
+        let log = String::from_utf8_lossy(&data.read("/log/podium/kubelet.log")?).into_owned();
+        ensure!(log.lines().count() > 10, "the kubelet's log is short:\n{log}");
+        Ok(())
+    })
 }
 
 fn an_invalid_pod_is_told_and_stops_no_other(machine: &Machine, hand: &Hand) -> Result<()> {

@@ -1,6 +1,8 @@
 //! Each place that a config can come from, and what is kept of it.
 
-use super::support::{BOOT_LIMIT, HAND, HELLO, POWER_OFF_LIMIT, boot, config, disk, extra, hand_of, hello};
+use super::support::{
+    BOOT_LIMIT, HAND, HELLO, POWER_OFF_LIMIT, boot, config, extra, hand_of, hello, on_a_new_disk,
+};
 use anyhow::{Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -16,13 +18,14 @@ const ZSTD: &str =
 
 /// Boots until the config was taken from `source`, and kept.
 fn taken(words: &[String], disks: &[ExtraDisk], source: &str) -> Result<()> {
-    let disk = disk()?;
-    let machine = boot(&disk, words, disks)?;
-    let line = machine.wait(&format!("podium: config from {source}: "), BOOT_LIMIT)?.text;
-    ensure!(line.ends_with(": 0 pods"), "{line}");
-    // Kept for the next boot, so it was taken whole.
-    machine.wait(&format!("podium: config from {source}: kept in STATE"), BOOT_LIMIT)?;
-    Ok(())
+    on_a_new_disk(|disk| {
+        let machine = boot(disk, words, disks)?;
+        let line = machine.wait(&format!("podium: config from {source}: "), BOOT_LIMIT)?.text;
+        ensure!(line.ends_with(": 0 pods"), "{line}");
+        // Kept for the next boot, so it was taken whole.
+        machine.wait(&format!("podium: config from {source}: kept in STATE"), BOOT_LIMIT)?;
+        Ok(())
+    })
 }
 
 fn small(name: &str) -> String {
@@ -56,51 +59,56 @@ fn a_file_on_a_usb_stick() -> Result<()> {
 
 #[test]
 fn a_path_of_the_image() -> Result<()> {
-    let disk = disk()?;
-    let machine = boot(&disk, &["podium.config=/usr/lib/podium/machine.yaml".to_owned()], &[])?;
-    machine
-        .wait("podium: config from kernel command line (/usr/lib/podium/machine.yaml): 1 pod", BOOT_LIMIT)?;
-    Ok(())
+    on_a_new_disk(|disk| {
+        let machine = boot(disk, &["podium.config=/usr/lib/podium/machine.yaml".to_owned()], &[])?;
+        machine.wait(
+            "podium: config from kernel command line (/usr/lib/podium/machine.yaml): 1 pod",
+            BOOT_LIMIT,
+        )?;
+        Ok(())
+    })
 }
 
 /// The command line's first; then STATE, which has kept it; then, after a Ctrl-Alt-Del, STATE again. /var is kept too.
 #[test]
 fn what_was_given_once_is_kept() -> Result<()> {
-    let disk = disk()?;
-    let given = config(&[HELLO, HAND]);
-    let mut machine = boot(&disk, &[inline::gzip(given.as_bytes())?], &[])?;
-    machine.wait("podium: config from kernel command line (inline): 2 pods", BOOT_LIMIT)?;
-    let hand = hand_of(&machine)?;
-    hand.write("/var/kept", "first")?;
-    machine.power_off(POWER_OFF_LIMIT)?;
-    disk.partition("STATE")?.check_clean()?;
-    disk.partition("EPHEMERAL")?.check_clean()?;
+    on_a_new_disk(|disk| {
+        let given = config(&[HELLO, HAND]);
+        let mut machine = boot(disk, &[inline::gzip(given.as_bytes())?], &[])?;
+        machine.wait("podium: config from kernel command line (inline): 2 pods", BOOT_LIMIT)?;
+        let hand = hand_of(&machine)?;
+        hand.write("/var/kept", "first")?;
+        machine.power_off(POWER_OFF_LIMIT)?;
+        disk.partition("STATE")?.check_clean()?;
+        disk.partition("EPHEMERAL")?.check_clean()?;
 
-    let mut machine = boot(&disk, &[], &[])?;
-    machine.wait("podium: config from STATE: 2 pods", BOOT_LIMIT)?;
-    let hand = hand_of(&machine)?;
-    ensure!(hand.read("/var/kept")? == "first", "/var was not kept");
-    ensure!(hello(&machine)?.contains("hello"));
-    let from = machine.console.mark();
-    let keys = ["ctrl", "alt", "delete"].map(|key| json!({"type": "qcode", "data": key}));
-    machine.qmp().execute("send-key", &json!({"keys": keys}))?;
-    machine.console.wait(from, "podium: halt: all file systems unmounted", POWER_OFF_LIMIT)?;
-    machine.console.wait(from, ", node stage", BOOT_LIMIT)?;
-    machine.console.wait(from, READY, BOOT_LIMIT)?;
-    Ok(())
+        let mut machine = boot(disk, &[], &[])?;
+        machine.wait("podium: config from STATE: 2 pods", BOOT_LIMIT)?;
+        let hand = hand_of(&machine)?;
+        ensure!(hand.read("/var/kept")? == "first", "/var was not kept");
+        ensure!(hello(&machine)?.contains("hello"));
+        let from = machine.console.mark();
+        let keys = ["ctrl", "alt", "delete"].map(|key| json!({"type": "qcode", "data": key}));
+        machine.qmp().execute("send-key", &json!({"keys": keys}))?;
+        machine.console.wait(from, "podium: halt: all file systems unmounted", POWER_OFF_LIMIT)?;
+        machine.console.wait(from, ", node stage", BOOT_LIMIT)?;
+        machine.console.wait(from, READY, BOOT_LIMIT)?;
+        Ok(())
+    })
 }
 
 /// Nothing is given: the image's own config runs the demo.
 #[test]
 fn the_images_default() -> Result<()> {
-    let disk = disk()?;
-    let mut machine = boot(&disk, &[], &[])?;
-    machine.wait("podium: config from image default: 1 pod", BOOT_LIMIT)?;
-    machine.wait(READY, BOOT_LIMIT)?;
-    ensure!(hello(&machine)?.contains("hello"));
-    machine.power_off(POWER_OFF_LIMIT)?;
-    for label in ["STATE", "EPHEMERAL"] {
-        disk.partition(label)?.check_clean()?;
-    }
-    Ok(())
+    on_a_new_disk(|disk| {
+        let mut machine = boot(disk, &[], &[])?;
+        machine.wait("podium: config from image default: 1 pod", BOOT_LIMIT)?;
+        machine.wait(READY, BOOT_LIMIT)?;
+        ensure!(hello(&machine)?.contains("hello"));
+        machine.power_off(POWER_OFF_LIMIT)?;
+        for label in ["STATE", "EPHEMERAL"] {
+            disk.partition(label)?.check_clean()?;
+        }
+        Ok(())
+    })
 }

@@ -1,6 +1,6 @@
 //! What the tests share: limits, configs, and one way to start a machine.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use podium_tests::artifacts::Image;
 use podium_tests::disk::Disk;
 use podium_tests::hand::{self, Hand};
@@ -48,9 +48,10 @@ pub(super) fn config(pods: &[&str]) -> String {
     format!("version: v1alpha1\nmachine:\n  pods:{}\n", pods.concat())
 }
 
-/// A new disk of the image under test.
-pub(super) fn disk() -> Result<Disk> {
-    Disk::temporary(&Image::under_test()?.disk)
+/// Gives the test a new disk of the image under test; when it fails, what the services wrote there is told.
+pub(super) fn on_a_new_disk(test: impl FnOnce(&Disk) -> Result<()>) -> Result<()> {
+    let disk = Disk::temporary(&Image::under_test()?.disk)?;
+    test(&disk).map_err(|error| anyhow!("{error:#}\nservice logs on the disk:\n{}", disk.logs(25)))
 }
 
 /// Boots `disk` with further kernel words and disks; the ports of both pods are forwarded.

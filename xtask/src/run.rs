@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 const DEMO_PORT: u16 = 8080;
 /// A pod is given its grace of 30 s at most when the machine stops; then there is the rest, under a slow TCG.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(180);
+/// Of each service, after a failure.
+const LOG_LINES: usize = 15;
 const POLL: Duration = Duration::from_millis(100);
 
 /// Boot the image in QEMU and show its console; Ctrl-C ends it.
@@ -106,7 +108,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let (options, config) = options(arguments, &image, &disk)?;
     let code = match arguments.until {
         None => interactive(arguments, &options),
-        Some(Until::Ready) => until_ready(arguments, &options),
+        Some(Until::Ready) => until_ready(arguments, &options).map_err(|error| {
+            eprintln!("the services' last lines on the machine's disk:\n{}", disk.logs(LOG_LINES));
+            error
+        }),
     };
     drop(config);
     code
