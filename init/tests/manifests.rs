@@ -95,7 +95,7 @@ fn a_pod_that_keeps_every_rule_is_rendered() {
 /// Put the value there, and exactly this is said, as an error.
 #[test]
 fn each_mistake_is_told_at_its_place() {
-    let cases = include!("manifests/mistakes.rs");
+    let cases = include!("manifests/mistakes.in");
     for (pointer, value, expected) in cases {
         let (manifests, problems) = plan_of(&[pod_with(pointer, value.clone())]);
         let context = format!("{pointer} = {value}");

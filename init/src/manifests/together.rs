@@ -4,9 +4,9 @@ use super::envelope::Pod;
 use super::path::Path;
 use super::{Manifest, Protocol};
 use crate::config::Problem;
+use core::net::IpAddr;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::net::IpAddr;
 
 /// Gives the place of a path.
 type Locate<'a> = &'a dyn Fn(&str) -> Option<(usize, usize)>;

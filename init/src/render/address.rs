@@ -2,9 +2,9 @@
 //!
 //! Parsing and printing again is what keeps an address in a config file to its place.
 
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// An address and the length of its network part; in JSON the text `ADDRESS/PREFIX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use super::address::Cidr;
 use super::text::{glob, is_interface};
 use crate::config::{DeviceSelector, Interface, MachineConfig, Route};
 use crate::services::InterfaceFacts;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Interfaces that are pods' or a CNI plugin's, which no config may name: they come and go with pods, and a
 /// plugin sets their addresses.

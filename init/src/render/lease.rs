@@ -8,9 +8,9 @@ use super::address::Cidr;
 use super::interfaces::{Family, Wanted};
 use super::names::is_localhost;
 use super::text::{is_domain, is_hostname, is_interface};
+use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 /// Enough for any network that means well; the resolver takes three.
 const MAX_SERVERS: usize = 8;

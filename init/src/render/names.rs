@@ -8,7 +8,7 @@ use super::lease::Lease;
 use super::text::{is_domain, is_hostname};
 use crate::config::MachineConfig;
 use crate::paths;
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 /// The name of a node that neither its config nor DHCP names. Unique names matter only in a cluster.
 const DEFAULT_HOSTNAME: &str = "podium";

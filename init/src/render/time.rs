@@ -9,7 +9,7 @@ use super::lease::Lease;
 use super::text::is_hostname;
 use crate::config::MachineConfig;
 use crate::paths;
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 /// For a node whose config and network name none: Talos's default, so a config means the same on both. It is one
 /// anycast service that is meant for everybody; the zones of pool.ntp.org belong to their vendors.

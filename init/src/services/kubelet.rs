@@ -8,7 +8,7 @@ use super::{ImageFacts, Version};
 use crate::config::MachineConfig;
 use crate::paths;
 use crate::render::address::Cidr;
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 /// The program.
 const KUBELET: &str = "/usr/bin/kubelet";

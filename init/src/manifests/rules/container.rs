@@ -118,7 +118,7 @@ fn one_port(port: &ContainerPort, host_network: bool, at: &Path<'_>, findings: &
         shaped(name, names::is_port_name, names::PORT_NAME, &at.key("name"), findings);
     }
     if let Some(ip) = port.host_ip.as_ref().filter(|ip| !ip.is_empty())
-        && ip.parse::<std::net::IpAddr>().is_err()
+        && ip.parse::<core::net::IpAddr>().is_err()
     {
         findings.error(&at.key("hostIP"), format!("{ip:?} is not an IP address"));
     }

@@ -3,9 +3,9 @@
 use super::{Facts, Findings, NO_API, Path, Rule, container, one_of, shaped, unique, volume, within};
 use crate::manifests::envelope::Metadata;
 use crate::manifests::names;
+use core::net::IpAddr;
 use k8s_openapi::api::core::v1::PodSpec;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 /// The kubelet's bound for all annotations of an object together, in bytes.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
