@@ -1,4 +1,4 @@
-//! `init pods`: watches which static pods run, and says each change once in the boot log. It never ends.
+//! `init pods`: watches which static pods run, and says each change once in the boot log. It ends when it is told to.
 //!
 //! Looks at the manifests, the pods' cgroups, containerd's bundles (which say what a container is) and the log
 //! folders, and decides nothing: that is `podium_init::podstate`. PID 1 has no part in it. A look costs a few system
@@ -7,38 +7,66 @@
 mod look;
 
 use crate::kmsg;
-use crate::sys::{clock, file};
+use crate::sys::poll::{self, For};
+use crate::sys::{clock, file, signals};
 use anyhow::Result;
 use look::Node;
+use nix::sys::signal::{SigSet, Signal};
 use podium_init::manifests::{MAX_MANIFEST, is_ours};
 use podium_init::paths;
 use podium_init::podstate::{Pod, Watch, memory};
+use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// PID 1's memory as the kernel sums it up.
 const MEMORY: &str = "/proc/1/smaps_rollup";
 
-/// Watches for ever.
+/// Watches until SIGTERM, and then looks once more: at shutdown it comes as soon as the last pod is gone.
 pub(crate) fn run(_args: &[String]) -> Result<()> {
     kmsg::start();
-    let mut watch = Watch::new(clock::now());
-    let mut manifests = Manifests::default();
-    let mut node = Node::default();
+    let mut ends = SigSet::empty();
+    ends.add(Signal::SIGTERM);
+    let signals = signals::receive(&ends)?;
+    let mut watcher =
+        Watcher { watch: Watch::new(clock::now()), manifests: Manifests::default(), node: Node::default() };
     loop {
-        let now = clock::now();
-        if let Some(pods) = manifests.changed(Path::new(paths::MANIFESTS)) {
-            watch.want(pods, now);
+        let pause = watcher.look();
+        if let Err(error) = poll::wait(&[(signals.as_fd(), For::Reading)], Some(pause)) {
+            log::warn!("pods: {error}");
+            std::thread::sleep(pause);
         }
-        let sights = node.look(watch.pods());
-        let news = watch.step(now, node.has_kubelet(), &sights);
+        if signals.next().is_some() {
+            watcher.look();
+            return Ok(());
+        }
+    }
+}
+
+/// What is kept from one look to the next.
+#[derive(Debug)]
+struct Watcher {
+    watch: Watch,
+    manifests: Manifests,
+    node: Node,
+}
+
+impl Watcher {
+    /// Looks, says what is new, and tells how long to rest.
+    fn look(&mut self) -> Duration {
+        let now = clock::now();
+        if let Some(pods) = self.manifests.changed(Path::new(paths::MANIFESTS)) {
+            self.watch.want(pods, now);
+        }
+        let sights = self.node.look(self.watch.pods());
+        let news = self.watch.step(now, self.node.has_kubelet(), &sights);
         for line in &news.lines {
             kmsg::say(line);
         }
         if news.first_ready {
             say_memory();
         }
-        std::thread::sleep(watch.pause(now));
+        self.watch.pause(now)
     }
 }
 

@@ -153,7 +153,7 @@ fn kubelet_service(
     }
 }
 
-/// Tells PID 1 which static pods run; it asks containerd.
+/// Says which static pods run; before containerd does, none can.
 fn pods(env: &[(String, String)]) -> Service {
     Service { needs: vec![need("containerd", None)], ..helper("pods", &[paths::INIT, "pods"], env) }
 }
