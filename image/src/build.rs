@@ -154,8 +154,8 @@ fn components(
 ) -> Result<Components> {
     let named = definition.packages.keys().map(String::as_str);
     let names: Vec<&str> = std::iter::once(definition.kernel.package.as_str()).chain(named).collect();
-    packages.fetch(&names)?;
     packages.prefetch(&kubelet::inputs_of(&definition.kubelet));
+    packages.fetch(&names)?;
     let kernel = kernel::obtain(&definition.kernel, packages)?;
     let kubelet = kubelet::obtain(&definition.kubelet, packages, policy, &checkout.image())?;
     Ok(Components { kernel, kubelet })

@@ -44,9 +44,16 @@ pub const REQUIREMENTS: [Requirement; 15] = [
     need("qemu-system-x86", "qemu-system-x86_64", "runs the virtual machine"),
 ];
 
-/// The package that holds a program, when it is one that this table knows.
+/// What only some uses need; asked for when it is missing there.
+const OCCASIONAL: [Requirement; 3] = [
+    need("curl", "curl", "downloads a kubelet that image.yaml names by url"),
+    need("git", "git", "lists the sources for `image --check-reproducible`"),
+    need("coreutils", "cp", "copies folders"),
+];
+
+/// The package that holds a program, when it is one that these tables know.
 pub fn package_of(program: &str) -> Option<&'static str> {
-    REQUIREMENTS.iter().find(|need| need.probe == program).map(|need| need.package)
+    REQUIREMENTS.iter().chain(&OCCASIONAL).find(|need| need.probe == program).map(|need| need.package)
 }
 
 /// What this machine lacks.

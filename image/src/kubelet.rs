@@ -50,7 +50,7 @@ pub fn obtain(
         (None, Some(url), Some(sha256)) => download(url, sha256, packages.cache(), policy)?,
         _ => anyhow::bail!("kubelet: no source is given"),
     };
-    let sha256 = cache::hash_file(&binary)?;
+    let sha256 = cache::hash_file(&binary).context("kubelet.path")?;
     let version = ask_version(&binary, packages.cache())?;
     Ok(Kubelet { binary, sha256, copyright: None, version })
 }
