@@ -108,9 +108,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let (options, config) = options(arguments, &image, &disk)?;
     let code = match arguments.until {
         None => interactive(arguments, &options),
-        Some(Until::Ready) => until_ready(arguments, &options).map_err(|error| {
+        Some(Until::Ready) => until_ready(arguments, &options).inspect_err(|_| {
             eprintln!("the services' last lines on the machine's disk:\n{}", disk.logs(LOG_LINES));
-            error
         }),
     };
     drop(config);
