@@ -55,7 +55,8 @@ fn a_thousand_orphans_are_reaped() {
         let all = node.processes();
         all.iter().filter(|process| process.host_parent == node.init()).count()
     };
-    eventually("1,000 orphans", LIMIT, || (orphans() >= 1000).then_some(())).unwrap();
+    // Starting them is the test's own work, and takes long on a busy machine.
+    eventually("1,000 orphans", LIMIT * 4, || (orphans() >= 1000).then_some(())).unwrap();
     node.touch("/fake/go").unwrap();
     // containerd, kubelet, log, pods, and perhaps a chain loader.
     eventually("all of them reaped", LIMIT, || (orphans() <= 8).then_some(())).unwrap();

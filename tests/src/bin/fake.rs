@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// How often a file that is waited for is looked at.
 const LOOK: Duration = Duration::from_millis(5);
+/// The same for a file that a thousand processes wait for.
+const DOZE: Duration = Duration::from_millis(500);
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().collect();
@@ -45,6 +47,13 @@ fn perform(name: &str, line: &str) -> Result<()> {
         ["say", text @ ..] => Ok(writeln!(std::io::stdout(), "{}", text.join(" "))?),
         // Lines of 100 bytes.
         ["print", count] => print(name, count.parse()?),
+        // As `until`, for a thousand of them: they leave the processors to the others.
+        ["doze", file] => {
+            while !Path::new(file).exists() {
+                std::thread::sleep(DOZE);
+            }
+            Ok(())
+        }
         ["until", file] => {
             while !Path::new(file).exists() {
                 std::thread::sleep(LOOK);
@@ -58,7 +67,7 @@ fn perform(name: &str, line: &str) -> Result<()> {
         // Children that end when FILE appears, of a process that ends at once.
         ["orphans", count, file] => child(&["--", "brood", count, file])?.wait().map(drop).context("wait"),
         ["brood", count, file] => {
-            (0..count.parse::<u32>()?).try_for_each(|_| child(&["--", "until", file]).map(drop))
+            (0..count.parse::<u32>()?).try_for_each(|_| child(&["--", "doze", file]).map(drop))
         }
         // A process of its own session whose parent is gone.
         ["daemon"] => child(&["--", "leave"])?.wait().map(drop).context("wait"),
