@@ -98,7 +98,7 @@ fn kernel_modules(config: &MachineConfig, container: bool) {
     }
     for (index, module) in asked_for.iter().enumerate() {
         if let Err(error) = store.load([module.name.as_str()], &module.parameters.join(" ")).check() {
-            log::error!("machine.kernel.modules[{index}] {}: {error:#}; is it in the image?", module.name);
+            log::error!("machine.kernel.modules[{index}] {}: {error:#}", module.name);
         }
     }
     for sysctl in config.machine.sysctls.keys() {

@@ -45,7 +45,10 @@ impl Report {
     /// Says what is missing, forbidden or broken.
     pub(crate) fn check(self) -> anyhow::Result<()> {
         if !self.plan.unknown.is_empty() {
-            bail!("this image has no module {}", self.plan.unknown.join(" "));
+            bail!(
+                "this image has no module {}; image.yaml lists those it takes",
+                self.plan.unknown.join(" ")
+            );
         }
         let is_bad = |name: &String| {
             self.plan.blocked.contains(name) || self.failed.iter().any(|(failed, _)| failed == name)
@@ -163,7 +166,7 @@ mod tests {
     #[test]
     fn a_failure_says_why() {
         let text = |report: Report| format!("{:#}", report.check().unwrap_err());
-        assert_eq!(text(report(&["a"], &[], &["zfs", "x"], &[])), "this image has no module zfs x");
+        assert!(text(report(&["a"], &[], &["zfs", "x"], &[])).starts_with("this image has no module zfs x;"));
         assert!(text(report(&["a"], &[("dep", 2), ("a", 8)], &[], &[])).contains("Exec format error"));
         assert!(text(report(&["a"], &[], &[], &["a"])).contains("modprobe.blacklist="));
     }
