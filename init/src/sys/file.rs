@@ -47,9 +47,17 @@ fn read_all(file: File, path: &Path, limit: usize) -> Result<Vec<u8>> {
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     file.take(most).read_to_end(&mut bytes).with_context(|| format!("read {}", path.display()))?;
     if bytes.len() > limit {
-        bail!("{} is larger than {} KiB", path.display(), limit / 1024);
+        bail!("{} is larger than {}", path.display(), size(limit));
     }
     Ok(bytes)
+}
+
+/// A bound as a person says it.
+fn size(bytes: usize) -> String {
+    match bytes {
+        bytes if bytes >= 1 << 20 => format!("{} MiB", bytes >> 20),
+        bytes => format!("{} KiB", bytes >> 10),
+    }
 }
 
 /// Like [`read`], as text without its last line feed: for the small files below /proc and /sys.
