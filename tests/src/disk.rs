@@ -97,6 +97,9 @@ impl Disk {
     pub fn logs(&self, lines: usize) -> String {
         let read = || -> Result<String> {
             let data = self.partition("EPHEMERAL")?;
+            // What the file system's journal holds is put in its place, as the next boot would do. When it cannot,
+            // there is less to read.
+            drop(output(tool("e2fsck").args(["-p", &data.target])));
             let mut text = String::new();
             for name in data.list(LOGS)?.iter().filter(|name| name.ends_with(".log")) {
                 let log = String::from_utf8_lossy(&data.read(&format!("{LOGS}/{name}"))?).into_owned();
