@@ -10,8 +10,9 @@ use std::fmt::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
-/// The kernel refuses a longer record with EINVAL (`LOG_LINE_MAX` in printk.c is 1024 less a prefix of 48).
-const LINE_MAX: usize = 975;
+/// The kernel refuses a longer record with EINVAL (`LOG_LINE_MAX` in printk.c is 1024 less a prefix of 48); one byte
+/// of it is for the line feed.
+const LINE_MAX: usize = 974;
 /// What stands for the rest of a line that was too long.
 const CUT: &str = "...";
 /// Opened once and kept, so that a line needs no descriptor when the node has run out of them.
@@ -66,8 +67,9 @@ fn write_line(level: log::Level, text: &dyn fmt::Display) {
 /// Writes a composed record to the best place there is now: `/dev` may appear later than the first line.
 fn put(record: &[u8]) {
     if let Some(kernel) = kernel() {
+        // Without its line feed the kernel takes a record for one that may go on, and shows it only with the next.
         // An error here and below: see the file's doc.
-        let _ = rustix::io::write(kernel, record);
+        let _ = rustix::io::write(kernel, with_end(record, &mut [0; LINE_MAX + 1]));
         return;
     }
     // `<n>` is for the kernel alone.
@@ -101,13 +103,20 @@ fn write_when_free(file: BorrowedFd<'_>, line: &[u8]) {
     if !matches!(poll(&mut fds, Some(&now)), Ok(1)) {
         return;
     }
-    let mut whole = [b'\n'; LINE_MAX + 1];
+    // A pipe with POLLOUT takes PIPE_BUF (4096) bytes at once.
+    let _ = rustix::io::write(file, with_end(line, &mut [0; LINE_MAX + 1]));
+}
+
+/// `line` and a line feed, in `whole`.
+fn with_end<'a>(line: &[u8], whole: &'a mut [u8; LINE_MAX + 1]) -> &'a [u8] {
     let end = line.len().min(LINE_MAX);
     if let (Some(to), Some(from)) = (whole.get_mut(..end), line.get(..end)) {
         to.copy_from_slice(from);
     }
-    // A pipe with POLLOUT takes PIPE_BUF (4096) bytes at once.
-    let _ = rustix::io::write(file, whole.get(..=end).unwrap_or_default());
+    if let Some(last) = whole.get_mut(end) {
+        *last = b'\n';
+    }
+    whole.get(..=end).unwrap_or_default()
 }
 
 /// A record in the making, on the stack.
@@ -175,6 +184,13 @@ mod tests {
     #[test]
     fn a_line_carries_its_level_and_prefix() {
         assert_eq!(line("root ROOT-A on /dev/vda2"), "<5>podium: root ROOT-A on /dev/vda2");
+    }
+
+    #[test]
+    fn every_line_has_its_end_and_the_longest_is_not_too_long() {
+        assert_eq!(with_end(b"<5>podium: x", &mut [0; LINE_MAX + 1]), b"<5>podium: x\n");
+        let long = with_end(&[b'x'; 2000], &mut [0; LINE_MAX + 1]).to_vec();
+        assert_eq!((long.len(), long.last()), (975, Some(&b'\n')));
     }
 
     #[test]
