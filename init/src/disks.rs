@@ -13,7 +13,7 @@ use podium_init::mounts::{
     DATA_FLAGS, DATA_TMPFS, Mount, NO_ALL, NO_SUID_DEV, Need, STATE_FLAGS, STATE_TMPFS, What,
 };
 use podium_init::paths;
-use podium_init::superblock::{BEING_MADE, Content, Ext4, PROBE, identify};
+use podium_init::superblock::{BEING_MADE, BLANK, Content, Ext4, PROBE, identify};
 use rustix::fs::SeekFrom;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use std::fs::{File, OpenOptions};
@@ -35,7 +35,7 @@ const MADE_AT_MOST: u64 = 32 << 30;
 /// Free space behind the last partition that is not worth a new partition table, and likewise space in a partition
 /// behind its file system: the backup GPT and rounding to block groups take less.
 const SLACK: u64 = 4 << 20;
-/// File system block size, and what the superblock is written last in.
+/// File system block size; the first block holds the superblock and is written last.
 const BLOCK: usize = 4096;
 
 /// One data partition's job.
@@ -183,19 +183,24 @@ fn new_mount(role: &Role, kind: &'static str, source: &str, flags: MountFlags, d
     }
 }
 
-/// What is on a device. The first block tells an ext4; only what is none is read further.
+/// What is on a device. Its first bytes tell what it has of a file system; zeros are looked at further, so that
+/// nothing is taken for blank that begins later.
 pub(crate) fn probe(device: &Path) -> Result<Content> {
-    let read = |bytes: usize| -> Result<Vec<u8>> {
-        let mut head = Vec::with_capacity(bytes);
-        let most = u64::try_from(bytes)?;
-        File::open(device)?.take(most).read_to_end(&mut head)?;
-        Ok(head)
-    };
     let name = || format!("read {}", device.display());
-    match identify(&read(BLOCK).with_context(name)?) {
-        found @ (Content::Ext4(_) | Content::BeingMade) => Ok(found),
-        _ => Ok(identify(&read(PROBE).with_context(name)?)),
+    let mut disk = File::open(device).with_context(name)?.take(BLANK);
+    let mut part = Vec::with_capacity(PROBE);
+    let mut read = |part: &mut Vec<u8>| -> Result<usize> {
+        part.clear();
+        disk.by_ref().take(u64::try_from(PROBE)?).read_to_end(part).with_context(name)
+    };
+    read(&mut part)?;
+    let content = identify(&part);
+    while content == Content::Blank && read(&mut part)? > 0 {
+        if part.iter().any(|byte| *byte != 0) {
+            return Ok(Content::Unknown);
+        }
     }
+    Ok(content)
 }
 
 /// Gives the free end of the disk to its last partition. The backup GPT moves along; nothing else changes.
@@ -272,7 +277,7 @@ fn put(image: &File, device: &Path) -> Result<()> {
     let (boot_sectors, superblock) = first.split_at(1024);
     disk.write_all_at(BEING_MADE, 0)?;
     sync()?;
-    let mut buffer = vec![0; 1 << 20];
+    let mut buffer = vec![0; PROBE];
     let mut at = u64::try_from(BLOCK)?;
     while let Some(data) = seek(image, SeekFrom::Data(at))? {
         let hole = seek(image, SeekFrom::Hole(data))?.context("data without an end")?;

@@ -3,9 +3,13 @@
 //! Knows ext4, vfat and iso9660, and nothing at all (`Blank`); everything else is `Unknown`, and is never formatted.
 //! Reads no device: the bytes are handed in.
 
-/// How many first bytes [`identify`] wants: an iso9660 volume descriptor ends at 34 KiB, btrfs has its superblock at
-/// 64 KiB and ZFS at 128 KiB, so a first MiB of zeros is a partition that nobody has used.
-pub const PROBE: usize = 1024 * 1024;
+/// How many first bytes [`identify`] wants: an iso9660 volume descriptor, the farthest of those it knows, ends at
+/// 34 KiB.
+pub const PROBE: usize = 64 * 1024;
+
+/// How many first bytes must be zeros for a partition to be blank: btrfs has its superblock at 64 KiB, ZFS at
+/// 128 KiB. Whoever calls [`identify`] looks at the rest.
+pub const BLANK: u64 = 1024 * 1024;
 
 /// What stands in the first bytes of a data partition while its file system is being copied there.
 ///
@@ -15,7 +19,7 @@ pub const BEING_MADE: &[u8] = b"PODIUM: file system being made\n";
 /// What a partition holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// Zeros.
+    /// Zeros, as far as it was looked at: see [`BLANK`].
     Blank,
     /// [`BEING_MADE`]: cut off while it was made by us; holds nothing of value.
     BeingMade,
