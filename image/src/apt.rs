@@ -106,6 +106,15 @@ impl Apt {
         Ok(())
     }
 
+    /// Fetches the lists anew unless that was done in this run; whether it did.
+    pub fn refresh_again(&mut self) -> Result<bool> {
+        if self.fresh {
+            return Ok(false);
+        }
+        self.refresh(true)?;
+        Ok(true)
+    }
+
     fn refresh(&mut self, force: bool) -> Result<()> {
         let stamp = self.folder.join("updated");
         let list = std::fs::read_to_string(self.folder.join("sources.list"))?;

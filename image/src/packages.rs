@@ -9,7 +9,7 @@ use crate::deb::{self, Unpacked};
 use crate::lock::{self, Decision, Lock, Mode, Package, Source};
 use crate::report;
 use anyhow::{Context, Result, bail};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// How components may be got.
@@ -38,13 +38,13 @@ pub struct Packages {
     folder: PathBuf,
     unpacked: BTreeMap<String, Unpacked>,
     /// Names decided in this run: asked of the mirror once.
-    settled: BTreeMap<String, ()>,
+    settled: BTreeSet<String>,
 }
 
 impl Packages {
     /// Components by `lock`, unpacked below `folder`.
     pub fn new(cache: Cache, lock: Lock, policy: Policy, folder: &Path) -> Packages {
-        let (unpacked, settled) = (BTreeMap::new(), BTreeMap::new());
+        let (unpacked, settled) = (BTreeMap::new(), BTreeSet::new());
         Packages { cache, lock, policy, apt: None, folder: folder.to_owned(), unpacked, settled }
     }
 
@@ -92,7 +92,7 @@ impl Packages {
                     self.lock.packages.insert(name.clone(), package);
                 }
             }
-            self.settled.insert(name, ());
+            self.settled.insert(name);
         }
         Ok(())
     }
@@ -100,6 +100,20 @@ impl Packages {
     /// Gets binary packages into the cache, all in one download.
     pub fn fetch(&mut self, names: &[&str]) -> Result<()> {
         self.settle(names)?;
+        let Err(error) = self.download(names) else { return Ok(()) };
+        // The mirror may have replaced a package since its lists were fetched: once more with new ones.
+        if self.policy.offline || !self.apt()?.refresh_again()? {
+            return Err(error);
+        }
+        report::note(&format!("{error:#}; once more with new package lists"));
+        names.iter().for_each(|name| {
+            self.settled.remove(*name);
+        });
+        self.settle(names)?;
+        self.download(names)
+    }
+
+    fn download(&mut self, names: &[&str]) -> Result<()> {
         let lacking: Vec<(String, Package)> = names
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), self.lock.packages.get(*name)?.clone())))
@@ -187,17 +201,29 @@ impl Packages {
 
     /// Gets the files of a source package into the cache; checked paths with their names.
     pub fn fetch_source(&mut self, name: &str) -> Result<Vec<(String, PathBuf)>> {
-        let source = self.settle_source(name)?;
-        if !source.files.iter().all(|blob| self.cache.has(blob)) {
-            self.online(&[name])?;
-            let cache = self.cache.clone();
-            let bytes: u64 = source.files.iter().map(|blob| blob.size).sum();
-            let apt = self.apt()?;
-            report::phase(&format!("download of the source of {name}, {:.1} MB", megabytes(bytes)), || {
-                apt.download_source(&cache, name, &source)
-            })?;
+        let mut source = self.settle_source(name)?;
+        if let Err(error) = self.download_source(name, &source) {
+            if self.policy.offline || !self.apt()?.refresh_again()? {
+                return Err(error);
+            }
+            report::note(&format!("{error:#}; once more with new package lists"));
+            source = self.settle_source(name)?;
+            self.download_source(name, &source)?;
         }
         source.files.iter().map(|blob| Ok((blob.file.clone(), self.cache.checked(blob)?))).collect()
+    }
+
+    fn download_source(&mut self, name: &str, source: &Source) -> Result<()> {
+        if source.files.iter().all(|blob| self.cache.has(blob)) {
+            return Ok(());
+        }
+        self.online(&[name])?;
+        let cache = self.cache.clone();
+        let bytes: u64 = source.files.iter().map(|blob| blob.size).sum();
+        let apt = self.apt()?;
+        report::phase(&format!("download of the source of {name}, {:.1} MB", megabytes(bytes)), || {
+            apt.download_source(&cache, name, source)
+        })
     }
 
     /// Drops what this run did not use from the lock; `kernel` and `kept` are used without being unpacked.
@@ -211,7 +237,7 @@ impl Packages {
     /// Whether the lock's entry of a package can be used without asking the mirror.
     fn is_settled(&self, name: &str) -> bool {
         let cached = self.lock.packages.get(name).is_some_and(|package| self.cache.has(&package.blob));
-        self.settled.contains_key(name) || (cached && self.policy.mode != Mode::Update)
+        self.settled.contains(name) || (cached && self.policy.mode != Mode::Update)
     }
 
     fn online(&self, names: &[&str]) -> Result<()> {
