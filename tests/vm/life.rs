@@ -34,7 +34,6 @@ const INVALID: &str = "
         containers: [{name: invalid, imgae: podium.local/hello:1}]";
 
 #[test]
-#[ignore = "filling /var takes longer than the hand's HTTP limit; what comes before it passes"]
 fn a_node_survives_what_may_befall_it() -> Result<()> {
     on_a_new_disk(|disk| {
         let config = config(&[HELLO, INVALID, HAND, CROWD]);

@@ -5,11 +5,12 @@
 //! children. It is in the test flavour of the image only.
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{FallocateFlags, fallocate};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command};
@@ -108,15 +109,24 @@ fn node_path(path: &str) -> PathBuf {
     PathBuf::from(format!("/proc/1/root{path}"))
 }
 
-/// Writes into a file until its file system is full; how many bytes went in.
+/// Makes a file that takes all of its file system; how many bytes it takes. Blocks are reserved, not written, for
+/// writing gigabytes takes minutes under emulation; what cannot be reserved any more is written.
 fn fill(path: &str) -> Result<Vec<u8>> {
     let path = node_path(path);
     let mut file = File::create(&path).with_context(|| path.display().to_string())?;
-    let block = vec![b'x'; 1 << 20];
-    let mut bytes = 0;
+    let is_full = |errno: rustix::io::Errno| errno == rustix::io::Errno::NOSPC;
+    let (mut bytes, mut step) = (0_u64, 1_u64 << 30);
+    while step >= 4096 {
+        match fallocate(&file, FallocateFlags::empty(), bytes, step) {
+            Ok(()) => bytes += step,
+            Err(errno) if is_full(errno) => step /= 2,
+            Err(errno) => return Err(errno).with_context(|| path.display().to_string()),
+        }
+    }
+    file.seek(SeekFrom::Start(bytes))?;
     loop {
-        match file.write(&block) {
-            Ok(written) => bytes += written,
+        match file.write(&[b'x'; 4096]) {
+            Ok(written) => bytes += written as u64,
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOSPC.raw_os_error()) => break,
             Err(error) => return Err(error).with_context(|| path.display().to_string()),
         }
