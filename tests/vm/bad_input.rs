@@ -46,7 +46,7 @@ fn no_base64_and_no_yaml() -> Result<()> {
 fn binary_and_fifty_megabytes() -> Result<()> {
     let binary: Vec<u8> = (0..=255).collect();
     let large = b"# nothing\n".repeat(5_000_000);
-    both_are_told(&inline::plain(&binary), &["binary data"], &large, &["larger than 4096 KiB"])
+    both_are_told(&inline::plain(&binary), &["binary data"], &large, &["larger than 4 MiB"])
 }
 
 #[test]

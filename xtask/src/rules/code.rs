@@ -40,8 +40,9 @@ pub(super) fn has_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(start, _)| {
         let before = line[..start].chars().next_back();
         let after = line[start + word.len()..].chars().next();
+        let open_start = word.starts_with(|first: char| !name(first));
         let open_end = word.ends_with(|last: char| !name(last));
-        !before.is_some_and(name) && (open_end || !after.is_some_and(name))
+        (open_start || !before.is_some_and(name)) && (open_end || !after.is_some_and(name))
     })
 }
 

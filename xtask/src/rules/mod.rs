@@ -94,7 +94,9 @@ const FORBIDDEN: &[Forbidden] = &[
         except: &[
             ("init/src/sys/process.rs", "the one place that reaps"),
             ("init/src/reactor.rs", "its own wait() is poll(2)"),
-            ("init/src/sys/tool.rs", "runs before the loop begins, and in helpers, for a child of its own"),
+            ("init/src/sys/converse.rs", "before the loop begins, and in helpers, for a child of its own"),
+            ("init/src/sys/limited.rs", "in helpers, for a child of its own"),
+            ("init/src/sys/tool.rs", "before the loop begins, and in helpers, for a child of its own"),
         ],
         remedy: "call sys::process, so that no exit status is stolen",
     },
