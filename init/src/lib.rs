@@ -14,6 +14,7 @@ pub mod cmdline;
 pub mod config;
 pub mod digest;
 pub mod paths;
+pub mod store;
 
 pub mod blockdev;
 pub mod input;
@@ -29,6 +30,7 @@ pub mod services;
 
 pub mod backoff;
 pub mod clock;
+pub mod live;
 pub mod loglines;
 pub mod notices;
 pub mod podstate;

@@ -1,0 +1,231 @@
+//! What a new machine config changes, and what each change needs to take effect: two configs in, a list out.
+//!
+//! Pods are not compared here: their manifests are, byte by byte, by the writer. A section that this file does not
+//! know cannot be forgotten: both configs are taken apart field by field, so a new field does not compile until it is
+//! placed here.
+
+use crate::config::{Kernel, KernelModule, Kubelet, Machine, MachineConfig, Network};
+use crate::sysctls::DEFAULTS;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What a change needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Needs {
+    /// Nothing: it is in force at once.
+    Nothing,
+    /// Services are started anew; pods live on.
+    Restart,
+    /// The rest is in force; this part is at the next boot, for this reason.
+    Later(String),
+    /// Nothing less than a boot, for this reason.
+    Reboot(String),
+}
+
+impl fmt::Display for Needs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("at once"),
+            Self::Restart => f.write_str("services restart"),
+            Self::Later(why) => write!(f, "at the next boot: {why}"),
+            Self::Reboot(why) => write!(f, "needs a reboot: {why}"),
+        }
+    }
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// YAML path of what changed.
+    pub path: String,
+    /// What that needs.
+    pub needs: Needs,
+}
+
+/// Every change but those of pods, in the order of the reference.
+pub fn changes(old: &MachineConfig, new: &MachineConfig) -> Vec<Change> {
+    let mut found = Vec::new();
+    machine(&old.machine, &new.machine, &mut found);
+    found
+}
+
+fn machine(old: &Machine, new: &Machine, found: &mut Vec<Change>) {
+    let Machine { pods: _, kubelet, network, sysctls, sysfs, env, files, kernel, registries, time } = new;
+    self::kubelet(&old.kubelet, kubelet, found);
+    self::network(&old.network, network, found);
+    values("machine.sysctls", &old.sysctls, sysctls, found, |name| {
+        let has_default = DEFAULTS.iter().any(|(ours, _)| *ours == name);
+        has_default.then_some(Needs::Nothing)
+    });
+    values("machine.sysfs", &old.sysfs, sysfs, found, |_| None);
+    one("machine.env", &old.env, env, found, || Needs::Restart);
+    one("machine.files", &old.files, files, found, || {
+        if files.starts_with(&old.files)
+            || old.files.iter().all(|file| files.iter().any(|new| new.path == file.path))
+        {
+            Needs::Nothing
+        } else {
+            Needs::Later("a file that is no longer listed stays until it is removed by hand".to_owned())
+        }
+    });
+    self::kernel(&old.kernel, kernel, found);
+    one("machine.registries", &old.registries, registries, found, || Needs::Nothing);
+    one("machine.time", &old.time, time, found, || Needs::Restart);
+}
+
+fn kubelet(old: &Kubelet, new: &Kubelet, found: &mut Vec<Change>) {
+    let Kubelet { extra_args, extra_config, extra_mounts, node_ip } = new;
+    let path = |key: &str| format!("machine.kubelet.{key}");
+    one(&path("extraArgs"), &old.extra_args, extra_args, found, || Needs::Restart);
+    one(&path("extraConfig"), &old.extra_config, extra_config, found, || Needs::Restart);
+    one(&path("extraMounts"), &old.extra_mounts, extra_mounts, found, || {
+        if extra_mounts.starts_with(&old.extra_mounts) {
+            Needs::Restart
+        } else {
+            Needs::Reboot("pods may hold a mount that changes or goes".to_owned())
+        }
+    });
+    one(&path("nodeIP"), &old.node_ip, node_ip, found, || Needs::Restart);
+}
+
+fn network(old: &Network, new: &Network, found: &mut Vec<Change>) {
+    let Network { hostname, interfaces, nameservers, search_domains, extra_host_entries } = new;
+    let path = |key: &str| format!("machine.network.{key}");
+    one(&path("hostname"), &old.hostname, hostname, found, || {
+        Needs::Reboot("every pod's name ends with the node's".to_owned())
+    });
+    one(&path("interfaces"), &old.interfaces, interfaces, found, || {
+        Needs::Reboot("addresses of a running node are not taken away".to_owned())
+    });
+    one(&path("nameservers"), &old.nameservers, nameservers, found, || Needs::Nothing);
+    one(&path("searchDomains"), &old.search_domains, search_domains, found, || Needs::Nothing);
+    one(&path("extraHostEntries"), &old.extra_host_entries, extra_host_entries, found, || Needs::Nothing);
+}
+
+fn kernel(old: &Kernel, new: &Kernel, found: &mut Vec<Change>) {
+    let Kernel { modules } = new;
+    let has =
+        |list: &[KernelModule], module: &KernelModule| list.iter().any(|other| other.name == module.name);
+    one("machine.kernel.modules", &old.modules, modules, found, || {
+        let changed = modules.iter().any(|module| has(&old.modules, module) && !old.modules.contains(module));
+        let gone = old.modules.iter().any(|module| !has(modules, module));
+        match (changed, gone) {
+            (true, _) => Needs::Reboot("a loaded module keeps its parameters".to_owned()),
+            (false, true) => Needs::Later("a loaded module stays loaded".to_owned()),
+            (false, false) => Needs::Nothing,
+        }
+    });
+}
+
+fn one<T: PartialEq>(path: &str, old: &T, new: &T, found: &mut Vec<Change>, needs: impl FnOnce() -> Needs) {
+    if old != new {
+        found.push(Change { path: path.to_owned(), needs: needs() });
+    }
+}
+
+/// Kernel values by name. One that is no longer given keeps its value, unless `without` knows what it then gets.
+fn values(
+    path: &str,
+    old: &BTreeMap<String, String>,
+    new: &BTreeMap<String, String>,
+    found: &mut Vec<Change>,
+    without: impl Fn(&str) -> Option<Needs>,
+) {
+    let mut add = |name: &str, needs| found.push(Change { path: format!("{path}.{name}"), needs });
+    for (name, value) in new {
+        if old.get(name) != Some(value) {
+            add(name, Needs::Nothing);
+        }
+    }
+    for name in old.keys().filter(|name| !new.contains_key(*name)) {
+        let kept = || Needs::Later("it keeps its value until then".to_owned());
+        add(name, without(name).unwrap_or_else(kept));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    fn config(machine: &str) -> MachineConfig {
+        let text = format!("version: v1alpha1\nmachine: {machine}\n");
+        let outcome = config::parse(text.as_bytes());
+        outcome.config.unwrap_or_else(|| panic!("{machine}: {:?}", outcome.problems))
+    }
+
+    #[test]
+    fn each_change_says_what_it_needs() {
+        use Needs::{Later, Nothing, Reboot, Restart};
+        let text = String::new;
+        for (old, new, path, needs) in [
+            ("{}", "{sysctls: {kernel.panic: 5}}", "machine.sysctls.kernel.panic", Nothing),
+            ("{sysctls: {kernel.panic: 5}}", "{}", "machine.sysctls.kernel.panic", Nothing),
+            ("{sysctls: {vm.swappiness: 5}}", "{}", "machine.sysctls.vm.swappiness", Later(text())),
+            ("{sysfs: {block.vda.x: 5}}", "{}", "machine.sysfs.block.vda.x", Later(text())),
+            ("{}", "{env: {A: b}}", "machine.env", Restart),
+            ("{}", "{kubelet: {extraArgs: {v: '2'}}}", "machine.kubelet.extraArgs", Restart),
+            ("{}", "{kubelet: {extraConfig: {maxPods: 5}}}", "machine.kubelet.extraConfig", Restart),
+            ("{}", "{kubelet: {nodeIP: {validSubnets: [10.0.0.0/8]}}}", "machine.kubelet.nodeIP", Restart),
+            (
+                "{}",
+                "{kubelet: {extraMounts: [{destination: /var/a, source: /var/b}]}}",
+                "machine.kubelet.extraMounts",
+                Restart,
+            ),
+            (
+                "{kubelet: {extraMounts: [{destination: /var/a, source: /var/b}]}}",
+                "{}",
+                "machine.kubelet.extraMounts",
+                Reboot(text()),
+            ),
+            ("{}", "{network: {hostname: a}}", "machine.network.hostname", Reboot(text())),
+            ("{}", "{network: {nameservers: [9.9.9.9]}}", "machine.network.nameservers", Nothing),
+            ("{}", "{network: {searchDomains: [a.example]}}", "machine.network.searchDomains", Nothing),
+            (
+                "{}",
+                "{network: {extraHostEntries: [{ip: 10.0.0.1, aliases: [a]}]}}",
+                "machine.network.extraHostEntries",
+                Nothing,
+            ),
+            (
+                "{}",
+                "{network: {interfaces: [{interface: eth0, dhcp: true}]}}",
+                "machine.network.interfaces",
+                Reboot(text()),
+            ),
+            (
+                "{}",
+                "{registries: {mirrors: {docker.io: {endpoints: ['http://10.0.0.1']}}}}",
+                "machine.registries",
+                Nothing,
+            ),
+            ("{}", "{time: {servers: [a.example]}}", "machine.time", Restart),
+            ("{}", "{kernel: {modules: [{name: nbd}]}}", "machine.kernel.modules", Nothing),
+            ("{kernel: {modules: [{name: nbd}]}}", "{}", "machine.kernel.modules", Later(text())),
+            (
+                "{kernel: {modules: [{name: nbd}]}}",
+                "{kernel: {modules: [{name: nbd, parameters: [a=1]}]}}",
+                "machine.kernel.modules",
+                Reboot(text()),
+            ),
+            ("{}", "{files: [{path: /var/a, content: b}]}", "machine.files", Nothing),
+            ("{files: [{path: /var/a, content: b}]}", "{}", "machine.files", Later(text())),
+        ] {
+            let found = changes(&config(old), &config(new));
+            let [change] = found.as_slice() else { panic!("{old} -> {new}: {found:?}") };
+            assert_eq!(change.path, path, "{old} -> {new}");
+            // The reasons are for people.
+            let kind = |needs: &Needs| std::mem::discriminant(needs);
+            assert_eq!(kind(&change.needs), kind(&needs), "{old} -> {new}: {change:?}");
+        }
+    }
+
+    #[test]
+    fn the_same_config_changes_nothing() {
+        let config = config("{env: {A: b}, sysctls: {kernel.panic: 5}, network: {hostname: a}}");
+        assert_eq!(changes(&config, &config), []);
+    }
+}

@@ -1,0 +1,310 @@
+//! Which change is done when, and when the node goes back: events in, actions out, under a clock that is handed in.
+//!
+//! One change at a time; what a file or a manifest asks for meanwhile waits, what a client asks for is refused by the
+//! reactor. A new config is *on proof*: kubelet and pods must be up together for [`SOAK`] without a break. If they are
+//! not within its limit, and they were up before the change, the node reverts by itself. A config that is only tried
+//! reverts at its limit whatever happens (Talos's meaning). A node that was not well before keeps the new config: going
+//! back to what did not work either would undo the repair of one pod for the sake of another.
+//!
+//! [`Policy::step`] never blocks, fails or reads a clock. Only the reactor performs an [`Action`].
+
+use super::report::{Applied, Ask, Report, Standing};
+use crate::clock::Time;
+use crate::services::Service;
+use std::time::Duration;
+
+/// How long kubelet and pods must be up without a break: longer than a container that fails at start looks well, and
+/// than the kubelet needs to notice a change.
+pub const SOAK: Duration = Duration::from_secs(30);
+/// How long a config has to prove itself when nobody says otherwise: an image may have to be pulled.
+pub const PROOF_LIMIT: Duration = Duration::from_secs(300);
+/// How long a config is tried when nobody says otherwise: Talos's default.
+pub const TRY_LIMIT: Duration = Duration::from_secs(60);
+/// A change takes less than a second; this is for a disk that hangs.
+const CHANGE_LIMIT: Duration = Duration::from_secs(120);
+/// Between two changes that nobody asked for: whoever writes manifests or configs in a loop is not followed closer.
+const REST: Duration = Duration::from_secs(1);
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The config of this boot is in force; `true`: it must prove itself, and there is one to go back to.
+    Booted(bool),
+    /// A client's change was started.
+    Started(Ask),
+    /// A watched file changed.
+    FileChanged(String),
+    /// Something in the manifest directory is not as we left it.
+    ManifestsChanged,
+    /// The change that ran has ended; `Err`: without a report, for this reason.
+    Ended(Result<Report, String>),
+    /// All pods of the config run, or not any more.
+    Pods(bool),
+    /// The kubelet is up, or not any more.
+    Kubelet(bool),
+    /// [`Policy::deadline`] has come.
+    Deadline,
+}
+
+/// What the reactor shall do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Start this change; it becomes the one that runs.
+    Start(Ask),
+    /// Kill the change that runs: it took too long.
+    Kill,
+    /// Take these services, and restart those named.
+    Adopt(Vec<Service>, Vec<String>),
+    /// One line for the boot log.
+    Report(String),
+    /// Boot again, for this reason.
+    Reboot(String),
+}
+
+/// What the outside may know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The config in force is the last known good one, or the only one.
+    Settled,
+    /// It must prove itself until then.
+    OnProof(Time),
+    /// It goes at that time.
+    Tried(Time),
+}
+
+/// All that is kept between two events.
+#[derive(Debug)]
+pub struct Policy {
+    phase: Phase,
+    /// Whether there is a way back from [`Phase::OnProof`].
+    may_revert: bool,
+    /// The node was well when the config on proof came.
+    was_well: bool,
+    pods: bool,
+    kubelet: bool,
+    /// Since when both are.
+    well_since: Option<Time>,
+    running: Option<(Ask, Time)>,
+    /// Waiting for their turn, most urgent first; each at most once.
+    waiting: Waiting,
+    rest_until: Time,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    revert: Option<String>,
+    file: Option<String>,
+    prove: bool,
+    repair: bool,
+}
+
+impl Policy {
+    /// A node at rest, not well yet.
+    pub fn new(now: Time) -> Self {
+        Self {
+            phase: Phase::Settled,
+            may_revert: false,
+            was_well: false,
+            pods: false,
+            kubelet: false,
+            well_since: None,
+            running: None,
+            waiting: Waiting::default(),
+            rest_until: now,
+        }
+    }
+
+    /// Takes one event.
+    pub fn step(&mut self, event: Event, now: Time) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::Booted(on_proof) => {
+                if on_proof {
+                    // What it goes back to has been well once.
+                    self.on_proof(now + PROOF_LIMIT, true, true);
+                }
+            }
+            Event::Started(ask) => self.running = Some((ask, now + CHANGE_LIMIT)),
+            Event::FileChanged(path) => self.waiting.file = Some(path),
+            Event::ManifestsChanged => self.waiting.repair = true,
+            Event::Ended(result) => self.ended(result, now, &mut actions),
+            Event::Pods(up) => {
+                self.pods = up;
+                self.look(now);
+            }
+            Event::Kubelet(up) => {
+                self.kubelet = up;
+                self.look(now);
+            }
+            Event::Deadline => {}
+        }
+        self.settle(now, &mut actions);
+        actions
+    }
+
+    /// When [`Event::Deadline`] is due, if ever.
+    pub fn deadline(&self) -> Option<Time> {
+        if let Some((_, until)) = self.running {
+            return Some(until);
+        }
+        let waiting = (self.waiting.file.is_some() || self.waiting.repair).then_some(self.rest_until);
+        let proof = match self.phase {
+            Phase::Settled => None,
+            Phase::OnProof(until) => Some(self.well_since.map_or(until, |since| (since + SOAK).min(until))),
+            Phase::Tried(until) => Some(until),
+        };
+        [waiting, proof].into_iter().flatten().min()
+    }
+
+    /// Whether a change runs, so that no other may be started.
+    pub fn is_busy(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Where the config in force stands.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    fn on_proof(&mut self, until: Time, may_revert: bool, was_well: bool) {
+        self.phase = Phase::OnProof(until);
+        self.may_revert = may_revert;
+        self.was_well = was_well;
+    }
+
+    fn look(&mut self, now: Time) {
+        self.well_since = (self.pods && self.kubelet).then(|| self.well_since.unwrap_or(now));
+    }
+
+    fn ended(&mut self, result: Result<Report, String>, now: Time, actions: &mut Vec<Action>) {
+        let Some((ask, _)) = self.running.take() else { return };
+        if !ask.has_client() {
+            self.rest_until = now + REST;
+        }
+        match result {
+            Ok(Report::Nothing | Report::Repaired) => {}
+            Ok(Report::Proved) => self.phase = Phase::Settled,
+            Ok(Report::Staged { generation, reboot }) => match reboot {
+                Some(why) => actions.push(Action::Reboot(why)),
+                None => actions.push(Action::Report(format!("config {generation} waits for the next boot"))),
+            },
+            Ok(Report::Applied(applied)) => self.applied(&ask, *applied, now, actions),
+            Err(why) => {
+                actions.push(Action::Report(format!("config: a change ended without a result: {why}")));
+                // What it had already done is made what the config in force says.
+                if ask != Ask::Repair {
+                    self.waiting.repair = true;
+                }
+            }
+        }
+    }
+
+    fn applied(&mut self, ask: &Ask, applied: Applied, now: Time, actions: &mut Vec<Action>) {
+        let Applied { generation, standing, pods, services, restart } = applied;
+        let was_well = self.well_since.is_some_and(|since| now.saturating_sub(since) >= SOAK)
+            // A config that follows one on proof is measured by what was before that.
+            || matches!(self.phase, Phase::OnProof(_) | Phase::Tried(_)) && self.was_well;
+        let what = match standing {
+            Standing::Good => {
+                self.phase = Phase::Settled;
+                "the last known good one".to_owned()
+            }
+            Standing::OnProof(limit) => {
+                self.on_proof(now + limit, true, was_well);
+                if was_well {
+                    format!("kubelet and pods have {} s to come up", limit.as_secs())
+                } else {
+                    "kept whatever comes, for the node was not well before".to_owned()
+                }
+            }
+            Standing::Only => {
+                self.on_proof(now + PROOF_LIMIT, false, was_well);
+                "there is none to go back to".to_owned()
+            }
+            Standing::Tried(limit) => {
+                self.phase = Phase::Tried(now + limit);
+                self.was_well = was_well;
+                format!("tried for {} s", limit.as_secs())
+            }
+        };
+        // The new config has all of the soak before it.
+        self.well_since = None;
+        self.look(now);
+        let plural = if pods == 1 { "" } else { "s" };
+        let word = match ask {
+            Ask::Revert { .. } => "back to config",
+            Ask::Apply { .. } | Ask::File { .. } | Ask::Rollback { .. } | Ask::Prove | Ask::Repair => {
+                "config"
+            }
+        };
+        actions.push(Action::Report(format!("{word} {generation} in force: {pods} pod{plural}; {what}")));
+        actions.push(Action::Adopt(services, restart));
+    }
+
+    /// What follows from time and from what waits.
+    fn settle(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if let Some((_, until)) = &mut self.running {
+            if now >= *until {
+                *until = now + CHANGE_LIMIT;
+                actions.push(Action::Report("config: a change took too long, killed".to_owned()));
+                actions.push(Action::Kill);
+            }
+            return;
+        }
+        self.judge(now, actions);
+        let rested = now >= self.rest_until;
+        let next = if let Some(why) = self.waiting.revert.take() {
+            Ask::Revert { why }
+        } else if std::mem::take(&mut self.waiting.prove) {
+            Ask::Prove
+        } else if let Some(path) = if rested { self.waiting.file.take() } else { None } {
+            Ask::File { path }
+        } else if rested && std::mem::take(&mut self.waiting.repair) {
+            Ask::Repair
+        } else {
+            return;
+        };
+        self.running = Some((next.clone(), now + CHANGE_LIMIT));
+        actions.push(Action::Start(next));
+    }
+
+    fn judge(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let well_for = self.well_since.map(|since| now.saturating_sub(since));
+        match self.phase {
+            Phase::Settled => {}
+            Phase::OnProof(_) if well_for.is_some_and(|span| span >= SOAK) => {
+                self.phase = Phase::Settled;
+                self.waiting.prove = true;
+            }
+            Phase::OnProof(until) if now >= until => {
+                self.phase = Phase::Settled;
+                let why = match (self.kubelet, self.pods) {
+                    (false, _) => "the kubelet did not come up, or did not stay up",
+                    (true, false) => "not all pods came up, or stayed up",
+                    (true, true) => "kubelet and pods did not stay up long enough",
+                };
+                if self.may_revert && self.was_well {
+                    actions.push(Action::Report(format!("config: {why} within its limit; going back")));
+                    self.waiting.revert = Some(why.to_owned());
+                } else {
+                    let reason = if self.may_revert {
+                        "the node was not well before it either"
+                    } else {
+                        "there is none to go back to"
+                    };
+                    actions
+                        .push(Action::Report(format!("config: {why} within its limit; kept, for {reason}")));
+                }
+            }
+            Phase::Tried(until) if now >= until => {
+                self.phase = Phase::Settled;
+                self.waiting.revert = Some("its time in try mode is over".to_owned());
+            }
+            Phase::OnProof(_) | Phase::Tried(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;

@@ -1,0 +1,193 @@
+//! A node's configs under a simulated clock.
+
+use super::*;
+
+fn at(seconds: u64) -> Time {
+    Duration::from_secs(seconds)
+}
+
+fn applied(standing: Standing) -> Event {
+    let applied = Applied { generation: 2, standing, pods: 1, services: Vec::new(), restart: Vec::new() };
+    Event::Ended(Ok(Report::Applied(applied.into())))
+}
+
+fn apply() -> Event {
+    Event::Started(Ask::Apply {
+        mode: super::super::Mode::Auto,
+        dry_run: false,
+        limit: None,
+        by: String::new(),
+    })
+}
+
+/// A node that is well since long ago, at second 100.
+fn well() -> Policy {
+    let mut policy = Policy::new(at(0));
+    policy.step(Event::Kubelet(true), at(5));
+    assert_eq!(policy.step(Event::Pods(true), at(6)), []);
+    assert_eq!(policy.deadline(), None);
+    policy
+}
+
+fn starts(actions: &[Action]) -> Vec<&Ask> {
+    actions
+        .iter()
+        .filter_map(|action| if let Action::Start(ask) = action { Some(ask) } else { None })
+        .collect()
+}
+
+/// Lets time pass deadline by deadline; the starts that come, with their times.
+fn run(policy: &mut Policy, until: Time) -> Vec<(Time, Ask)> {
+    let mut seen = Vec::new();
+    for _ in 0..1000 {
+        let Some(next) = policy.deadline().filter(|next| *next <= until) else { return seen };
+        let actions = policy.step(Event::Deadline, next);
+        seen.extend(starts(&actions).into_iter().map(|ask| (next, ask.clone())));
+        if policy.is_busy() {
+            return seen;
+        }
+    }
+    panic!("livelock at {:?}", policy.deadline());
+}
+
+#[test]
+fn a_config_under_which_all_stays_up_becomes_the_last_known_good_one() {
+    let mut policy = well();
+    policy.step(apply(), at(100));
+    policy.step(applied(Standing::OnProof(PROOF_LIMIT)), at(101));
+    assert_eq!(run(&mut policy, at(900)), [(at(101) + SOAK, Ask::Prove)]);
+    policy.step(Event::Ended(Ok(Report::Proved)), at(140));
+    assert_eq!((policy.phase(), policy.deadline()), (Phase::Settled, None));
+}
+
+#[test]
+fn one_under_which_a_pod_does_not_come_up_is_reverted_at_its_limit() {
+    let mut policy = well();
+    policy.step(apply(), at(100));
+    policy.step(applied(Standing::OnProof(at(60))), at(101));
+    policy.step(Event::Pods(false), at(102));
+    let [(time, Ask::Revert { why })] = &run(&mut policy, at(900))[..] else { panic!() };
+    assert_eq!((*time, why.contains("pods")), (at(161), true));
+    let actions = policy.step(applied(Standing::Good), at(162));
+    assert!(
+        matches!(&actions[0], Action::Report(line) if line.starts_with("back to config 2")),
+        "{actions:?}"
+    );
+    assert_eq!((policy.phase(), policy.deadline()), (Phase::Settled, None));
+}
+
+#[test]
+fn a_break_starts_the_soak_again() {
+    let mut policy = well();
+    policy.step(apply(), at(100));
+    policy.step(applied(Standing::OnProof(PROOF_LIMIT)), at(100));
+    policy.step(Event::Kubelet(false), at(129));
+    policy.step(Event::Kubelet(true), at(131));
+    assert_eq!(run(&mut policy, at(900)), [(at(131) + SOAK, Ask::Prove)]);
+}
+
+#[test]
+fn a_node_that_was_not_well_keeps_the_new_config() {
+    let mut policy = well();
+    policy.step(Event::Pods(false), at(90));
+    policy.step(apply(), at(100));
+    policy.step(applied(Standing::OnProof(at(60))), at(101));
+    assert_eq!(run(&mut policy, at(900)), []);
+    assert_eq!((policy.phase(), policy.deadline()), (Phase::Settled, None));
+}
+
+#[test]
+fn the_only_config_is_kept_and_proved_when_it_can_be() {
+    let mut policy = Policy::new(at(0));
+    policy.step(apply(), at(10));
+    policy.step(applied(Standing::Only), at(11));
+    policy.step(Event::Kubelet(true), at(20));
+    policy.step(Event::Pods(true), at(40));
+    assert_eq!(run(&mut policy, at(900)), [(at(40) + SOAK, Ask::Prove)]);
+}
+
+#[test]
+fn a_tried_config_goes_when_its_time_is_over_however_well_it_is() {
+    let mut policy = well();
+    policy.step(apply(), at(100));
+    policy.step(applied(Standing::Tried(at(60))), at(100));
+    assert!(matches!(&run(&mut policy, at(900))[..], [(time, Ask::Revert { .. })] if *time == at(160)));
+}
+
+#[test]
+fn a_config_applied_over_a_tried_one_stays() {
+    let mut policy = well();
+    policy.step(apply(), at(100));
+    policy.step(applied(Standing::Tried(at(60))), at(100));
+    policy.step(apply(), at(120));
+    policy.step(applied(Standing::OnProof(PROOF_LIMIT)), at(121));
+    assert_eq!(run(&mut policy, at(900)), [(at(121) + SOAK, Ask::Prove)]);
+}
+
+#[test]
+fn a_chain_of_bad_configs_is_measured_by_the_last_good_time() {
+    let mut policy = well();
+    policy.step(apply(), at(100));
+    policy.step(applied(Standing::OnProof(at(60))), at(101));
+    policy.step(Event::Pods(false), at(102));
+    policy.step(apply(), at(110));
+    policy.step(applied(Standing::OnProof(at(60))), at(111));
+    assert!(matches!(&run(&mut policy, at(900))[..], [(time, Ask::Revert { .. })] if *time == at(171)));
+}
+
+#[test]
+fn an_unproven_config_of_a_boot_is_reverted_too() {
+    let mut policy = Policy::new(at(0));
+    policy.step(Event::Booted(true), at(2));
+    policy.step(Event::Kubelet(true), at(9));
+    let seen = run(&mut policy, at(900));
+    assert!(matches!(&seen[..], [(time, Ask::Revert { .. })] if *time == at(2) + PROOF_LIMIT), "{seen:?}");
+    let mut policy = Policy::new(at(0));
+    policy.step(Event::Booted(false), at(2));
+    assert_eq!(policy.deadline(), None);
+}
+
+#[test]
+fn one_change_at_a_time_and_what_comes_meanwhile_is_not_lost() {
+    let mut policy = well();
+    assert_eq!(starts(&policy.step(Event::FileChanged("/c".into()), at(100))).len(), 1);
+    assert!(policy.is_busy());
+    assert_eq!(policy.step(Event::FileChanged("/c".into()), at(100)), []);
+    assert_eq!(policy.step(Event::ManifestsChanged, at(100)), []);
+    assert_eq!(
+        policy.step(Event::Ended(Ok(Report::Nothing)), at(101)),
+        [],
+        "nobody is followed at every step"
+    );
+    let [(time, Ask::File { .. })] = &run(&mut policy, at(200))[..] else { panic!() };
+    assert_eq!(*time, at(102));
+    policy.step(Event::Ended(Ok(Report::Nothing)), at(103));
+    assert_eq!(run(&mut policy, at(200)), [(at(104), Ask::Repair)]);
+    policy.step(Event::Ended(Ok(Report::Repaired)), at(105));
+    assert_eq!(run(&mut policy, at(999)), []);
+}
+
+#[test]
+fn a_change_that_hangs_is_killed_and_what_it_left_is_repaired() {
+    let mut policy = well();
+    policy.step(apply(), at(100));
+    let actions = policy.step(Event::Deadline, at(100) + CHANGE_LIMIT);
+    assert!(actions.contains(&Action::Kill));
+    let end = at(101) + CHANGE_LIMIT;
+    let actions = policy.step(Event::Ended(Err("signal 9".into())), end);
+    assert_eq!(starts(&actions), [&Ask::Repair]);
+    policy.step(Event::Ended(Err("signal 9".into())), end);
+    assert_eq!(run(&mut policy, at(9999)), [], "a repair that fails is not tried for ever");
+}
+
+#[test]
+fn a_config_that_needs_a_reboot_gets_it() {
+    let mut policy = well();
+    policy.step(apply(), at(100));
+    let staged = |reboot: Option<&str>| {
+        Event::Ended(Ok(Report::Staged { generation: 4, reboot: reboot.map(str::to_owned) }))
+    };
+    assert_eq!(policy.step(staged(Some("x")), at(101)), [Action::Reboot("x".into())]);
+    policy.step(apply(), at(102));
+    assert!(matches!(&policy.step(staged(None), at(103))[..], [Action::Report(_)]));
+}

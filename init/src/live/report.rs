@@ -1,0 +1,186 @@
+//! What a change is asked to do, and what it reports: the two things that pass between PID 1 and `init apply`.
+//!
+//! Both are JSON: the ask is an argument of the child, the report a file below /run/podium that it leaves behind. PID 1
+//! reads no more of it than [`REPORT_MAX`] bytes.
+
+use crate::services::Service;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// The largest report that PID 1 takes: some twenty services with their environment.
+pub const REPORT_MAX: usize = 512 << 10;
+
+/// How a config is applied. Talos's words and meanings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// At once, and by a reboot when something needs one.
+    #[default]
+    Auto,
+    /// At once, or not at all when something needs a reboot.
+    NoReboot,
+    /// At the next boot.
+    Staged,
+    /// At once and not stored: the stored config comes back when its time is over.
+    Try,
+}
+
+impl Mode {
+    /// The word that names it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::NoReboot => "no-reboot",
+            Self::Staged => "staged",
+            Self::Try => "try",
+        }
+    }
+
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Auto, Self::NoReboot, Self::Staged, Self::Try];
+
+    /// The mode of that name.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.word() == word)
+    }
+}
+
+/// What one change is to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
+pub enum Ask {
+    /// Take the config that a client sends.
+    Apply {
+        /// How.
+        mode: Mode,
+        /// Say what would be done and do nothing.
+        dry_run: bool,
+        /// How long it has to prove itself, or in try mode how long it stays.
+        limit: Option<Duration>,
+        /// Who asked, for the log.
+        by: String,
+    },
+    /// Take a watched file that has changed.
+    File {
+        /// Its path.
+        path: String,
+    },
+    /// Go back to a generation of the history; `None`: to the one before the current one.
+    Rollback {
+        /// Which.
+        generation: Option<u64>,
+        /// Who asked, for the log.
+        by: String,
+    },
+    /// The config in force did not prove itself, or its time in try mode is over: back to what was before.
+    Revert {
+        /// Why, for the log and for the history.
+        why: String,
+    },
+    /// The config in force has proved itself: it is the last known good one from now on.
+    Prove,
+    /// Make the manifest directory what the config in force says.
+    Repair,
+}
+
+impl Ask {
+    /// A client waits for it.
+    pub fn has_client(&self) -> bool {
+        match self {
+            Self::Apply { .. } | Self::Rollback { .. } => true,
+            Self::File { .. } | Self::Revert { .. } | Self::Prove | Self::Repair => false,
+        }
+    }
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "report", rename_all = "kebab-case")]
+pub enum Report {
+    /// Nothing was changed: refused, a dry run, or nothing to do. What was wrong has been said.
+    Nothing,
+    /// A config is in force.
+    Applied(Box<Applied>),
+    /// A config waits for the next boot; `reboot`: at once, because it needs one.
+    Staged {
+        /// Its generation.
+        generation: u64,
+        /// Boot now, for this reason.
+        reboot: Option<String>,
+    },
+    /// The config in force is the last known good one.
+    Proved,
+    /// The manifest directory is as it should be.
+    Repaired,
+}
+
+/// Whether a config that is in force stays so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It is the last known good one.
+    Good,
+    /// It has this long to prove itself; there is another to go back to.
+    OnProof(Duration),
+    /// As [`Self::OnProof`], but there is nothing to go back to.
+    Only,
+    /// It goes when its time is over.
+    Tried(Duration),
+}
+
+/// A config in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// Its generation; in try mode that of the config which comes back.
+    pub generation: u64,
+    /// Whether it stays.
+    pub standing: Standing,
+    /// How many pods it has.
+    pub pods: usize,
+    /// All services of the node under it.
+    pub services: Vec<Service>,
+    /// Ids of those whose files changed, so that they are to be started anew even if the service itself is the same.
+    pub restart: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mode_is_found_by_its_word() {
+        for mode in Mode::ALL {
+            assert_eq!(Mode::named(mode.word()), Some(mode));
+            assert_eq!(serde_json::to_value(mode).unwrap(), mode.word());
+        }
+        assert_eq!(Mode::named("reboot"), None);
+    }
+
+    #[test]
+    fn asks_and_reports_survive_json() {
+        let limit = Some(Duration::from_secs(5));
+        let asks = [
+            Ask::Apply { mode: Mode::Try, dry_run: true, limit, by: "pid 7".into() },
+            Ask::File { path: "/x".into() },
+            Ask::Rollback { generation: None, by: String::new() },
+            Ask::Revert { why: "w".into() },
+            Ask::Prove,
+            Ask::Repair,
+        ];
+        for ask in asks {
+            let text = serde_json::to_string(&ask).unwrap();
+            assert_eq!(serde_json::from_str::<Ask>(&text).unwrap(), ask, "{text}");
+        }
+        let applied = Applied {
+            generation: 3,
+            standing: Standing::OnProof(Duration::from_secs(1)),
+            pods: 1,
+            services: Vec::new(),
+            restart: vec!["kubelet".into()],
+        };
+        for report in [Report::Nothing, Report::Applied(applied.into()), Report::Proved, Report::Repaired] {
+            let text = serde_json::to_string(&report).unwrap();
+            assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report, "{text}");
+        }
+    }
+}
