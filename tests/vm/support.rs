@@ -2,6 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use podium_tests::artifacts::Image;
+use podium_tests::console::Echo;
 use podium_tests::disk::Disk;
 use podium_tests::hand::{self, Hand};
 use podium_tests::http;
@@ -55,6 +56,9 @@ pub(super) fn on_a_new_disk(test: impl FnOnce(&Disk) -> Result<()>) -> Result<()
     test(&disk).map_err(|error| anyhow!("{error:#}\nservice logs on the disk:\n{}", disk.logs(25)))
 }
 
+/// Set to anything: the consoles of all machines are shown on standard error, for a person who looks for a fault.
+const SHOW: &str = "PODIUM_TEST_CONSOLE";
+
 /// Boots `disk` with further kernel words and disks; the ports of both pods are forwarded.
 pub(super) fn boot(disk: &Disk, words: &[String], extra_disks: &[ExtraDisk]) -> Result<Machine> {
     let image = Image::under_test()?;
@@ -65,6 +69,9 @@ pub(super) fn boot(disk: &Disk, words: &[String], extra_disks: &[ExtraDisk]) -> 
     options.extra_disks = extra_disks.to_vec();
     options.forwards = vec![(0, HELLO_PORT), (0, hand::PORT)];
     options.reboots = true;
+    if std::env::var_os(SHOW).is_some() {
+        options.echo = Echo::Stderr;
+    }
     Machine::start(&options)
 }
 
