@@ -35,5 +35,6 @@ pub mod loglines;
 pub mod notices;
 pub mod podstate;
 pub mod shutdown;
+pub mod staticpods;
 pub mod supervisor;
 pub mod unmounts;

@@ -22,6 +22,7 @@ mod pods;
 mod preload;
 mod prepare;
 mod reactor;
+mod stored;
 mod sys;
 
 use anyhow::{Result, bail};

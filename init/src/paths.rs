@@ -27,6 +27,14 @@ pub const SERVICES: &str = "/run/podium/services";
 pub const LOG_PIPES: &str = "/run/podium/logs";
 /// Where the config in use came from, and its checked form.
 pub const CONFIG_IN_USE: &str = "/run/podium/config.json";
+/// The text of the config in use as it was given, for those who show it or compare with it.
+pub const CONFIG_TEXT: &str = "/run/podium/config.yaml";
+/// What is known of the machine since the boot: JSON, for changes while it runs.
+pub const MACHINE: &str = "/run/podium/machine.json";
+/// The static pods: JSON, see [`crate::staticpods::StaticPods`].
+pub const STATIC_PODS: &str = "/run/podium/pods.json";
+/// What a change leaves for PID 1: JSON, see [`crate::live::Report`].
+pub const CHANGE_REPORT: &str = "/run/podium/change.json";
 /// What dhcpcd's hook keeps, one file an interface.
 pub const NETWORK: &str = "/run/podium/network";
 /// `/etc/resolv.conf`, `/etc/hosts` and `/etc/hostname` of the image are links to these.
@@ -50,8 +58,10 @@ pub const CHRONY_SOURCES: &str = "/run/podium/chrony/sources";
 
 /// The STATE partition's mount point, 0700.
 pub const STATE: &str = "/system/state";
-/// The stored machine config.
+/// The stored machine config; a person may put one there.
 pub const STATE_CONFIG: &str = "/system/state/config.yaml";
+/// What else is kept of configs: the last known good one, one that waits for the next boot, the history.
+pub const STATE_CONFIGS: &str = "/system/state/config";
 /// Upper and work folders of the overlays that make `/etc/kubernetes` and the like writable.
 pub const OVERLAYS: &str = "/var/system/overlays";
 /// Logs of services.

@@ -154,7 +154,8 @@ fn create_new(aside: &Path) -> Result<File> {
     Ok(File::from(fd.context("create")?))
 }
 
-fn sync_dir(folder: &Path) -> Result<()> {
+/// Makes what was renamed into or out of a folder survive power loss.
+pub(crate) fn sync_dir(folder: &Path) -> Result<()> {
     File::open(folder).and_then(|dir| dir.sync_all()).with_context(|| format!("fsync {}", folder.display()))
 }
 

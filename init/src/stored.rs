@@ -1,0 +1,337 @@
+//! The configs that STATE holds: the current one, the last known good one, one that waits for the next boot, the
+//! history, and those that were set aside.
+//!
+//! Which of them a boot tries, and how a file tells that it is whole, are `podium_init::store`'s decisions. Everything
+//! is written aside, synced and renamed: after a power loss there is the old config or the new one. What is rejected is
+//! moved, never removed, up to a bound. Used at boot by PID 1 and later only by changes, one at a time.
+
+use crate::sys::file;
+use anyhow::{Context, Result, bail};
+use podium_init::paths;
+use podium_init::store::{BOOTS_TO_PROVE, HISTORY, Holdings, REJECTED, Seal, Slot, open, seal};
+use std::fs::{read_dir, remove_file, rename};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// A stored config is a text of the largest size behind its line.
+pub(crate) const STORED_MAX: usize = super::load::CONFIG_MAX + 1024;
+/// The small notes beside the configs: some digits each.
+const NOTE_MAX: usize = 256;
+
+/// The folder of STATE's configs.
+#[derive(Debug, Clone)]
+pub(crate) struct Vault {
+    root: PathBuf,
+    folder: PathBuf,
+}
+
+/// A config that is on disk and not in force yet.
+#[derive(Debug)]
+pub(crate) struct Proposal {
+    pub(crate) generation: u64,
+    path: PathBuf,
+}
+
+/// One line of the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) generation: u64,
+    pub(crate) source: String,
+    /// Seconds since 1970, by the node's clock.
+    pub(crate) stored: u64,
+}
+
+impl Default for Vault {
+    fn default() -> Self {
+        Self::at(Path::new(paths::STATE_CONFIG), Path::new(paths::STATE_CONFIGS))
+    }
+}
+
+impl Vault {
+    fn at(current: &Path, folder: &Path) -> Self {
+        let root = current.parent().unwrap_or(Path::new("/")).to_owned();
+        Self { root, folder: folder.to_owned() }
+    }
+
+    /// Where that one is kept.
+    pub(crate) fn path(&self, slot: Slot) -> PathBuf {
+        match slot {
+            Slot::Current => self.root.join("config.yaml"),
+            Slot::Good => self.folder.join("good.yaml"),
+            Slot::Staged => self.folder.join("staged.yaml"),
+        }
+    }
+
+    /// The stored bytes of one, if it is there.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    pub(crate) fn read(&self, slot: Slot) -> Result<Option<Vec<u8>>> {
+        read_if_there(&self.path(slot))
+    }
+
+    /// What there is.
+    pub(crate) fn holdings(&self) -> Holdings {
+        let staged = self.generation(Slot::Staged);
+        let current = self.generation(Slot::Current);
+        let good = self.generation(Slot::Good);
+        let unproven_boots = match self.note("unproven").and_then(|text| parse_pair(&text)) {
+            Some((generation, boots)) if Some(generation) == current => {
+                u32::try_from(boots).unwrap_or(BOOTS_TO_PROVE)
+            }
+            _ => 0,
+        };
+        Holdings { staged, current, good, unproven_boots }
+    }
+
+    /// `Some(0)`: there is one, without a seal or damaged.
+    pub(crate) fn generation(&self, slot: Slot) -> Option<u64> {
+        match self.read(slot) {
+            Ok(None) => None,
+            Ok(Some(bytes)) => {
+                Some(open(&bytes).ok().and_then(|stored| stored.seal).map_or(0, |seal| seal.generation))
+            }
+            Err(_) => Some(0),
+        }
+    }
+
+    /// Writes a config beside the others, so that it is on disk before anything is changed for it.
+    ///
+    /// # Errors
+    /// STATE is full, read-only or broken; nothing has changed.
+    pub(crate) fn propose(&self, text: &[u8], source: &str) -> Result<Proposal> {
+        let generation = self.newest().saturating_add(1);
+        self.write_candidate(&seal(text, &Seal { generation, source: source.to_owned() }), generation)
+    }
+
+    /// Makes a proposal the current config, or the one that waits for the next boot.
+    ///
+    /// # Errors
+    /// As [`Self::propose`]; the old one is still there.
+    pub(crate) fn commit(&self, proposal: Proposal, slot: Slot) -> Result<u64> {
+        let to = self.path(slot);
+        if slot == Slot::Current
+            && let Ok(Some(bytes)) = self.read(Slot::Current)
+            && open(&bytes).is_ok_and(|stored| stored.seal.is_none())
+        {
+            // A person's file is about to be replaced; what they wrote is the proposal, or is kept here.
+            self.keep_aside("by-hand", &bytes)?;
+        }
+        rename(&proposal.path, &to).with_context(|| format!("rename to {}", to.display()))?;
+        file::sync_dir(&self.root).and_then(|()| file::sync_dir(&self.folder))?;
+        if slot == Slot::Current {
+            self.remember(proposal.generation)?;
+        }
+        Ok(proposal.generation)
+    }
+
+    /// Gives a proposal up.
+    pub(crate) fn withdraw(proposal: &Proposal) {
+        if let Err(error) = remove_file(&proposal.path) {
+            log::warn!("{}: {error}", proposal.path.display());
+        }
+    }
+
+    /// Makes one of the others the current one, as it is.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub(crate) fn make_current(&self, slot: Slot) -> Result<()> {
+        let bytes = self.read(slot)?.with_context(|| format!("there is no {slot}"))?;
+        let generation = open(&bytes).ok().and_then(|stored| stored.seal).map_or(0, |seal| seal.generation);
+        let proposal = self.write_candidate(&bytes, generation)?;
+        self.commit(proposal, Slot::Current)?;
+        if slot == Slot::Staged {
+            remove_if_there(&self.path(slot))?;
+        }
+        Ok(())
+    }
+
+    /// The current config has proved itself.
+    ///
+    /// # Errors
+    /// As [`Self::propose`].
+    pub(crate) fn prove(&self) -> Result<()> {
+        let bytes = self.read(Slot::Current)?.context("there is no stored config")?;
+        file::store(&self.path(Slot::Good), &bytes, 0o600)?;
+        remove_if_there(&self.folder.join("unproven"))
+    }
+
+    /// Counts a boot of a config that has not proved itself.
+    ///
+    /// # Errors
+    /// As [`Self::propose`].
+    pub(crate) fn count_boot(&self, holdings: &Holdings) -> Result<()> {
+        let Some(generation) = holdings.current else { return Ok(()) };
+        self.write_note("unproven", &format!("{generation} {}", holdings.unproven_boots.saturating_add(1)))
+    }
+
+    /// Moves one out of the way, for inspection; where it is now.
+    ///
+    /// # Errors
+    /// It cannot be moved.
+    pub(crate) fn set_aside(&self, slot: Slot) -> Result<PathBuf> {
+        self.prune("rejected", REJECTED)?;
+        let from = self.path(slot);
+        let to = self.free_name("rejected")?;
+        rename(&from, &to).with_context(|| format!("move {} to {}", from.display(), to.display()))?;
+        file::sync_dir(&self.folder)?;
+        Ok(to)
+    }
+
+    /// All generations that can be gone back to, newest first.
+    pub(crate) fn history(&self) -> Vec<Entry> {
+        let mut entries: Vec<Entry> =
+            self.remembered().into_iter().filter_map(|generation| self.entry(generation)).collect();
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.generation));
+        entries
+    }
+
+    /// The text of one generation.
+    ///
+    /// # Errors
+    /// There is none, or it is damaged.
+    pub(crate) fn recall(&self, generation: u64) -> Result<Vec<u8>> {
+        let bytes = read_if_there(&self.remembered_path(generation))?.with_context(|| {
+            format!("the history has no generation {generation}; `init ctl config history` lists it")
+        })?;
+        match open(&bytes) {
+            Ok(stored) => Ok(stored.text.to_vec()),
+            Err(damaged) => bail!("generation {generation}: {damaged}"),
+        }
+    }
+
+    /// What a note beside the configs says, e.g. which kernel word was taken last.
+    pub(crate) fn note(&self, name: &str) -> Option<String> {
+        let bytes = file::read(&self.folder.join(name), NOTE_MAX).ok()?;
+        String::from_utf8(bytes).ok().map(|text| text.trim_end().to_owned())
+    }
+
+    /// Writes a note.
+    ///
+    /// # Errors
+    /// As [`Self::propose`].
+    pub(crate) fn write_note(&self, name: &str, text: &str) -> Result<()> {
+        if self.note(name).as_deref() == Some(text) {
+            return Ok(());
+        }
+        self.make_folder()?;
+        file::store(&self.folder.join(name), format!("{text}\n").as_bytes(), 0o600)
+    }
+
+    fn make_folder(&self) -> Result<()> {
+        file::make_dir(&self.folder, 0o700)
+    }
+
+    fn write_candidate(&self, bytes: &[u8], generation: u64) -> Result<Proposal> {
+        self.make_folder()?;
+        let path = self.folder.join("candidate.yaml");
+        file::store(&path, bytes, 0o600)?;
+        Ok(Proposal { generation, path })
+    }
+
+    /// Copies the current config into the history, and forgets the oldest.
+    fn remember(&self, generation: u64) -> Result<()> {
+        let bytes = self.read(Slot::Current)?.context("there is no stored config")?;
+        let path = self.remembered_path(generation);
+        file::make_dir(&self.folder.join("history"), 0o700)?;
+        if read_if_there(&path)?.as_deref() != Some(bytes.as_slice()) {
+            file::store(&path, &bytes, 0o600)?;
+        }
+        let mut all = self.remembered();
+        all.sort_unstable();
+        let surplus = all.len().saturating_sub(HISTORY);
+        all.into_iter().take(surplus).try_for_each(|oldest| remove_if_there(&self.remembered_path(oldest)))
+    }
+
+    fn remembered_path(&self, generation: u64) -> PathBuf {
+        self.folder.join(format!("history/{generation}.yaml"))
+    }
+
+    fn remembered(&self) -> Vec<u64> {
+        let entries = read_dir(self.folder.join("history")).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".yaml")?.parse().ok()).collect()
+    }
+
+    fn entry(&self, generation: u64) -> Option<Entry> {
+        let path = self.remembered_path(generation);
+        let bytes = read_if_there(&path).ok()??;
+        let seal = open(&bytes).ok()?.seal?;
+        let stored = std::fs::metadata(&path).and_then(|meta| meta.modified()).ok()?;
+        let stored = stored.duration_since(std::time::UNIX_EPOCH).map_or(0, |span| span.as_secs());
+        Some(Entry { generation, source: seal.source, stored })
+    }
+
+    /// The newest generation that any of them has.
+    fn newest(&self) -> u64 {
+        let slots =
+            [Slot::Current, Slot::Good, Slot::Staged].into_iter().filter_map(|slot| self.generation(slot));
+        slots.chain(self.remembered()).max().unwrap_or(0)
+    }
+
+    /// Keeps bytes under a name of their own, unless the history or another such file has them.
+    fn keep_aside(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let proposed = read_if_there(&self.folder.join("candidate.yaml"))?.unwrap_or_default();
+        let is_proposed = open(&proposed).is_ok_and(|stored| stored.text == bytes);
+        if is_proposed {
+            return Ok(());
+        }
+        self.prune(name, REJECTED)?;
+        file::store(&self.free_name(name)?, bytes, 0o600)
+    }
+
+    fn numbered(&self, name: &str) -> Vec<(u64, PathBuf)> {
+        let entries = read_dir(&self.folder).into_iter().flatten().flatten();
+        let number = |path: &Path| {
+            path.file_name()?
+                .to_str()?
+                .strip_prefix(name)?
+                .strip_prefix('-')?
+                .strip_suffix(".yaml")?
+                .parse()
+                .ok()
+        };
+        entries.filter_map(|entry| Some((number(&entry.path())?, entry.path()))).collect()
+    }
+
+    fn free_name(&self, name: &str) -> Result<PathBuf> {
+        self.make_folder()?;
+        let next =
+            self.numbered(name).into_iter().map(|(number, _)| number).max().unwrap_or(0).saturating_add(1);
+        Ok(self.folder.join(format!("{name}-{next}.yaml")))
+    }
+
+    /// Makes room for one more.
+    fn prune(&self, name: &str, most: usize) -> Result<()> {
+        let mut all = self.numbered(name);
+        all.sort_unstable();
+        let surplus = (all.len() + 1).saturating_sub(most);
+        all.into_iter().take(surplus).try_for_each(|(_, path)| remove_if_there(&path))
+    }
+}
+
+/// `GENERATION BOOTS`.
+fn parse_pair(text: &str) -> Option<(u64, u64)> {
+    let (one, other) = text.split_once(' ')?;
+    Some((one.parse().ok()?, other.parse().ok()?))
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        _ => file::read(path, STORED_MAX).map(Some),
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[path = "stored_tests.rs"]
+mod tests;

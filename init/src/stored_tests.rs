@@ -1,0 +1,119 @@
+//! A vault on a folder of its own.
+
+use super::*;
+use podium_init::store::choose;
+use tempfile::TempDir;
+
+fn vault() -> (TempDir, Vault) {
+    let dir = tempfile::tempdir().unwrap();
+    let vault = Vault::at(&dir.path().join("config.yaml"), &dir.path().join("config"));
+    (dir, vault)
+}
+
+fn apply(vault: &Vault, text: &str) -> u64 {
+    let proposal = vault.propose(text.as_bytes(), "test").unwrap();
+    vault.commit(proposal, Slot::Current).unwrap()
+}
+
+fn text(vault: &Vault, slot: Slot) -> Option<String> {
+    let bytes = vault.read(slot).unwrap()?;
+    Some(String::from_utf8(open(&bytes).unwrap().text.to_vec()).unwrap())
+}
+
+#[test]
+fn generations_count_up_and_the_history_is_bounded() {
+    let (_dir, vault) = vault();
+    assert_eq!(vault.holdings(), Holdings::default());
+    for number in 1..=HISTORY as u64 + 3 {
+        assert_eq!(apply(&vault, &format!("text {number}")), number);
+    }
+    let history: Vec<u64> = vault.history().iter().map(|entry| entry.generation).collect();
+    assert_eq!(history.len(), HISTORY);
+    assert_eq!((history.first(), history.last()), (Some(&13), Some(&4)));
+    assert_eq!(vault.recall(5).unwrap(), b"text 5");
+    assert!(vault.recall(1).unwrap_err().to_string().contains("no generation 1"));
+}
+
+#[test]
+fn a_proposal_changes_nothing_until_it_is_committed() {
+    let (_dir, vault) = vault();
+    apply(&vault, "one");
+    let proposal = vault.propose(b"two", "test").unwrap();
+    assert_eq!((text(&vault, Slot::Current).as_deref(), proposal.generation), (Some("one"), 2));
+    Vault::withdraw(&proposal);
+    assert_eq!(apply(&vault, "three"), 2, "a generation that never was is given again");
+}
+
+#[test]
+fn a_proven_config_is_the_good_one_and_stays_it() {
+    let (_dir, vault) = vault();
+    apply(&vault, "one");
+    vault.prove().unwrap();
+    apply(&vault, "two");
+    assert_eq!(text(&vault, Slot::Good).as_deref(), Some("one"));
+    let holdings = vault.holdings();
+    assert_eq!((holdings.current, holdings.good, holdings.unproven_boots), (Some(2), Some(1), 0));
+}
+
+#[test]
+fn unproven_boots_are_counted_for_their_generation_alone() {
+    let (_dir, vault) = vault();
+    apply(&vault, "one");
+    vault.prove().unwrap();
+    apply(&vault, "two");
+    for boots in 1..=2 {
+        vault.count_boot(&vault.holdings()).unwrap();
+        assert_eq!(vault.holdings().unproven_boots, boots);
+    }
+    assert_eq!(choose(&vault.holdings())[0], Slot::Good);
+    apply(&vault, "three");
+    assert_eq!(vault.holdings().unproven_boots, 0);
+}
+
+#[test]
+fn a_staged_config_becomes_the_current_one_as_it_is() {
+    let (_dir, vault) = vault();
+    apply(&vault, "one");
+    let proposal = vault.propose(b"two", "test").unwrap();
+    assert_eq!(vault.commit(proposal, Slot::Staged).unwrap(), 2);
+    assert_eq!(text(&vault, Slot::Current).as_deref(), Some("one"));
+    vault.make_current(Slot::Staged).unwrap();
+    assert_eq!(text(&vault, Slot::Current).as_deref(), Some("two"));
+    assert_eq!((vault.generation(Slot::Current), vault.generation(Slot::Staged)), (Some(2), None));
+}
+
+#[test]
+fn what_is_rejected_is_moved_aside_and_the_oldest_of_many_goes() {
+    let (_dir, vault) = vault();
+    let mut places = Vec::new();
+    for number in 0..REJECTED + 2 {
+        apply(&vault, &format!("text {number}"));
+        places.push(vault.set_aside(Slot::Current).unwrap());
+        assert_eq!(vault.read(Slot::Current).unwrap(), None);
+    }
+    assert_eq!(places.iter().filter(|place| place.exists()).count(), REJECTED);
+    assert!(!places[0].exists() && places[REJECTED + 1].exists());
+}
+
+#[test]
+fn a_persons_file_is_not_lost_when_another_config_takes_its_place() {
+    let (dir, vault) = vault();
+    std::fs::write(vault.path(Slot::Current), "by hand").unwrap();
+    assert_eq!(vault.generation(Slot::Current), Some(0));
+    apply(&vault, "one");
+    assert_eq!(std::fs::read(dir.path().join("config/by-hand-1.yaml")).unwrap(), b"by hand");
+    std::fs::write(vault.path(Slot::Current), "two").unwrap();
+    apply(&vault, "two");
+    assert!(!dir.path().join("config/by-hand-2.yaml").exists(), "it is the proposal itself");
+}
+
+#[test]
+fn a_damaged_one_is_there_and_has_no_generation() {
+    let (_dir, vault) = vault();
+    apply(&vault, "one");
+    let path = vault.path(Slot::Current);
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(vault.generation(Slot::Current), Some(0));
+}
