@@ -14,6 +14,7 @@ use podium_init::paths;
 use podium_init::services::ImageFacts;
 use rustix::mount::MountPropagationFlags;
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
+use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -26,8 +27,8 @@ const CMDLINE_MAX: usize = 64 * 1024;
 /// A list of image references, a few hundred bytes each, and versions.
 const FACTS_MAX: usize = 1 << 20;
 
-/// What the first steps found.
-#[derive(Debug)]
+/// What the first steps found; kept in [`paths::MACHINE`] for changes while the node runs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Machine {
     /// In a container the runtime supplies the mounts, and the kernel is the host's.
     pub container: bool,

@@ -74,6 +74,15 @@ fn take(config: &MachineConfig, change: &Change, wanted: Option<&Wanted>) -> Res
     if failed.is_empty() { Ok(()) } else { bail!("{}: {}", change.interface, failed.join("; ")) }
 }
 
+/// Writes names and time servers of the whole node again, after the config has changed.
+///
+/// # Errors
+/// What could not be written; the rest may have been.
+pub(crate) fn renew(config: &MachineConfig) -> Result<()> {
+    let _turn = lock()?;
+    tell_node(config)
+}
+
 /// Holds until dropped. dhcpcd runs one hook at a time, but a killed dhcpcd's last one may still be at work.
 fn lock() -> Result<OwnedFd> {
     file::make_dir(Path::new(paths::NETWORK), 0o700)?;

@@ -17,6 +17,8 @@ const LINE_MAX: usize = 974;
 const CUT: &str = "...";
 /// Opened once and kept, so that a line needs no descriptor when the node has run out of them.
 static KERNEL: OnceLock<OwnedFd> = OnceLock::new();
+/// Hears the `log` crate's records too.
+static LISTENER: OnceLock<fn(log::Level, &dyn fmt::Display)> = OnceLock::new();
 
 /// Sends the `log` crate's records to the boot log. Called first of all, and again harmlessly.
 pub(crate) fn start() {
@@ -24,6 +26,13 @@ pub(crate) fn start() {
     if log::set_logger(&BootLog).is_ok() {
         log::set_max_level(log::LevelFilter::Info);
     }
+}
+
+/// As [`start`], for a child that has somebody to tell as well.
+pub(crate) fn start_and_tell(listener: fn(log::Level, &dyn fmt::Display)) {
+    // Fails only when it was called before; then that listener hears it.
+    let _ = LISTENER.set(listener);
+    start();
 }
 
 /// Says one line, `podium: <line>`, at level notice.
@@ -47,6 +56,9 @@ impl log::Log for BootLog {
     fn log(&self, record: &log::Record<'_>) {
         if self.enabled(record.metadata()) {
             write_line(record.level(), record.args());
+            if let Some(listener) = LISTENER.get() {
+                listener(record.level(), record.args());
+            }
         }
     }
 

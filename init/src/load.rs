@@ -2,13 +2,15 @@
 //!
 //! A source's text is checked by the parsing child; PID 1 takes only its outcome. What is wrong with a source is said
 //! line by line and the next one is tried; with none left the node goes on with an empty config and waits. A config
-//! from the kernel command line is kept in STATE once it is whole, so that the next boot has it without the words;
-//! nothing that is broken ever replaces what is stored.
+//! from the kernel command line is kept in STATE once it is whole, so that the next boot has it without the words, and
+//! what is applied over it later is not undone by the same words; nothing that is broken ever replaces what is stored.
 
 mod label;
+mod state;
 
 use crate::boot::Machine;
 use crate::parse::{self, Encoding};
+use crate::stored::Vault;
 use crate::sys::file;
 use anyhow::{Context, Result, anyhow};
 use podium_init::base64;
@@ -17,6 +19,7 @@ use podium_init::config::{InUse, MachineConfig, Outcome, Problem, Severity};
 use podium_init::digest::fnv1a;
 use podium_init::manifests::Manifest;
 use podium_init::paths;
+use podium_init::store::{Holdings, Slot, Stored, open};
 use std::borrow::Cow;
 use std::fmt;
 use std::os::unix::ffi::OsStringExt;
@@ -28,6 +31,8 @@ pub(crate) const CONFIG_MAX: usize = 4 << 20;
 const SAID_MAX: usize = 20;
 /// The environment variable that a container's config comes in, base64.
 const USERDATA: &str = "USERDATA";
+/// The note in STATE that names the kernel word's config which was taken last.
+pub(crate) const WORD_TAKEN: &str = "word";
 
 /// The config in use.
 #[derive(Debug, Default)]
@@ -36,6 +41,23 @@ pub(crate) struct Loaded {
     pub config: MachineConfig,
     /// Its pods that can be run.
     pub manifests: Vec<Manifest>,
+    /// What is wrong or doubtful in it.
+    pub problems: Vec<Problem>,
+    /// `Some`: it has to prove itself; `true`: there is one to go back to.
+    pub proof: Option<bool>,
+    /// The file that it came from, if it was one that can be watched.
+    pub file: Option<String>,
+}
+
+/// A config that was taken, before it is made known.
+#[derive(Debug)]
+struct Taken {
+    in_use: InUse,
+    text: Vec<u8>,
+    manifests: Vec<Manifest>,
+    problems: Vec<Problem>,
+    proof: Option<bool>,
+    file: Option<String>,
 }
 
 /// Where a config may come from.
@@ -44,7 +66,7 @@ enum Source {
     UserData,
     Inline(String),
     Word(Location),
-    State,
+    State(Slot),
     Image,
 }
 
@@ -52,7 +74,15 @@ impl Source {
     fn encoding(&self) -> Encoding {
         match self {
             Self::UserData | Self::Inline(_) => Encoding::Inline,
-            Self::Word(_) | Self::State | Self::Image => Encoding::Plain,
+            Self::Word(_) | Self::State(_) | Self::Image => Encoding::Plain,
+        }
+    }
+
+    /// Given by whoever starts the machine, each time it starts.
+    fn is_word(&self) -> bool {
+        match self {
+            Self::Inline(_) | Self::Word(_) => true,
+            Self::UserData | Self::State(_) | Self::Image => false,
         }
     }
 }
@@ -64,7 +94,8 @@ impl fmt::Display for Source {
             Self::UserData => write!(out, "{USERDATA}"),
             Self::Inline(_) => write!(out, "kernel command line (inline)"),
             Self::Word(location) => write!(out, "kernel command line ({location})"),
-            Self::State => write!(out, "STATE"),
+            Self::State(Slot::Current) => write!(out, "STATE"),
+            Self::State(slot) => write!(out, "STATE ({slot})"),
             Self::Image => write!(out, "image default"),
         }
     }
@@ -72,8 +103,15 @@ impl fmt::Display for Source {
 
 /// Takes the first usable config. Never fails: an empty config lets containerd and kubelet run.
 pub(crate) fn config(cmdline: &Cmdline, machine: &Machine) -> Loaded {
-    let mut tried = false;
+    let (mut tried, mut word) = (false, None);
     for source in sources(cmdline, machine.container) {
+        if let Source::State(_) = source {
+            if let Some(taken) = state::from_state(machine) {
+                return known(taken, word);
+            }
+            tried |= Vault::default().holdings() != Holdings::default();
+            continue;
+        }
         let raw = match fetch(&source) {
             Ok(Some(raw)) => raw,
             Ok(None) => continue,
@@ -84,17 +122,25 @@ pub(crate) fn config(cmdline: &Cmdline, machine: &Machine) -> Loaded {
             }
         };
         tried = true;
+        if source.is_word() {
+            let digest = text_digest(&raw);
+            if was_taken(&digest) {
+                log::info!("config from {source}: taken before; what is stored goes before it");
+                continue;
+            }
+            word.get_or_insert(digest);
+        }
         match parse::check(&raw, source.encoding()) {
             Ok(outcome) => {
-                if let Some(loaded) = take(&source, &raw, outcome, machine) {
-                    return loaded;
+                if let Some(taken) = take(&source, &raw, outcome, machine) {
+                    return known(taken, word);
                 }
             }
             Err(error) => log::error!("config from {source}: {error:#}"),
         }
     }
     log::error!("no usable config: waiting for one; {}", remedy(tried, machine.container));
-    remember(&InUse::default());
+    remember(&InUse { word, ..InUse::default() }, b"");
     Loaded::default()
 }
 
@@ -103,7 +149,15 @@ fn sources(cmdline: &Cmdline, container: bool) -> Vec<Source> {
     let user_data = container.then_some(Source::UserData);
     let inline = cmdline.config_inline.clone().map(Source::Inline);
     let word = cmdline.config.clone().map(Source::Word);
-    user_data.into_iter().chain(inline).chain(word).chain([Source::State, Source::Image]).collect()
+    let given = user_data.into_iter().chain(inline).chain(word);
+    given.chain([Source::State(Slot::Current), Source::Image]).collect()
+}
+
+/// Whether a kernel word's config is stored, or was before somebody applied another one over it. Then the stored one
+/// is newer than the word, which is the same at each boot.
+fn was_taken(digest: &str) -> bool {
+    let vault = Vault::default();
+    vault.note(WORD_TAKEN).as_deref() == Some(digest) && vault.holdings().current.is_some()
 }
 
 /// `None`: this source has no config.
@@ -115,7 +169,7 @@ fn fetch(source: &Source) -> Result<Option<Vec<u8>>> {
         Source::Inline(text) => Ok(Some(text.clone().into_bytes())),
         Source::Word(Location::Path(path)) => file::read(Path::new(path), CONFIG_MAX).map(Some),
         Source::Word(Location::Label { label, path }) => label::fetch(label, path).map(Some),
-        Source::State => if_there(paths::STATE_CONFIG),
+        Source::State(_) => Ok(None),
         Source::Image => if_there(paths::IMAGE_CONFIG),
     }
 }
@@ -128,20 +182,53 @@ fn if_there(path: &str) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Says what is wrong with it; a usable one is kept and remembered.
-fn take(source: &Source, raw: &[u8], outcome: Outcome, machine: &Machine) -> Option<Loaded> {
-    for line in report(&outcome.problems) {
-        log::error!("config from {source}: {line}");
-    }
+/// Says what is wrong with it; a usable one from a kernel word is kept.
+fn take(source: &Source, raw: &[u8], outcome: Outcome, machine: &Machine) -> Option<Taken> {
+    say_problems(&source.to_string(), &outcome.problems);
     let config = outcome.config?;
     log::info!("config from {source}: {}", count(outcome.manifests.len()));
+    let mut in_use =
+        InUse { source: source.to_string(), digest: text_digest(raw), config, ..InUse::default() };
     let whole = outcome.problems.iter().all(|problem| problem.severity == Severity::Warning);
-    if let (Source::Inline(_) | Source::Word(_), true) = (source, machine.has_state) {
-        keep(source, raw, whole);
+    let text = match unpacked(source, raw) {
+        Ok(text) => text.into_owned(),
+        // It was parsed, so it can be undone; were it not, there would be nothing to keep or show.
+        Err(error) => {
+            log::error!("config from {source}: {error:#}");
+            Vec::new()
+        }
+    };
+    let mut proof = None;
+    if source.is_word()
+        && machine.has_state
+        && let Some(generation) = keep(source, &text, &in_use.digest, whole)
+    {
+        in_use.generation = generation;
+        let good = Vault::default().generation(Slot::Good);
+        proof = (good != Some(generation)).then_some(good.is_some());
     }
-    let in_use = InUse { source: source.to_string(), digest: format!("{:032x}", fnv1a(raw)), config };
-    remember(&in_use);
-    Some(Loaded { config: in_use.config, manifests: outcome.manifests })
+    let file = if let Source::Word(Location::Path(path)) = source { Some(path.clone()) } else { None };
+    Some(Taken { in_use, text, manifests: outcome.manifests, problems: outcome.problems, proof, file })
+}
+
+/// Makes it known to the helpers and to later changes.
+fn known(taken: Taken, word: Option<String>) -> Loaded {
+    let Taken { mut in_use, text, manifests, problems, proof, file } = taken;
+    in_use.word = word;
+    remember(&in_use, &text);
+    Loaded { config: in_use.config, manifests, problems, proof, file }
+}
+
+/// Tells two texts apart.
+pub(crate) fn text_digest(text: &[u8]) -> String {
+    format!("{:032x}", fnv1a(text))
+}
+
+/// Says what is wrong with a source's config.
+pub(crate) fn say_problems(source: &str, problems: &[Problem]) {
+    for line in report(problems) {
+        log::error!("config from {source}: {line}");
+    }
 }
 
 /// The first problems one by one, then how many more there are.
@@ -157,24 +244,34 @@ fn count(pods: usize) -> String {
     format!("{pods} pod{}", if pods == 1 { "" } else { "s" })
 }
 
-/// Stores a config of the kernel command line for the next boot.
-fn keep(source: &Source, raw: &[u8], whole: bool) {
+/// Stores a config of the kernel command line for the next boot; its generation.
+fn keep(source: &Source, text: &[u8], digest: &str, whole: bool) -> Option<u64> {
     if !whole {
         log::warn!("config from {source}: not kept in STATE, because it has errors");
-        return;
+        return None;
     }
-    let kept =
-        unpacked(source, raw).and_then(|text| match file::read(Path::new(paths::STATE_CONFIG), CONFIG_MAX) {
-            Ok(have) if text == have => Ok(()),
+    let vault = Vault::default();
+    let kept = || {
+        let current = vault.read(Slot::Current).ok().flatten().unwrap_or_default();
+        let generation = match open(&current) {
+            Ok(Stored { seal: Some(seal), text: have }) if have == text => seal.generation,
             _ => {
-                file::store(Path::new(paths::STATE_CONFIG), &text, 0o600)?;
+                let proposal = vault.propose(text, &source.to_string())?;
+                let generation = vault.commit(proposal, Slot::Current)?;
                 log::info!("config from {source}: kept in STATE");
-                Ok(())
+                generation
             }
-        });
-    if let Err(error) = kept {
-        log::error!("config from {source}: not kept in STATE: {error:#}; the next boot needs the word again");
-    }
+        };
+        vault.write_note(WORD_TAKEN, digest)?;
+        Ok(generation)
+    };
+    kept()
+        .map_err(|error: anyhow::Error| {
+            log::error!(
+                "config from {source}: not kept in STATE: {error:#}; the next boot needs the word again"
+            );
+        })
+        .ok()
 }
 
 /// What STATE holds is a plain file, as a person would have put it there: base64 is undone, compression stays.
@@ -185,11 +282,12 @@ fn unpacked<'a>(source: &Source, raw: &'a [u8]) -> Result<Cow<'a, [u8]>> {
     }
 }
 
-/// Writes what the helpers and the operator look up.
-fn remember(in_use: &InUse) {
+/// Writes what the helpers, changes and the operator look up.
+pub(crate) fn remember(in_use: &InUse, text: &[u8]) {
     let written = serde_json::to_vec(in_use)
         .context("as JSON")
-        .and_then(|json| file::replace(Path::new(paths::CONFIG_IN_USE), &json, 0o600));
+        .and_then(|json| file::replace(Path::new(paths::CONFIG_IN_USE), &json, 0o600))
+        .and_then(|()| file::replace(Path::new(paths::CONFIG_TEXT), text, 0o600));
     if let Err(error) = written {
         log::error!("{}: {error:#}; helpers use defaults", paths::CONFIG_IN_USE);
     }

@@ -4,6 +4,7 @@
 //! effects, the library `podium_init` the decisions. As PID 1 nothing here returns: [`pid1`] is one straight line
 //! that ends in `halt::finish`, the only way out.
 
+mod apply;
 mod boot;
 mod child;
 mod devices;
@@ -24,6 +25,7 @@ mod prepare;
 mod reactor;
 mod stored;
 mod sys;
+mod watch;
 
 use anyhow::{Result, bail};
 use podium_init::shutdown::Shutdown;
@@ -40,6 +42,7 @@ as dhcp-hook  what dhcpcd runs when a lease changes
 
 init exec SERVICE   become a service: cgroup, limits, environment, then its program
 init parse          check the machine config on stdin, print the outcome as JSON
+init apply ASK      change the config of the running node
 init log            write the services' output below /var/log/podium
 init devices        load drivers for devices that appear, watch the power button
 init preload        import the image's OCI archives that containerd does not hold yet
@@ -93,6 +96,7 @@ fn run(verb: &str, args: &[String]) -> Result<()> {
     match verb {
         "exec" => child::exec(args),
         "parse" => parse::run(args),
+        "apply" => apply::run(args),
         "log" => logger::run(args),
         "devices" => devices::run(args),
         "preload" => preload::run(args),

@@ -9,11 +9,12 @@ use crate::sys::file;
 use anyhow::{Context, Result, bail};
 use podium_init::manifests::{Found, MAX_MANIFEST, Manifest, diff, is_ours};
 use podium_init::paths;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{DirEntry, FileType, remove_file};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -33,9 +34,9 @@ pub(crate) struct Applied {
     pub(crate) failed: Vec<anyhow::Error>,
 }
 
-/// Prepares the node's manifest directory before the kubelet starts. Says what is remarkable, never fails: a kubelet
-/// with some of the pods is better than none.
-pub(crate) fn write(manifests: &[Manifest]) {
+/// Prepares the node's manifest directory before the kubelet starts; the files of others in it. Says what is remarkable,
+/// never fails: a kubelet with some of the pods is better than none.
+pub(crate) fn write(manifests: &[Manifest]) -> Vec<String> {
     let (dir, quarantine) = (Path::new(paths::MANIFESTS), Path::new(paths::QUARANTINE));
     let done = file::make_dir(dir, 0o700)
         .and_then(|()| sweep(dir, quarantine))
@@ -51,9 +52,35 @@ pub(crate) fn write(manifests: &[Manifest]) {
             for error in applied.failed {
                 log::error!("static pods: {error:#}");
             }
+            applied.foreign
         }
-        Err(error) => log::error!("static pods: {error:#}; no pod of the config will run"),
+        Err(error) => {
+            log::error!("static pods: {error:#}; no pod of the config will run");
+            Vec::new()
+        }
     }
+}
+
+/// Moves what can hang a kubelet out of the directory while one runs. A kubelet that has opened a FIFO already hangs
+/// until somebody opens it for writing: it is released. Gives a line for each thing that was moved.
+///
+/// # Errors
+/// The directory cannot be listed, or something in it cannot be moved.
+pub(crate) fn unblock() -> Result<Vec<String>> {
+    let (dir, quarantine) = (Path::new(paths::MANIFESTS), Path::new(paths::QUARANTINE));
+    let fifos: Vec<OwnedFd> = entries(dir)?
+        .iter()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_fifo()))
+        .filter_map(|entry| {
+            // Reading and writing at once never waits on Linux, and whoever waits for a writer has one now.
+            let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            rustix::fs::open(entry.path(), flags, Mode::empty()).ok()
+        })
+        .collect();
+    let lines = sweep(dir, quarantine)?;
+    // Closing them ends what the kubelet reads.
+    drop(fifos);
+    Ok(lines)
 }
 
 /// Moves what can hang a kubelet, and what it would run in place of a file of ours, into quarantine: FIFOs, sockets,

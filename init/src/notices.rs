@@ -10,6 +10,9 @@ pub const EXECUTED: &str = "PODIUM_EXEC=1";
 /// The chain loader says this, with the stage and the error behind it, when it gives up.
 pub const FAILED: &str = "PODIUM_FAILED=";
 
+/// `init pods` says this with `1` behind it when all pods run, with `0` when that is over.
+pub const PODS: &str = "PODIUM_PODS=";
+
 /// One thing a service said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice<'a> {
@@ -19,6 +22,8 @@ pub enum Notice<'a> {
     Executed,
     /// [`FAILED`]: stage and error.
     StageFailed(&'a str),
+    /// [`PODS`]: whether all pods run.
+    Pods(bool),
 }
 
 /// Reads one message: a word a line. Lines that are not UTF-8 or not known are passed over.
@@ -26,6 +31,8 @@ pub fn parse(message: &[u8]) -> impl Iterator<Item = Notice<'_>> {
     message.split(|byte| *byte == b'\n').filter_map(|line| match std::str::from_utf8(line).ok()? {
         "READY=1" => Some(Notice::Ready),
         EXECUTED => Some(Notice::Executed),
+        "PODIUM_PODS=1" => Some(Notice::Pods(true)),
+        "PODIUM_PODS=0" => Some(Notice::Pods(false)),
         line => line.strip_prefix(FAILED).map(Notice::StageFailed),
     })
 }
@@ -41,6 +48,7 @@ mod tests {
     #[test]
     fn known_words_are_told_in_order() {
         assert_eq!(all(b"PODIUM_EXEC=1"), [Notice::Executed]);
+        assert_eq!(all(b"PODIUM_PODS=1\nPODIUM_PODS=0"), [Notice::Pods(true), Notice::Pods(false)]);
         assert_eq!(all(b"STATUS=x\nREADY=1\n"), [Notice::Ready]);
         assert_eq!(
             all(b"PODIUM_FAILED=exec: /usr/bin/x: not found\nREADY=1"),

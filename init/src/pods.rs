@@ -8,13 +8,13 @@ mod look;
 
 use crate::kmsg;
 use crate::sys::poll::{self, For};
-use crate::sys::{clock, file, signals};
+use crate::sys::{clock, file, notify, signals};
 use anyhow::Result;
 use look::Node;
 use nix::sys::signal::{SigSet, Signal};
 use podium_init::manifests::{MAX_MANIFEST, is_ours};
-use podium_init::paths;
 use podium_init::podstate::{Pod, Watch, memory};
+use podium_init::{notices, paths};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -28,8 +28,12 @@ pub(crate) fn run(_args: &[String]) -> Result<()> {
     let mut ends = SigSet::empty();
     ends.add(Signal::SIGTERM);
     let signals = signals::receive(&ends)?;
-    let mut watcher =
-        Watcher { watch: Watch::new(clock::now()), manifests: Manifests::default(), node: Node::default() };
+    let mut watcher = Watcher {
+        watch: Watch::new(clock::now()),
+        manifests: Manifests::default(),
+        node: Node::default(),
+        told: None,
+    };
     loop {
         let pause = watcher.look();
         if let Err(error) = poll::wait(&[(signals.as_fd(), For::Reading)], Some(pause)) {
@@ -49,6 +53,8 @@ struct Watcher {
     watch: Watch,
     manifests: Manifests,
     node: Node,
+    /// What PID 1 was told last.
+    told: Option<bool>,
 }
 
 impl Watcher {
@@ -63,11 +69,22 @@ impl Watcher {
         for line in &news.lines {
             kmsg::say(line);
         }
+        let ready = self.watch.is_ready();
+        if self.told != Some(ready) {
+            self.told = tell(ready).then_some(ready);
+        }
         if news.first_ready {
             say_memory();
         }
         self.watch.pause(now)
     }
+}
+
+/// Tells PID 1 whether all pods run; whether that was heard.
+fn tell(ready: bool) -> bool {
+    let socket = std::env::var("NOTIFY_SOCKET").unwrap_or_default();
+    let said = notify::send(&socket, &format!("{}{}", notices::PODS, u8::from(ready)));
+    said.inspect_err(|error| log::warn!("pods: {error}; a new config cannot prove itself")).is_ok()
 }
 
 fn say_memory() {

@@ -175,6 +175,11 @@ impl Watch {
         news
     }
 
+    /// Whether all pods that have a manifest run.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
     /// How long to rest before the next look.
     pub fn pause(&self, now: Time) -> Duration {
         let waiting = |watched: &Watched| match watched.phase {

@@ -179,6 +179,7 @@ impl Reactor {
                         self.step(Event::Executed(id));
                     }
                     Notice::StageFailed(text) => self.step(Event::StageFailed(id, text.to_owned())),
+                    Notice::Pods(_) => {}
                 }
             }
         }

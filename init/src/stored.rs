@@ -100,8 +100,13 @@ impl Vault {
     /// # Errors
     /// STATE is full, read-only or broken; nothing has changed.
     pub(crate) fn propose(&self, text: &[u8], source: &str) -> Result<Proposal> {
-        let generation = self.newest().saturating_add(1);
+        let generation = self.next();
         self.write_candidate(&seal(text, &Seal { generation, source: source.to_owned() }), generation)
+    }
+
+    /// The generation that the next proposal gets.
+    pub(crate) fn next(&self) -> u64 {
+        self.newest().saturating_add(1)
     }
 
     /// Makes a proposal the current config, or the one that waits for the next boot.
@@ -123,13 +128,6 @@ impl Vault {
             self.remember(proposal.generation)?;
         }
         Ok(proposal.generation)
-    }
-
-    /// Gives a proposal up.
-    pub(crate) fn withdraw(proposal: &Proposal) {
-        if let Err(error) = remove_file(&proposal.path) {
-            log::warn!("{}: {error}", proposal.path.display());
-        }
     }
 
     /// Makes one of the others the current one, as it is.

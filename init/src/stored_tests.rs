@@ -40,7 +40,7 @@ fn a_proposal_changes_nothing_until_it_is_committed() {
     apply(&vault, "one");
     let proposal = vault.propose(b"two", "test").unwrap();
     assert_eq!((text(&vault, Slot::Current).as_deref(), proposal.generation), (Some("one"), 2));
-    Vault::withdraw(&proposal);
+    drop(proposal);
     assert_eq!(apply(&vault, "three"), 2, "a generation that never was is given again");
 }
 

@@ -16,6 +16,12 @@ pub struct InUse {
     pub source: String,
     /// [`crate::digest::fnv1a`] of the config text, 32 hex digits; tells two texts apart, proves nothing.
     pub digest: String,
+    /// Its number in STATE; 0: it is not stored.
+    pub generation: u64,
+    /// It goes when its time is over, and the stored one of that number comes back.
+    pub tried: bool,
+    /// The digest of the config that this boot's kernel words give, taken or not.
+    pub word: Option<String>,
     /// The checked config.
     pub config: MachineConfig,
 }

@@ -5,10 +5,15 @@
 //! placed here.
 
 use crate::config::{Kernel, KernelModule, Kubelet, Machine, MachineConfig, Network};
+use crate::paths;
+use crate::services::Service;
 use crate::sysctls::DEFAULTS;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+
+/// Not started anew for a new environment.
+const KEPT: [&str; 4] = ["dhcpcd", "devices", "log", "preload"];
 
 /// What a change needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +40,24 @@ impl fmt::Display for Needs {
     }
 }
 
+/// Which services are to be started anew when these files were written and these descriptions changed. The others take
+/// a new description at their next start: dhcpcd would take the addresses away for it, and the rest has no use for it.
+pub fn restarts(old: &[Service], new: &[Service], written: &[String]) -> Vec<String> {
+    let by_file = |id: &str| match id {
+        "containerd" => written.iter().any(|path| path == paths::CONTAINERD_CONFIG),
+        "kubelet" => written.iter().any(|path| path == paths::KUBELET_CONFIG),
+        "chronyd" => written.iter().any(|path| path == paths::CHRONY_CONF),
+        _ => false,
+    };
+    let changed = |service: &&Service| {
+        let before = old.iter().find(|before| before.id == service.id);
+        let described =
+            before.is_some_and(|before| before != *service) && !KEPT.contains(&service.id.as_str());
+        described || by_file(&service.id)
+    };
+    new.iter().filter(changed).map(|service| service.id.clone()).collect()
+}
+
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
@@ -49,6 +72,26 @@ pub fn changes(old: &MachineConfig, new: &MachineConfig) -> Vec<Change> {
     let mut found = Vec::new();
     machine(&old.machine, &new.machine, &mut found);
     found
+}
+
+/// `new` with what `old` says in place of all that only a boot can change: what is in force until then.
+#[must_use]
+pub fn held_back(old: &MachineConfig, new: &MachineConfig) -> MachineConfig {
+    let mut held = new.clone();
+    let of_boot = changes(old, new).into_iter().filter(|change| matches!(change.needs, Needs::Reboot(_)));
+    for change in of_boot {
+        let (held, old) = (&mut held.machine, &old.machine);
+        match change.path.as_str() {
+            "machine.kubelet.extraMounts" => {
+                held.kubelet.extra_mounts.clone_from(&old.kubelet.extra_mounts);
+            }
+            "machine.network.hostname" => held.network.hostname.clone_from(&old.network.hostname),
+            "machine.network.interfaces" => held.network.interfaces.clone_from(&old.network.interfaces),
+            "machine.kernel.modules" => held.kernel.modules.clone_from(&old.kernel.modules),
+            _ => {}
+        }
+    }
+    held
 }
 
 fn machine(old: &Machine, new: &Machine, found: &mut Vec<Change>) {
@@ -217,10 +260,25 @@ mod tests {
             let found = changes(&config(old), &config(new));
             let [change] = found.as_slice() else { panic!("{old} -> {new}: {found:?}") };
             assert_eq!(change.path, path, "{old} -> {new}");
+            let held = held_back(&config(old), &config(new));
+            assert_eq!(held == config(old), matches!(needs, Reboot(_)), "{old} -> {new}");
             // The reasons are for people.
             let kind = |needs: &Needs| std::mem::discriminant(needs);
             assert_eq!(kind(&change.needs), kind(&needs), "{old} -> {new}: {change:?}");
         }
+    }
+
+    #[test]
+    fn services_restart_for_what_they_read_and_keep_the_network() {
+        use crate::services::{ImageFacts, NodeFacts, plan};
+        let services = |text: &str| plan(&config(text), &ImageFacts::default(), &NodeFacts::default());
+        let (old, new) = (services("{}"), services("{env: {A: b}}"));
+        assert_eq!(restarts(&old, &old, &[]), [] as [&str; 0]);
+        let all = restarts(&old, &new, &[]);
+        assert!(all.contains(&"containerd".to_owned()) && all.contains(&"kubelet".to_owned()), "{all:?}");
+        assert!(!all.contains(&"dhcpcd".to_owned()) && !all.contains(&"log".to_owned()), "{all:?}");
+        assert_eq!(restarts(&old, &old, &[paths::KUBELET_CONFIG.to_owned()]), ["kubelet"]);
+        assert_eq!(restarts(&old, &old, &["/etc/other".to_owned()]), [] as [&str; 0]);
     }
 
     #[test]

@@ -11,6 +11,6 @@ mod policy;
 mod report;
 
 pub use difference::{MAX_LINES, difference};
-pub use effects::{Change, Needs, changes};
+pub use effects::{Change, Needs, changes, held_back, restarts};
 pub use policy::{Action, Event, PROOF_LIMIT, Phase, Policy, SOAK, TRY_LIMIT};
 pub use report::{Applied, Ask, Mode, REPORT_MAX, Report, Standing};

@@ -28,8 +28,8 @@ const REST: Duration = Duration::from_secs(1);
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The config of this boot is in force; `true`: it must prove itself, and there is one to go back to.
-    Booted(bool),
+    /// The config of this boot is in force. `Some`: it has to prove itself; `true`: there is one to go back to.
+    Booted(Option<bool>),
     /// A client's change was started.
     Started(Ask),
     /// A watched file changed.
@@ -53,8 +53,8 @@ pub enum Action {
     Start(Ask),
     /// Kill the change that runs: it took too long.
     Kill,
-    /// Take these services, and restart those named.
-    Adopt(Vec<Service>, Vec<String>),
+    /// Take these services, if there are other ones, and restart those named.
+    Adopt(Option<Vec<Service>>, Vec<String>),
     /// One line for the boot log.
     Report(String),
     /// Boot again, for this reason.
@@ -68,6 +68,8 @@ pub enum Phase {
     Settled,
     /// It must prove itself until then.
     OnProof(Time),
+    /// It did not, and is kept all the same; it may still.
+    Unproven,
     /// It goes at that time.
     Tried(Time),
 }
@@ -118,12 +120,9 @@ impl Policy {
     pub fn step(&mut self, event: Event, now: Time) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
-            Event::Booted(on_proof) => {
-                if on_proof {
-                    // What it goes back to has been well once.
-                    self.on_proof(now + PROOF_LIMIT, true, true);
-                }
-            }
+            Event::Booted(None) => {}
+            // What it goes back to has been well once.
+            Event::Booted(Some(may_revert)) => self.on_proof(now + PROOF_LIMIT, may_revert, true),
             Event::Started(ask) => self.running = Some((ask, now + CHANGE_LIMIT)),
             Event::FileChanged(path) => self.waiting.file = Some(path),
             Event::ManifestsChanged => self.waiting.repair = true,
@@ -151,6 +150,7 @@ impl Policy {
         let proof = match self.phase {
             Phase::Settled => None,
             Phase::OnProof(until) => Some(self.well_since.map_or(until, |since| (since + SOAK).min(until))),
+            Phase::Unproven => self.well_since.map(|since| since + SOAK),
             Phase::Tried(until) => Some(until),
         };
         [waiting, proof].into_iter().flatten().min()
@@ -272,12 +272,11 @@ impl Policy {
         let well_for = self.well_since.map(|since| now.saturating_sub(since));
         match self.phase {
             Phase::Settled => {}
-            Phase::OnProof(_) if well_for.is_some_and(|span| span >= SOAK) => {
+            Phase::OnProof(_) | Phase::Unproven if well_for.is_some_and(|span| span >= SOAK) => {
                 self.phase = Phase::Settled;
                 self.waiting.prove = true;
             }
             Phase::OnProof(until) if now >= until => {
-                self.phase = Phase::Settled;
                 let why = match (self.kubelet, self.pods) {
                     (false, _) => "the kubelet did not come up, or did not stay up",
                     (true, false) => "not all pods came up, or stayed up",
@@ -285,8 +284,10 @@ impl Policy {
                 };
                 if self.may_revert && self.was_well {
                     actions.push(Action::Report(format!("config: {why} within its limit; going back")));
+                    self.phase = Phase::Settled;
                     self.waiting.revert = Some(why.to_owned());
                 } else {
+                    self.phase = Phase::Unproven;
                     let reason = if self.may_revert {
                         "the node was not well before it either"
                     } else {
@@ -300,7 +301,7 @@ impl Policy {
                 self.phase = Phase::Settled;
                 self.waiting.revert = Some("its time in try mode is over".to_owned());
             }
-            Phase::OnProof(_) | Phase::Tried(_) => {}
+            Phase::OnProof(_) | Phase::Unproven | Phase::Tried(_) => {}
         }
     }
 }

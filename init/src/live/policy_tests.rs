@@ -7,7 +7,7 @@ fn at(seconds: u64) -> Time {
 }
 
 fn applied(standing: Standing) -> Event {
-    let applied = Applied { generation: 2, standing, pods: 1, services: Vec::new(), restart: Vec::new() };
+    let applied = Applied { generation: 2, standing, pods: 1, services: None, restart: Vec::new() };
     Event::Ended(Ok(Report::Applied(applied.into())))
 }
 
@@ -93,7 +93,9 @@ fn a_node_that_was_not_well_keeps_the_new_config() {
     policy.step(apply(), at(100));
     policy.step(applied(Standing::OnProof(at(60))), at(101));
     assert_eq!(run(&mut policy, at(900)), []);
-    assert_eq!((policy.phase(), policy.deadline()), (Phase::Settled, None));
+    assert_eq!((policy.phase(), policy.deadline()), (Phase::Unproven, None));
+    policy.step(Event::Pods(true), at(1000));
+    assert_eq!(run(&mut policy, at(1100)), [(at(1000) + SOAK, Ask::Prove)], "late, but well");
 }
 
 #[test]
@@ -138,12 +140,12 @@ fn a_chain_of_bad_configs_is_measured_by_the_last_good_time() {
 #[test]
 fn an_unproven_config_of_a_boot_is_reverted_too() {
     let mut policy = Policy::new(at(0));
-    policy.step(Event::Booted(true), at(2));
+    policy.step(Event::Booted(Some(true)), at(2));
     policy.step(Event::Kubelet(true), at(9));
     let seen = run(&mut policy, at(900));
     assert!(matches!(&seen[..], [(time, Ask::Revert { .. })] if *time == at(2) + PROOF_LIMIT), "{seen:?}");
     let mut policy = Policy::new(at(0));
-    policy.step(Event::Booted(false), at(2));
+    policy.step(Event::Booted(None), at(2));
     assert_eq!(policy.deadline(), None);
 }
 

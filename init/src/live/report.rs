@@ -137,8 +137,8 @@ pub struct Applied {
     pub standing: Standing,
     /// How many pods it has.
     pub pods: usize,
-    /// All services of the node under it.
-    pub services: Vec<Service>,
+    /// All services of the node under it; `None`: those that there are.
+    pub services: Option<Vec<Service>>,
     /// Ids of those whose files changed, so that they are to be started anew even if the service itself is the same.
     pub restart: Vec<String>,
 }
@@ -175,7 +175,7 @@ mod tests {
             generation: 3,
             standing: Standing::OnProof(Duration::from_secs(1)),
             pods: 1,
-            services: Vec::new(),
+            services: None,
             restart: vec!["kubelet".into()],
         };
         for report in [Report::Nothing, Report::Applied(applied.into()), Report::Proved, Report::Repaired] {

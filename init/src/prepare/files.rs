@@ -14,7 +14,7 @@ use std::path::Path;
 const LARGEST: usize = 16 << 20;
 
 /// Writes all of them.
-pub(super) fn write(files: &[File]) {
+pub(crate) fn write(files: &[File]) {
     for (index, file) in files.iter().enumerate() {
         if let Err(error) = write_one(file) {
             log::error!("machine.files[{index}] {}: {error:#}; {}", file.path, remedy(&error));

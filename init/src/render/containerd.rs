@@ -124,7 +124,7 @@ fn hosts_toml(mirror: &Mirror) -> String {
 }
 
 /// A registry's folder: `HOST`, `HOST:PORT`, and `_default` for `*`. `None` when the name could lead elsewhere.
-fn folder(registry: &str) -> Option<&str> {
+pub(super) fn folder(registry: &str) -> Option<&str> {
     if registry == "*" {
         return Some("_default");
     }

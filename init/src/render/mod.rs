@@ -66,6 +66,11 @@ pub fn files(config: &MachineConfig, facts: &ImageFacts, node: &NodeFacts) -> Ve
     files
 }
 
+/// The names of the folders below [`paths::CONTAINERD_HOSTS`] that the config has a file in.
+pub fn registry_folders(config: &MachineConfig) -> Vec<&str> {
+    config.machine.registries.mirrors.keys().filter_map(|registry| containerd::folder(registry)).collect()
+}
+
 /// What the config asks for and cannot be had on this node, one line each, for the boot log: `path: what; remedy`. Of
 /// selectors see [`interfaces::unmatched`]: they are not resolved before drivers are loaded.
 pub fn problems(config: &MachineConfig, node: &NodeFacts) -> Vec<String> {

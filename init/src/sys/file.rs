@@ -78,14 +78,14 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     write_aside(path, bytes, mode, false)
 }
 
-/// Like [`replace`], but leaves a file alone that already holds these bytes and this mode.
-pub(crate) fn update(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+/// Like [`replace`], but leaves a file alone that already holds these bytes and this mode; whether it was written.
+pub(crate) fn update(path: &Path, bytes: &[u8], mode: u32) -> Result<bool> {
     let same_mode = std::fs::symlink_metadata(path)
         .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o7777 == mode);
     if same_mode && read(path, bytes.len()).is_ok_and(|have| have == bytes) {
-        return Ok(());
+        return Ok(false);
     }
-    replace(path, bytes, mode)
+    replace(path, bytes, mode).map(|()| true)
 }
 
 /// Writes a value into a file of the kernel in one write, without creating it.

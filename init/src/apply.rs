@@ -1,0 +1,243 @@
+//! `init apply ASK`: one change of the node's config, done by a child so that PID 1 reads no config and waits for no
+//! disk.
+//!
+//! The ask is a [`podium_init::live::Ask`]; a client's connection, if there is one, is descriptors 0 and 1. The order
+//! is that of a boot: what is stored is on disk before anything is changed for it, a file that a pod mounts before its
+//! manifest. What became of it is left in [`paths::CHANGE_REPORT`] for PID 1, which runs one change at a time.
+
+mod client;
+mod force;
+mod revert;
+
+use crate::load;
+use crate::parse::{self, Encoding};
+use crate::stored::Vault;
+use crate::sys::file;
+use crate::{kmsg, manifest_dir};
+use anyhow::{Context, Result, bail};
+use client::Client;
+use podium_init::config::{InUse, Outcome, Severity};
+use podium_init::live::{Ask, Change, Mode, Needs, Report, TRY_LIMIT, changes, difference};
+use podium_init::paths;
+use podium_init::store::{Slot, open};
+use serde_json::{Value, json};
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::Duration;
+
+/// `/run/podium/config.json`: a config of the largest size as JSON.
+const IN_USE_MAX: usize = 16 << 20;
+
+/// Does one change.
+///
+/// # Errors
+/// What kept it from being done; nothing has changed then, or PID 1 repairs what has.
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let [ask] = args else { bail!("init apply is for PID 1 itself") };
+    let ask: Ask = serde_json::from_str(ask).context("init apply is for PID 1 itself")?;
+    let client = Client::new(ask.has_client());
+    if ask.has_client() {
+        kmsg::start_and_tell(client::tell_log);
+    } else {
+        kmsg::start();
+    }
+    let done = act(&ask, &client);
+    let report = match done {
+        Ok(report) => report,
+        Err(error) => {
+            client.refuse(&format!("{error:#}"), "what was in force stays so");
+            if !ask.has_client() {
+                log::error!("config: {error:#}");
+            }
+            Report::Nothing
+        }
+    };
+    let json = serde_json::to_vec(&report)?;
+    file::replace(Path::new(paths::CHANGE_REPORT), &json, 0o600)
+}
+
+fn act(ask: &Ask, client: &Client) -> Result<Report> {
+    match ask {
+        Ask::Apply { mode, dry_run, limit, by } => {
+            let text = client.receive()?;
+            Request {
+                text,
+                source: format!("applied by {by}"),
+                mode: *mode,
+                dry_run: *dry_run,
+                limit: *limit,
+            }
+            .act(client)
+        }
+        Ask::Rollback { generation, by } => {
+            let (generation, text) = revert::recall(*generation)?;
+            let source = format!("generation {generation} again, by {by}");
+            Request { text, source, mode: Mode::Auto, dry_run: false, limit: None }.act(client)
+        }
+        Ask::File { path } => file_changed(path, client),
+        Ask::Revert { why } => revert::revert(why),
+        Ask::Prove => revert::prove(),
+        Ask::Repair => repair(),
+    }
+}
+
+/// A config that a client wants.
+struct Request {
+    text: Vec<u8>,
+    source: String,
+    mode: Mode,
+    dry_run: bool,
+    limit: Option<Duration>,
+}
+
+impl Request {
+    fn act(self, client: &Client) -> Result<Report> {
+        let outcome = parse::check(&self.text, Encoding::Plain)?;
+        client.problems(&outcome.problems);
+        let errors = outcome.problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+        let Some(config) = outcome.config.as_ref().filter(|_| errors == 0) else {
+            let plural = if errors == 1 { "" } else { "s" };
+            client
+                .refuse(&format!("the config has {errors} error{plural}"), "mend them; nothing has changed");
+            return Ok(Report::Nothing);
+        };
+        let old = in_use()?;
+        let list = changes(&old.config, config);
+        client.lines("diff", &difference(&whole(&old)?, &as_value(&outcome)?));
+        client.changes(&list);
+        let reboot = needs_reboot(&list);
+        if let (Some(why), Mode::NoReboot | Mode::Try) = (&reboot, self.mode) {
+            let mode = self.mode.word();
+            client.refuse(&format!("not possible in mode {mode}: {why}"), "use mode auto or staged");
+            return Ok(Report::Nothing);
+        }
+        if self.dry_run {
+            client.done(&json!({"result": "dry run", "mode": self.mode.word(), "needsReboot": reboot}));
+            return Ok(Report::Nothing);
+        }
+        let vault = Vault::default();
+        if self.mode == Mode::Staged || reboot.is_some() {
+            let proposal = vault.propose(&self.text, &self.source)?;
+            let generation = vault.commit(proposal, Slot::Staged)?;
+            remember_word(&vault, &old)?;
+            client.done(&json!({"result": "staged", "generation": generation, "reboot": reboot.is_some() && self.mode != Mode::Staged}));
+            let reboot = reboot.filter(|_| self.mode != Mode::Staged);
+            return Ok(Report::Staged { generation, reboot });
+        }
+        let source = self.source.clone();
+        let next = force::Next { outcome, text: self.text, source, changes: list };
+        let applied = if self.mode == Mode::Try {
+            next.try_for(&old, self.limit.unwrap_or(TRY_LIMIT))?
+        } else {
+            let proposal = vault.propose(&next.text, &next.source)?;
+            let stored = next.store(&old, &vault, proposal, self.limit)?;
+            remember_word(&vault, &old)?;
+            stored
+        };
+        client.done(&json!({
+            "result": "applied", "mode": self.mode.word(), "generation": applied.generation, "pods": applied.pods,
+            "standing": applied.standing, "restarts": applied.restart,
+        }));
+        Ok(Report::Applied(applied.into()))
+    }
+}
+
+/// From now on what is stored goes before the kernel words of this boot.
+fn remember_word(vault: &Vault, old: &InUse) -> Result<()> {
+    old.word.as_ref().map_or(Ok(()), |word| vault.write_note(load::WORD_TAKEN, word))
+}
+
+/// A watched file was written, renamed into its place, or removed.
+fn file_changed(path: &str, client: &Client) -> Result<Report> {
+    let old = in_use()?;
+    let bytes = match Path::new(path).symlink_metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            log::warn!(
+                "config: {path} was removed; what is in force stays so, the next boot takes what is left"
+            );
+            return Ok(Report::Nothing);
+        }
+        _ => file::read(Path::new(path), crate::stored::STORED_MAX)?,
+    };
+    // A person edits below the line that we wrote; that the file was written just now tells this from damage.
+    let text = match open(&bytes) {
+        Ok(stored) => stored.text.to_vec(),
+        Err(_) => bytes
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .and_then(|end| bytes.get(end + 1..))
+            .unwrap_or_default()
+            .to_vec(),
+    };
+    if load::text_digest(&text) == old.digest && !old.tried {
+        return Ok(Report::Nothing);
+    }
+    let outcome = parse::check(&text, Encoding::Plain)?;
+    load::say_problems(path, &outcome.problems);
+    let Some(config) = &outcome.config else {
+        log::error!("config from {path}: not used; generation {} stays in force", old.generation);
+        return Ok(Report::Nothing);
+    };
+    let list = changes(&old.config, config);
+    for Change { path: key, needs } in &list {
+        if let Needs::Reboot(why) | Needs::Later(why) = needs {
+            log::warn!("config from {path}: {key} is in force after the next boot: {why}");
+        }
+    }
+    let whole = outcome.problems.iter().all(|problem| problem.severity == Severity::Warning);
+    let next = force::Next { outcome, text, source: format!("file {path}"), changes: list };
+    let applied = if whole { next.store_after(&old, None)? } else { next.unstored(&old)? };
+    client.done(&json!({"result": "applied"}));
+    Ok(Report::Applied(applied.into()))
+}
+
+/// Makes the manifest directory what the config in force says.
+fn repair() -> Result<Report> {
+    let text = file::read(Path::new(paths::CONFIG_TEXT), load::CONFIG_MAX)?;
+    if text.is_empty() {
+        manifest_dir::unblock()?;
+        return Ok(Report::Repaired);
+    }
+    let outcome = parse::check(&text, Encoding::Plain)?;
+    if outcome.config.is_none() {
+        bail!("{} is damaged; the manifests stay as they are", paths::CONFIG_TEXT);
+    }
+    force::manifests(&outcome)?;
+    Ok(Report::Repaired)
+}
+
+/// Everything that only a boot can change, in one sentence.
+fn needs_reboot(changes: &[Change]) -> Option<String> {
+    let needs = changes.iter().filter_map(|change| match &change.needs {
+        Needs::Reboot(why) => Some(format!("{} needs a reboot: {why}", change.path)),
+        Needs::Nothing | Needs::Restart | Needs::Later(_) => None,
+    });
+    let all: Vec<String> = needs.collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// The config in force, as it was made known.
+fn in_use() -> Result<InUse> {
+    let path = Path::new(paths::CONFIG_IN_USE);
+    serde_json::from_slice(&file::read(path, IN_USE_MAX)?).with_context(|| format!("read {}", path.display()))
+}
+
+/// The config in force with its pods, for a comparison.
+fn whole(in_use: &InUse) -> Result<Value> {
+    let text = file::read(Path::new(paths::CONFIG_TEXT), load::CONFIG_MAX)?;
+    if text.is_empty() {
+        return Ok(serde_json::to_value(&in_use.config)?);
+    }
+    as_value(&parse::check(&text, Encoding::Plain)?)
+}
+
+/// A config with its pods as a value: what is default in it is left out, so that a diff shows what was written.
+fn as_value(outcome: &Outcome) -> Result<Value> {
+    let mut value = serde_json::to_value(&outcome.config)?;
+    let pods: Result<Vec<Value>, _> =
+        outcome.manifests.iter().map(|manifest| serde_json::from_str(&manifest.bytes)).collect();
+    if let Some(machine) = value.get_mut("machine").and_then(Value::as_object_mut) {
+        machine.insert("pods".to_owned(), Value::Array(pods?));
+    }
+    Ok(value)
+}

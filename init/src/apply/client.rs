@@ -1,0 +1,100 @@
+//! The client of a change: descriptors 0 and 1 are its connection. One JSON object a line, the last one says how it
+//! went.
+//!
+//! A client that is gone or reads nothing does not keep a change from being done: what cannot be told within the
+//! connection's time limit is dropped.
+
+use crate::load::CONFIG_MAX;
+use anyhow::{Context, Result, bail};
+use podium_init::config::{Problem, Severity};
+use podium_init::live::Change;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use serde_json::{Value, json};
+use std::fmt;
+use std::io::{Read, Write};
+use std::time::Duration;
+
+/// How long a client may take to send its config, and to take one line.
+const CLIENT_LIMIT: Duration = Duration::from_secs(20);
+
+/// The client, or nobody.
+pub(super) struct Client {
+    there: bool,
+}
+
+impl Client {
+    pub(super) fn new(there: bool) -> Self {
+        if there {
+            for (fd, timeout) in
+                [(rustix::stdio::stdin(), Timeout::Recv), (rustix::stdio::stdout(), Timeout::Send)]
+            {
+                if let Err(error) = set_socket_timeout(fd, timeout, Some(CLIENT_LIMIT)) {
+                    log::warn!("config: no limit for the client: {error}");
+                }
+            }
+        }
+        Self { there }
+    }
+
+    /// Asks for the config and takes it, up to the client's end of sending.
+    pub(super) fn receive(&self) -> Result<Vec<u8>> {
+        self.say(&json!({"ok": true, "send": true}));
+        let mut bytes = Vec::new();
+        let most = u64::try_from(CONFIG_MAX)? + 1;
+        std::io::stdin().lock().take(most).read_to_end(&mut bytes).context("receive the config")?;
+        if bytes.len() > CONFIG_MAX {
+            bail!("the config is larger than {} MiB", CONFIG_MAX >> 20);
+        }
+        Ok(bytes)
+    }
+
+    pub(super) fn problems(&self, problems: &[Problem]) {
+        for problem in problems {
+            let severity = match problem.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            };
+            self.say(&json!({
+                "problem": problem.to_string(), "severity": severity, "path": problem.path, "line": problem.line,
+                "column": problem.column, "pod": problem.pod,
+            }));
+        }
+    }
+
+    pub(super) fn lines(&self, key: &str, lines: &[String]) {
+        lines.iter().for_each(|line| self.say(&json!({ key: line })));
+    }
+
+    pub(super) fn changes(&self, changes: &[Change]) {
+        for change in changes {
+            self.say(&json!({"change": change.path, "needs": change.needs.to_string()}));
+        }
+    }
+
+    /// The last line of a change that was done.
+    pub(super) fn done(&self, what: &Value) {
+        let mut line = json!({"ok": true});
+        if let (Some(line), Some(what)) = (line.as_object_mut(), what.as_object()) {
+            line.extend(what.clone());
+        }
+        self.say(&line);
+    }
+
+    /// The last line of one that was not.
+    pub(super) fn refuse(&self, error: &str, remedy: &str) {
+        self.say(&json!({"ok": false, "error": error, "remedy": remedy}));
+    }
+
+    fn say(&self, line: &Value) {
+        if self.there {
+            // A client that is gone need not be told.
+            let _ = std::io::stdout().write_all(format!("{line}\n").as_bytes());
+        }
+    }
+}
+
+/// What is said in the boot log while a change is done is the client's business as well.
+pub(super) fn tell_log(level: log::Level, text: &dyn fmt::Display) {
+    let line = json!({"log": text.to_string(), "level": level.to_string().to_lowercase()});
+    let _ = std::io::stdout().write_all(format!("{line}\n").as_bytes());
+}

@@ -1,0 +1,90 @@
+//! The ways back: to the stored config after a trial, to the last known good one after a proof that failed, and to a
+//! generation of the history when somebody asks.
+
+use super::{force, in_use};
+use crate::load;
+use crate::parse::{self, Encoding};
+use crate::stored::Vault;
+use crate::sys::file;
+use anyhow::{Context, Result, bail};
+use podium_init::config::InUse;
+use podium_init::live::Report;
+use podium_init::paths;
+use podium_init::store::{Slot, open};
+use std::path::Path;
+
+/// The text of a generation; `None`: of the newest one that is older than the current one.
+pub(super) fn recall(generation: Option<u64>) -> Result<(u64, Vec<u8>)> {
+    let vault = Vault::default();
+    let current = vault.generation(Slot::Current).unwrap_or(u64::MAX);
+    let older = || vault.history().into_iter().map(|entry| entry.generation).find(|one| *one < current);
+    let generation = generation
+        .or_else(older)
+        .context("there is no older config; `init ctl config history` lists them")?;
+    Ok((generation, vault.recall(generation)?))
+}
+
+/// The config in force has proved itself.
+pub(super) fn prove() -> Result<Report> {
+    let (vault, in_use) = (Vault::default(), in_use()?);
+    if in_use.tried || in_use.generation == 0 || vault.generation(Slot::Current) != Some(in_use.generation) {
+        // Somebody has stored another one meanwhile; that one has its own proof to give.
+        return Ok(Report::Nothing);
+    }
+    vault.prove()?;
+    log::info!("config {}: kubelet and pods are up; it is the last known good one", in_use.generation);
+    Ok(Report::Proved)
+}
+
+/// Back to what was before.
+pub(super) fn revert(why: &str) -> Result<Report> {
+    let (vault, old) = (Vault::default(), in_use()?);
+    log::warn!("config: going back: {why}");
+    if !old.tried && vault.generation(Slot::Current) == Some(old.generation) {
+        let aside = vault.set_aside(Slot::Current)?;
+        log::warn!("config {}: kept for inspection as {}", old.generation, aside.display());
+    }
+    let order: &[Slot] = if old.tried { &[Slot::Current, Slot::Good] } else { &[Slot::Good] };
+    for slot in order {
+        match from(&vault, *slot, &old) {
+            Ok(Some(report)) => {
+                if *slot == Slot::Good {
+                    vault.make_current(Slot::Good)?;
+                }
+                return Ok(report);
+            }
+            Ok(None) => {}
+            Err(error) => log::error!("config from STATE ({slot}): {error:#}"),
+        }
+    }
+    image_default(&old)
+}
+
+fn from(vault: &Vault, slot: Slot, old: &InUse) -> Result<Option<Report>> {
+    let Some(bytes) = vault.read(slot)? else { return Ok(None) };
+    let stored = match open(&bytes) {
+        Ok(stored) => stored,
+        Err(damaged) => bail!("{damaged}"),
+    };
+    let outcome = parse::check(stored.text, Encoding::Plain)?;
+    load::say_problems("STATE", &outcome.problems);
+    if outcome.config.is_none() {
+        bail!("cannot be used any more");
+    }
+    let generation = stored.seal.as_ref().map_or(0, |seal| seal.generation);
+    let source = stored.seal.as_ref().map_or_else(|| slot.to_string(), |seal| seal.source.clone());
+    let applied = force::stored(outcome, stored.text.to_vec(), &source, generation, old)?;
+    Ok(Some(Report::Applied(applied.into())))
+}
+
+/// What a node without any stored config runs.
+fn image_default(old: &InUse) -> Result<Report> {
+    let text = file::read(Path::new(paths::IMAGE_CONFIG), load::CONFIG_MAX)
+        .context("there is none to go back to")?;
+    let outcome = parse::check(&text, Encoding::Plain)?;
+    if outcome.config.is_none() {
+        bail!("there is none to go back to: the image's own cannot be used");
+    }
+    let applied = force::stored(outcome, text, "image default", 0, old)?;
+    Ok(Report::Applied(applied.into()))
+}

@@ -1,0 +1,100 @@
+//! What STATE holds, at boot: the first of its configs that can be used, and what becomes of the others.
+//!
+//! The order is `podium_init::store`'s. One that is damaged, or that this version does not accept any more, is moved
+//! aside and said loudly; a file that a person put there is left where it is. So no boot tries the same bad config
+//! again and again, and none is lost.
+
+use super::{Source, Taken, take};
+use crate::boot::Machine;
+use crate::parse::{self, Encoding};
+use crate::stored::Vault;
+use podium_init::store::{BOOTS_TO_PROVE, Holdings, Slot, choose, open};
+
+/// The first usable one.
+pub(super) fn from_state(machine: &Machine) -> Option<Taken> {
+    let vault = Vault::default();
+    let holdings = vault.holdings();
+    let order = choose(&holdings);
+    if order.first() == Some(&Slot::Good) && holdings.current.is_some() {
+        log::error!(
+            "config from STATE: generation {} did not prove itself in {BOOTS_TO_PROVE} boots; going back",
+            holdings.current.unwrap_or(0)
+        );
+    }
+    order.into_iter().find_map(|slot| try_one(&vault, slot, &holdings, machine))
+}
+
+fn try_one(vault: &Vault, slot: Slot, holdings: &Holdings, machine: &Machine) -> Option<Taken> {
+    let source = Source::State(slot);
+    let bytes = match vault.read(slot) {
+        Ok(bytes) => bytes?,
+        Err(error) => {
+            log::error!("config from {source}: {error:#}");
+            return None;
+        }
+    };
+    let stored = match open(&bytes) {
+        Ok(stored) => stored,
+        Err(damaged) => {
+            log::error!("config from {source}: {damaged}");
+            set_aside(vault, slot, &source);
+            return None;
+        }
+    };
+    let outcome = match parse::check(stored.text, Encoding::Plain) {
+        Ok(outcome) => outcome,
+        // No child could be asked: that says nothing of the config.
+        Err(error) => {
+            log::error!("config from {source}: {error:#}");
+            return None;
+        }
+    };
+    let generation = stored.seal.as_ref().map_or(0, |seal| seal.generation);
+    let Some(mut taken) = take(&source, stored.text, outcome, machine) else {
+        if stored.seal.is_some() {
+            set_aside(vault, slot, &source);
+        }
+        return None;
+    };
+    taken.in_use.generation = generation;
+    taken.proof = settle(vault, slot, holdings);
+    Some(taken)
+}
+
+/// Makes the slot that was taken the current one. `Some`: it has to prove itself; `true`: there is one to go back to.
+fn settle(vault: &Vault, slot: Slot, holdings: &Holdings) -> Option<bool> {
+    let said = |done: anyhow::Result<()>| {
+        if let Err(error) = done {
+            log::error!("config from STATE: {error:#}; the next boot decides anew");
+        }
+    };
+    match slot {
+        Slot::Current => {
+            let unproven = holdings.good != holdings.current;
+            if unproven {
+                said(vault.count_boot(holdings));
+            }
+            unproven.then_some(holdings.good.is_some())
+        }
+        Slot::Staged => {
+            said(vault.make_current(Slot::Staged));
+            let holdings = vault.holdings();
+            said(vault.count_boot(&holdings));
+            Some(holdings.good.is_some())
+        }
+        Slot::Good => {
+            if vault.generation(Slot::Current).is_some() {
+                set_aside(vault, Slot::Current, &Source::State(Slot::Current));
+            }
+            said(vault.make_current(Slot::Good));
+            None
+        }
+    }
+}
+
+fn set_aside(vault: &Vault, slot: Slot, source: &Source) {
+    match vault.set_aside(slot) {
+        Ok(to) => log::error!("config from {source}: kept for inspection as {}", to.display()),
+        Err(error) => log::error!("config from {source}: not moved aside: {error:#}"),
+    }
+}
