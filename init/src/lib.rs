@@ -30,6 +30,9 @@ pub mod services;
 
 pub mod backoff;
 pub mod clock;
+pub mod control;
+pub mod events;
+pub mod kernellog;
 pub mod live;
 pub mod loglines;
 pub mod notices;

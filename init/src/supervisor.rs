@@ -100,8 +100,10 @@ pub enum Event {
     Ready(Id),
     /// A child ended; it may be nobody's.
     Exited(Pid, Exit),
-    /// Somebody wants something else of a service.
+    /// Somebody wants something else of a service. It is about this one alone: what needs it stays as it is.
     Want(Id, Wanted),
+    /// Somebody wants a service to be ended and started anew; it alone, too.
+    Restart(Id),
     /// No pod has a process left.
     PodsGone,
     /// The node's life shall end. The text names who asked.
@@ -197,6 +199,9 @@ impl Supervisor {
                 let wanted = if self.shutdown.is_some() { Wanted::Down } else { wanted };
                 self.with(id, |record| record.want(wanted, now));
             }
+            // Of a node that goes down nothing is started any more.
+            Event::Restart(_) if self.shutdown.is_some() => {}
+            Event::Restart(id) => self.with(id, |record| record.restart(now, &mut actions)),
             Event::PodsGone => {
                 let next = self.shutdown.as_mut().map_or(Next::Wait, Progress::pods_gone);
                 self.follow(next, "no pod is left", now, &mut actions);

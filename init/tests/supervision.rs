@@ -59,6 +59,7 @@ enum Chance {
     Crash(i32),
     Stranger,
     Want(Wanted),
+    Restart,
     Pass(u64),
     Shutdown,
     PodsGone,
@@ -74,6 +75,7 @@ fn chance() -> impl Strategy<Value = Chance> {
         1 => Just(Chance::Stranger),
         1 => Just(Chance::Want(Wanted::Down)),
         1 => Just(Chance::Want(Wanted::Up)),
+        1 => Just(Chance::Restart),
         6 => (0_u64..90_000).prop_map(Chance::Pass),
         1 => Just(Chance::SpawnsFail(true)),
         2 => Just(Chance::SpawnsFail(false)),
@@ -224,6 +226,7 @@ impl World {
             Chance::Crash(signal) => self.end(place, Exit::Signal(*signal)),
             Chance::Stranger => self.step(Event::Exited(7, Exit::Code(0))),
             Chance::Want(wanted) => self.step(Event::Want(Id(place), *wanted)),
+            Chance::Restart => self.step(Event::Restart(Id(place))),
             Chance::Pass(milliseconds) => self.pass(Duration::from_millis(*milliseconds)),
             Chance::Shutdown => {
                 self.asked_at.get_or_insert(self.now);

@@ -32,6 +32,8 @@ pub(super) struct Record {
     since: Time,
     ready_since: Option<Time>,
     starts: u64,
+    /// It is stopped only to be started again: its end is no death.
+    again: bool,
     backoff: Backoff,
     reason: String,
     deaths: Vec<Death>,
@@ -48,6 +50,7 @@ impl Record {
             since: now,
             ready_since: None,
             starts: 0,
+            again: false,
             backoff: Backoff::default(),
             reason: String::new(),
             deaths: Vec::new(),
@@ -78,12 +81,31 @@ impl Record {
         if self.wanted != wanted {
             self.wanted = wanted;
             self.wanted_since = now;
+            // Told to end, and wanted again before it has.
+            self.again = wanted == Wanted::Up && matches!(self.state, State::Stopping { .. });
+        }
+    }
+
+    /// Ends what runs, by its stop rule, and starts it at once after that.
+    pub(super) fn restart(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.want(Wanted::Up, now);
+        match self.state {
+            State::Starting { .. } | State::Up if self.pid.is_some() => {
+                self.again = true;
+                self.terminate(now, actions);
+            }
+            State::Stopping { .. } | State::Failed => self.again = true,
+            // A step that is done is done again, and nobody waits for the end of a delay.
+            State::Up | State::Backoff { .. } => self.down(now, actions),
+            // It is about to be started.
+            State::Starting { .. } | State::Down => {}
         }
     }
 
     /// Called in `Down` only, with all needs met.
     pub(super) fn start(&mut self, id: Id, now: Time, actions: &mut Vec<Action>) {
         self.starts = self.starts.saturating_add(1);
+        self.again = false;
         self.ready_since = None;
         self.reason.clear();
         self.enter(State::Starting { until: self.service.ready_limit.map(|limit| now + limit) }, now);
@@ -172,6 +194,7 @@ impl Record {
             }
             State::Starting { .. } | State::Up if self.wanted == Wanted::Down => self.down(now, actions),
             State::Starting { .. } | State::Up => self.died(Some(exit), now, actions),
+            State::Stopping { .. } | State::Failed if self.again => self.down(now, actions),
             // It was stopped because its start took too long.
             State::Stopping { .. } | State::Failed if self.wanted == Wanted::Up => {
                 self.died(Some(exit), now, actions);

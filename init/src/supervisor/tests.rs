@@ -250,3 +250,77 @@ fn a_step_that_said_ready_stays_up_when_it_is_done_and_is_tried_again_when_it_fa
         "only the kubelet's start is waited for"
     );
 }
+
+#[test]
+fn a_restart_ends_the_service_by_its_rule_and_starts_it_when_it_has_ended() {
+    let mut node = running();
+    let actions = node.step(Event::Restart(CONTAINERD), at(5));
+    assert!(actions.contains(&Action::Signal(10, 15)), "{actions:?}");
+    assert_eq!(spawns(&actions), []);
+    assert_eq!(state(&node, KUBELET_ID), State::Up, "what needs it is left alone");
+    let actions = node.step(Event::Exited(10, Exit::Code(0)), at(6));
+    assert_eq!(spawns(&actions), [CONTAINERD], "at once");
+    assert!(!actions.iter().any(|action| matches!(action, Action::KillGroup(..))), "the shims live on");
+    let status = node.statuses().next().unwrap();
+    assert_eq!((status.restarts, status.deaths), (1, [].as_slice()), "a wish is no death");
+    // The next end is one that nobody asked for.
+    node.step(Event::Spawned(CONTAINERD, 20), at(6));
+    node.step(Event::Ready(CONTAINERD), at(7));
+    node.step(Event::Exited(20, Exit::Code(1)), at(8));
+    assert_eq!(node.statuses().next().unwrap().deaths.len(), 1);
+}
+
+#[test]
+fn a_restart_of_one_that_does_not_want_to_end_kills_it() {
+    let mut node = running();
+    node.step(Event::Restart(KUBELET_ID), at(5));
+    assert_eq!(node.deadline(), Some(at(15)));
+    assert!(node.step(Event::Deadline, at(15)).contains(&Action::KillGroup(KUBELET_ID, 12)));
+    assert_eq!(spawns(&node.step(Event::Exited(12, Exit::Signal(9)), at(15))), [KUBELET_ID]);
+}
+
+#[test]
+fn a_restart_starts_what_is_stopped_waits_or_is_done() {
+    let mut node = running();
+    // The step that is done.
+    assert_eq!(spawns(&node.step(Event::Restart(PRELOAD), at(5))), [PRELOAD]);
+    node.step(Event::Spawned(PRELOAD, 13), at(5));
+    node.step(Event::Exited(13, Exit::Code(0)), at(5));
+    // One that waits for its next try.
+    node.step(Event::Exited(10, Exit::Code(1)), at(5));
+    node.step(Event::Spawned(CONTAINERD, 20), at(5));
+    node.step(Event::Exited(20, Exit::Code(1)), at(5));
+    assert!(matches!(state(&node, CONTAINERD), State::Backoff { .. }));
+    assert_eq!(spawns(&node.step(Event::Restart(CONTAINERD), at(5))), [CONTAINERD]);
+    // One that was stopped.
+    node.step(Event::Spawned(CONTAINERD, 21), at(5));
+    node.step(Event::Ready(CONTAINERD), at(5));
+    node.step(Event::Want(KUBELET_ID, Wanted::Down), at(6));
+    node.step(Event::Exited(12, Exit::Code(0)), at(6));
+    assert_eq!(state(&node, KUBELET_ID), State::Down);
+    assert_eq!(spawns(&node.step(Event::Restart(KUBELET_ID), at(7))), [KUBELET_ID]);
+}
+
+#[test]
+fn a_stop_is_about_one_service_and_a_start_during_it_starts_it_anew() {
+    let mut node = running();
+    assert!(node.step(Event::Want(CONTAINERD, Wanted::Down), at(5)).contains(&Action::Signal(10, 15)));
+    assert_eq!(state(&node, KUBELET_ID), State::Up, "what needs it is not stopped");
+    node.step(Event::Want(CONTAINERD, Wanted::Up), at(6));
+    assert_eq!(spawns(&node.step(Event::Exited(10, Exit::Code(0)), at(7))), [CONTAINERD]);
+    assert!(node.statuses().next().unwrap().deaths.is_empty());
+    // Stopped while it is restarted: stopped.
+    node.step(Event::Spawned(CONTAINERD, 20), at(7));
+    node.step(Event::Restart(CONTAINERD), at(8));
+    node.step(Event::Want(CONTAINERD, Wanted::Down), at(8));
+    assert_eq!(spawns(&node.step(Event::Exited(20, Exit::Signal(15)), at(9))), []);
+    assert_eq!(state(&node, CONTAINERD), State::Down);
+    assert_eq!(node.deadline(), None, "and stays so");
+}
+
+#[test]
+fn nothing_is_restarted_once_the_node_goes_down() {
+    let mut node = running();
+    node.step(Event::Shutdown(Shutdown::Reboot, "a test".into()), at(5));
+    assert_eq!(node.step(Event::Restart(CONTAINERD), at(5)), []);
+}
