@@ -5,6 +5,10 @@
 
 #[path = "ns/boot.rs"]
 mod boot;
+#[path = "ns/control.rs"]
+mod control;
+#[path = "ns/control_faults.rs"]
+mod control_faults;
 #[path = "ns/faults.rs"]
 mod faults;
 #[path = "ns/logs.rs"]

@@ -137,7 +137,8 @@ pub enum By {
 }
 
 /// Why a request is not answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{error}{}{remedy}", if remedy.is_empty() { "" } else { "; " })]
 pub struct Refusal {
     /// What is wrong.
     pub error: String,

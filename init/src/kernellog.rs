@@ -78,7 +78,10 @@ mod tests {
     #[test]
     fn what_the_kernel_escapes_is_undone_but_for_control_characters() {
         let text = |record: &[u8]| parse(record).unwrap().text;
-        assert_eq!(text(b"6,1,2,-;a\\x09b\\x1b[1m \\xc3\\xa4 \\x5c \\xzz \\x4"), "a b [1m \u{e4} \\ \\xzz \\x4");
+        assert_eq!(
+            text(b"6,1,2,-;a\\x09b\\x1b[1m \\xc3\\xa4 \\x5c \\xzz \\x4"),
+            "a b [1m \u{e4} \\ \\xzz \\x4"
+        );
         assert_eq!(text(b"6,1,2,-;a;b,c"), "a;b,c");
         assert_eq!(text(b"6,1,2,-;"), "");
     }

@@ -4,14 +4,17 @@
 //! effects, the library `podium_init` the decisions. As PID 1 nothing here returns: [`pid1`] is one straight line
 //! that ends in `halt::finish`, the only way out.
 
+mod answer;
 mod apply;
 mod boot;
 mod child;
+mod ctl;
 mod devices;
 mod disks;
 mod halt;
 mod hook;
 mod initramfs;
+mod job;
 mod kmsg;
 mod load;
 mod logger;
@@ -47,6 +50,8 @@ init log            write the services' output below /var/log/podium
 init devices        load drivers for devices that appear, watch the power button
 init preload        import the image's OCI archives that containerd does not hold yet
 init pods           tell PID 1 which static pods run
+init answer LINE    answer a request of the control socket, for PID 1
+init ctl COMMAND    ask this node: services, logs, events, pods, config, reboot, ...; `init ctl help`
 ";
 
 /// Exit code of `init exec` when the service could not be executed; shells and env(1) use 125 likewise.
@@ -101,6 +106,8 @@ fn run(verb: &str, args: &[String]) -> Result<()> {
         "devices" => devices::run(args),
         "preload" => preload::run(args),
         "pods" => pods::run(args),
+        "answer" => answer::run(args),
+        "ctl" => ctl::run(args),
         "halt" => halt::act(args),
         "modprobe" => modprobe::run(args),
         "dhcp-hook" => hook::run(args),

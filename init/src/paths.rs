@@ -25,6 +25,12 @@ pub const NOTIFY: &str = "/run/podium/notify";
 pub const SERVICES: &str = "/run/podium/services";
 /// One FIFO a service: its stdout and stderr, read by `init log`.
 pub const LOG_PIPES: &str = "/run/podium/logs";
+/// The control socket, 0600: see [`crate::control`].
+pub const CONTROL_SOCKET: &str = "/run/podium/init.sock";
+/// Where the helper that asks the kubelet answers, 0600.
+pub const POD_STATUS_SOCKET: &str = "/run/podium/apid.sock";
+/// The static pods that there should be, 0600: JSON.
+pub const PODS: &str = "/run/podium/pods.json";
 /// Where the config in use came from, and its checked form.
 pub const CONFIG_IN_USE: &str = "/run/podium/config.json";
 /// The text of the config in use as it was given, for those who show it or compare with it.

@@ -25,6 +25,8 @@ pub(crate) struct Ready {
     pub proof: Option<bool>,
     /// Files whose change is a change of the config.
     pub configs: Vec<String>,
+    /// Names the image.
+    pub build_id: String,
     /// Keeps others from making one.
     _made_here: (),
 }
@@ -51,5 +53,11 @@ pub(crate) fn prepare(machine: &Machine, loaded: &Loaded) -> Ready {
         }
     }
     let configs = std::iter::once(paths::STATE_CONFIG.to_owned()).chain(loaded.file.clone()).collect();
-    Ready { services: system::services(config, machine, &node), proof: loaded.proof, configs, _made_here: () }
+    Ready {
+        services: system::services(config, machine, &node),
+        proof: loaded.proof,
+        configs,
+        build_id: machine.facts.build_id.clone(),
+        _made_here: (),
+    }
 }

@@ -1,25 +1,32 @@
 //! The one loop: what the kernel and the services tell becomes events, the supervisor's actions become system calls.
 //!
 //! A turn handles, in this order: readiness messages (a service may say READY and die at once), signals, processes
-//! that ended, the pods' cgroup, the deadline. Each source gives a bounded number of items a turn. From here on
-//! nothing is fatal: what cannot be done is said, or comes back to the supervisor as an event.
+//! that ended, the pods' cgroup, deadlines, control requests. Each source gives a bounded number of items a turn. From
+//! here on nothing is fatal: what cannot be done is said, or comes back to the supervisor as an event.
 
-use crate::child;
+mod clients;
+mod jobs;
+mod place;
+mod requests;
+
 use crate::manifest_dir;
 use crate::prepare::Ready;
 use crate::sys::poll::For;
 use crate::sys::process::Reaped;
 use crate::sys::signals::Signals;
-use crate::sys::{cgroup, clock, file, notify, poll, process, reboot, signals};
+use crate::sys::{cgroup, clock, file, poll, process, reboot, signals};
 use anyhow::{Context, Result};
+use clients::Clients;
+use jobs::{Jobs, Kind};
+use place::{Place, describe};
 use podium_init::clock::Time;
+use podium_init::control::Versions;
+use podium_init::events::{self, Ring};
 use podium_init::notices::{MESSAGE_MAX, Notice};
-use podium_init::services::{LOG, Service};
 use podium_init::shutdown::{Shutdown, request};
 use podium_init::supervisor::{Action, Event, Exit, Id, Pid, Supervisor};
 use podium_init::{notices, paths};
-use rustix::fs::{Mode, OFlags};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -39,7 +46,7 @@ const PODS: &str = "kubepods";
 /// # Errors
 /// None: an error after this point would be the end of the node.
 pub(crate) fn run(ready: Ready) -> Result<Shutdown> {
-    let mut reactor = Reactor::new(ready.services);
+    let mut reactor = Reactor::new(ready);
     let actions = reactor.supervisor.begin(clock::now());
     reactor.perform(actions);
     loop {
@@ -49,17 +56,6 @@ pub(crate) fn run(ready: Ready) -> Result<Shutdown> {
         }
         reactor.turn();
     }
-}
-
-/// What belongs to one service; the index is the supervisor's [`Id`].
-#[derive(Debug)]
-struct Place {
-    service: String,
-    cgroup: String,
-    socket: Option<notify::Socket>,
-    /// Both ends of its log pipe, so that neither a new logger nor a new service finds it closed.
-    pipe: Option<OwnedFd>,
-    pid: Option<Pid>,
 }
 
 /// The loop's state.
@@ -72,6 +68,11 @@ struct Reactor {
     pods: Option<cgroup::Events>,
     /// Lines wait until a turn's actions are done: a slow console does not delay a start.
     lines: Vec<String>,
+    /// The same lines, and what else has happened, for the control socket.
+    ring: Ring,
+    clients: Clients,
+    jobs: Jobs,
+    versions: Versions,
     /// More processes may have ended than one turn reaps.
     more_deaths: bool,
     finished: Option<Shutdown>,
@@ -79,7 +80,8 @@ struct Reactor {
 
 impl Reactor {
     /// Prepares signals, folders and what each service needs. What fails is said here and tried again at each start.
-    fn new(services: Vec<Service>) -> Self {
+    fn new(ready: Ready) -> Self {
+        let Ready { services, build_id, .. } = ready;
         signals::unignore();
         let signals = said(signals::receive(&signals::all()));
         if !reboot::in_pid_namespace() {
@@ -91,13 +93,7 @@ impl Reactor {
         }
         let mut places = Vec::with_capacity(services.len());
         for service in &services {
-            let mut place = Place {
-                service: service.id.clone(),
-                cgroup: service.cgroup.clone(),
-                socket: None,
-                pipe: None,
-                pid: None,
-            };
+            let mut place = Place::new(service);
             said(describe(service));
             said(place.equip());
             places.push(place);
@@ -111,6 +107,10 @@ impl Reactor {
             signals,
             pods: None,
             lines: Vec::new(),
+            ring: Ring::default(),
+            clients: Clients::listen(),
+            jobs: Jobs::default(),
+            versions: requests::versions(build_id),
             more_deaths: false,
             finished: None,
         }
@@ -133,19 +133,27 @@ impl Reactor {
         if self.supervisor.deadline().is_some_and(|deadline| deadline <= now) {
             self.step_at(Event::Deadline, now);
         }
+        for line in self.jobs.expire(now) {
+            self.say(line);
+        }
+        self.serve(ready.control);
     }
 
-    /// Sleeps until a source is ready or the supervisor's deadline has come.
+    /// Sleeps until a source is ready or the first deadline has come.
     fn wait(&mut self) -> Sources {
-        let mut fds: Vec<(BorrowedFd<'_>, For)> = Vec::with_capacity(self.places.len() + 2);
+        let most = self.places.len() + self.clients.count() + 3;
+        let mut fds: Vec<(BorrowedFd<'_>, For)> = Vec::with_capacity(most);
         let sockets = self.places.iter().map(|place| place.socket.as_ref().map(AsFd::as_fd));
         fds.extend(sockets.flatten().map(|fd| (fd, For::Reading)));
         let pods = self.pods.as_ref().map(|pods| (pods.as_fd(), For::Change));
         fds.extend(pods);
+        self.clients.sources(&mut fds);
         fds.extend(self.signals.as_ref().map(|signals| (signals.as_fd(), For::Reading)));
 
-        let deadline = self.supervisor.deadline().map(|deadline| deadline.saturating_sub(clock::now()));
-        let timeout = match (self.more_deaths, &self.signals) {
+        let deadlines = [self.supervisor.deadline(), self.clients.deadline(), self.jobs.deadline()];
+        let deadline = deadlines.into_iter().flatten().min();
+        let deadline = deadline.map(|deadline| deadline.saturating_sub(clock::now()));
+        let timeout = match (self.more_deaths || self.clients.has_line(), &self.signals) {
             (true, _) => Some(Duration::ZERO),
             (false, Some(_)) => deadline,
             (false, None) => Some(deadline.map_or(REST, |deadline| deadline.min(REST))),
@@ -155,12 +163,13 @@ impl Reactor {
                 let mut ready = ready.into_iter();
                 let mut next = |there: bool| there && ready.next().unwrap_or(false);
                 let sockets = self.places.iter().map(|place| next(place.socket.is_some())).collect();
-                Sources { sockets, pods: next(self.pods.is_some()) }
+                Sources { sockets, pods: next(self.pods.is_some()), control: ready.collect() }
             }
             Err(error) => {
-                self.lines.push(format!("{error}; looking at everything in {REST:?}"));
+                self.say(format!("{error}; looking at everything in {REST:?}"));
                 std::thread::sleep(REST);
-                Sources { sockets: vec![true; self.places.len()], pods: self.pods.is_some() }
+                let control = vec![true; self.clients.count() + 1];
+                Sources { sockets: vec![true; self.places.len()], pods: self.pods.is_some(), control }
             }
         }
     }
@@ -186,8 +195,8 @@ impl Reactor {
     }
 
     fn report_executed(&mut self, id: Id) {
-        if let Some(place) = self.places.get(id.0) {
-            self.lines.push(format!("{}: exec", place.service));
+        if let Some(line) = self.places.get(id.0).map(|place| format!("{}: exec", place.service)) {
+            self.say(line);
         }
     }
 
@@ -224,7 +233,18 @@ impl Reactor {
                 place.pid = None;
             }
             self.step(Event::Exited(pid, exit));
+        } else if let Some(job) = self.jobs.ended(pid) {
+            match job.kind {
+                // What went wrong it has told its client.
+                Kind::Answer => {}
+                Kind::Change => self.change_ended(exit),
+            }
         }
+    }
+
+    /// A change of the config is done, well or not.
+    fn change_ended(&mut self, exit: Exit) {
+        self.ring.push(events::Kind::Config, None, &format!("change ended, {exit}"), clock::now());
     }
 
     fn look_at_pods(&mut self) {
@@ -257,10 +277,10 @@ impl Reactor {
                 // A process that ended meanwhile is reaped in the next turn: that is no error.
                 Action::Signal(pid, signal) => self.complain(process::signal(pid, signal)),
                 Action::KillGroup(id, pid) => self.kill_group(id, pid),
-                Action::Report(line) => self.lines.push(line),
+                Action::Report(line) => self.say(line),
                 Action::RemoveManifests => {
                     if let Err(error) = manifest_dir::remove_ours(Path::new(paths::MANIFESTS)) {
-                        self.lines.push(format!("{error:#}"));
+                        self.say(format!("{error:#}"));
                     }
                 }
                 Action::WatchPods => self.watch_pods(),
@@ -292,7 +312,7 @@ impl Reactor {
             Ok(events) => self.pods = events,
             Err(error) => {
                 // The phase's limit stands in for the watch.
-                self.lines.push(format!("{error}; waiting for the pods' limit"));
+                self.say(format!("{error}; waiting for the pods' limit"));
                 return;
             }
         }
@@ -307,8 +327,15 @@ impl Reactor {
         if let Err(error) = done
             && error.errno() != Some(nix::libc::ESRCH)
         {
-            self.lines.push(error.to_string());
+            self.say(error.to_string());
         }
+    }
+
+    /// Has one line said at the end of the turn, and makes an event of it.
+    fn say(&mut self, line: String) {
+        let services = self.places.iter().map(|place| place.service.as_str());
+        self.ring.push_line(&line, services, clock::now());
+        self.lines.push(line);
     }
 
     fn flush(&mut self) {
@@ -322,36 +349,8 @@ impl Reactor {
 struct Sources {
     sockets: Vec<bool>,
     pods: bool,
-}
-
-impl Place {
-    /// Makes what is missing of the service's socket and log pipe.
-    fn equip(&mut self) -> Result<()> {
-        if self.socket.is_none() {
-            self.socket = Some(notify::Socket::bind(&child::notify_socket(&self.service))?);
-        }
-        // The log writer's own words go to the console: in its pipe they would come back to it.
-        if self.pipe.is_none() && self.service != LOG {
-            self.pipe = Some(open_pipe(&child::log_pipe(&self.service))?);
-        }
-        Ok(())
-    }
-}
-
-/// Writes what the chain loader reads.
-fn describe(service: &Service) -> Result<()> {
-    let path = child::description(&service.id);
-    file::replace(Path::new(&path), &serde_json::to_vec(service)?, 0o600)
-}
-
-/// Makes a FIFO, if it is not there, and opens both of its ends.
-fn open_pipe(path: &str) -> Result<OwnedFd> {
-    match nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR) {
-        Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
-        Err(error) => return Err(error).with_context(|| format!("make pipe {path}")),
-    }
-    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).with_context(|| format!("open {path}"))
+    /// As [`Clients::sources`] gave them; what follows is of no interest.
+    control: Vec<bool>,
 }
 
 /// Says an error and goes on.

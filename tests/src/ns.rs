@@ -4,10 +4,12 @@
 //! test stays outside and looks in through `/proc/PID/root`, the console, and what the fakes record. Every wait has
 //! a condition and a limit. A node that is dropped is killed whole, by the kernel, with its PID 1.
 
+mod control;
 mod group;
 mod process;
 mod root;
 
+pub use control::{Lines, Printed};
 pub use process::Process;
 pub use root::Setup;
 

@@ -17,6 +17,7 @@ pub(crate) mod process;
 pub(crate) mod reboot;
 pub(crate) mod root;
 pub(crate) mod signals;
+pub(crate) mod stream;
 pub(crate) mod tool;
 
 use std::io;

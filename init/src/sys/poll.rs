@@ -12,6 +12,10 @@ pub(crate) enum For {
     Reading,
     /// A change of a kernfs file such as `cgroup.events` (`POLLPRI`).
     Change,
+    /// Room to write.
+    Writing,
+    /// Only that the other end is gone, which is always told.
+    End,
 }
 
 /// Waits until one of `fds` is ready or `timeout` is over (`None`: for ever). The answer has one entry for each of
@@ -25,6 +29,8 @@ pub(crate) fn wait(fds: &[(BorrowedFd<'_>, For)], timeout: Option<Duration>) -> 
         .map(|(fd, what)| match what {
             For::Reading => PollFd::from_borrowed_fd(*fd, PollFlags::IN),
             For::Change => PollFd::from_borrowed_fd(*fd, PollFlags::PRI),
+            For::Writing => PollFd::from_borrowed_fd(*fd, PollFlags::OUT),
+            For::End => PollFd::from_borrowed_fd(*fd, PollFlags::empty()),
         })
         .collect();
     // A span that no Timespec holds is longer than any machine runs: then wait for ever.

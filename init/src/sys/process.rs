@@ -4,6 +4,7 @@ use super::{At, Error, Result};
 use podium_init::supervisor::{Exit, Pid};
 use rustix::process::{Signal, WaitOptions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
 /// This very binary, also when the file it came from was replaced or unmounted.
@@ -18,6 +19,23 @@ pub(crate) fn spawn_ourselves(args: &[&str]) -> Result<Pid> {
     let mut command = Command::new(OURSELVES);
     command.args(args).env_clear();
     command.stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    start(&mut command)
+}
+
+/// Like [`spawn_ourselves`], with a connection as descriptors 0 and 1, which std makes the child's alone. std also
+/// gives it an empty signal mask, and SIGPIPE its default again.
+///
+/// # Errors
+/// As [`spawn_ourselves`], or no descriptor is left.
+pub(crate) fn spawn_with(args: &[&str], connection: OwnedFd) -> Result<Pid> {
+    let mut command = Command::new(OURSELVES);
+    command.args(args).env_clear();
+    let second = connection.try_clone().at("start", OURSELVES)?;
+    command.stdin(Stdio::from(connection)).stdout(Stdio::from(second)).stderr(Stdio::inherit());
+    start(&mut command)
+}
+
+fn start(command: &mut Command) -> Result<Pid> {
     let child = command.spawn().at("start", OURSELVES)?;
     child.id().try_into().map_err(|_| io::Error::from(io::ErrorKind::InvalidData)).at("start", OURSELVES)
 }

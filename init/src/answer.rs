@@ -1,0 +1,65 @@
+//! `init answer REQUEST`: answers one request of the control socket that PID 1 has no business with, since it reads
+//! files, waits for others, or goes on for as long as somebody looks.
+//!
+//! PID 1 has checked request and client; the request is read once more here. It ends when the answer does, or when
+//! its client is gone. It changes nothing.
+
+mod dmesg;
+mod logs;
+mod pods;
+
+use crate::job::{self, Client};
+use anyhow::{Context, Result, bail};
+use podium_init::control::{self, Refusal, Request};
+use podium_init::paths;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// A config in its checked form, as JSON: at most the pods of the largest text.
+const CONFIG_MAX: usize = 64 << 20;
+
+/// Answers.
+///
+/// # Errors
+/// It was started by hand. What goes wrong otherwise is told to the client.
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let [line] = args else { bail!("usage: init answer REQUEST, with the client on descriptor 0") };
+    let mut client = Client::on_stdin()?;
+    let done = job::enter().and_then(|()| {
+        let request = control::parse(line.as_bytes())?;
+        answer(request, &mut client)
+    });
+    if let Err(error) = done {
+        client.fail(&error);
+    }
+    Ok(())
+}
+
+fn answer(request: Request, client: &mut Client) -> Result<()> {
+    match request {
+        Request::Logs { service, tail, follow } => logs::answer(&service, tail, follow, client),
+        Request::Dmesg { follow } => dmesg::answer(follow, client),
+        Request::Pods => client.send(&pods::list()?),
+        Request::PodStatus { watch } => pods::status(watch, client),
+        Request::ConfigGet => client.send(&config_in_use()?),
+        Request::ConfigHistory => {
+            Err(Refusal::new("this node keeps no earlier configs", "`config get` gives the one in use")
+                .into())
+        }
+        Request::Version
+        | Request::Services
+        | Request::Service { .. }
+        | Request::Events { .. }
+        | Request::ConfigStatus
+        | Request::ConfigApply { .. }
+        | Request::ConfigRollback { .. }
+        | Request::Shutdown(_) => bail!("this request is not answered here"),
+    }
+}
+
+/// The checked form, with where it came from.
+fn config_in_use() -> Result<Value> {
+    let bytes = crate::sys::file::read(Path::new(paths::CONFIG_IN_USE), CONFIG_MAX)?;
+    let in_use: Value = serde_json::from_slice(&bytes).context(paths::CONFIG_IN_USE)?;
+    Ok(json!({"ok": true, "in_use": in_use}))
+}

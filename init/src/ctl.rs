@@ -1,0 +1,137 @@
+//! `init ctl`: asks this node's PID 1 by its control socket and prints the answer, as a table or as it came.
+//!
+//! For a person inside the node: on its console, in a pod that sees `/run/podium`, in a container by exec. What it
+//! prints of an answer is in `show.rs`, what its words mean in `arguments.rs`. An error is one line with its remedy on
+//! stderr and exit code 1.
+
+mod arguments;
+mod connection;
+mod show;
+mod table;
+
+use anyhow::{Context, Result, bail};
+use arguments::{Command, Invocation};
+use connection::Connection;
+use podium_init::control::Request;
+use serde_json::Value;
+use show::Printer;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+
+/// The largest config with room for compression that makes it larger; PID 1's side knows the exact bound.
+const CONFIG_MAX: u64 = 8 << 20;
+
+const HELP: &str = "\
+init ctl: asks this node, by PID 1's control socket. Only root may.
+
+  init ctl version                        versions of Podium, kernel and image
+  init ctl services                       every service: state, since when, restarts, how it last ended
+  init ctl service start|stop|restart NAME
+                                          acts on one service; those that need it stay as they are
+  init ctl logs NAME [-f] [--tail N]      what a service has said; -f: and what it says from now on
+  init ctl events [-f] [--since N] [--boot ID]
+                                          what has happened since boot, or after event number N
+  init ctl pods                           the static pods that there should be, and what is wrong with them
+  init ctl pods status [-w]               what the kubelet says of them; -w: again at each change
+  init ctl config get                     the machine config in use
+  init ctl config status                  whether a change is under way
+  init ctl config apply FILE|- [--mode auto|no-reboot|staged|try] [--dry-run] [--timeout SECONDS]
+                                          takes a new config; --dry-run only says what would change
+  init ctl config history                 the configs that are kept
+  init ctl config rollback [GENERATION]   takes an earlier config again
+  init ctl dmesg [-f]                     the kernel's log
+  init ctl reboot | poweroff              stops the pods, then the services, then the machine
+
+  -o json         one JSON object a line, as the node said it (default: table)
+  --socket PATH   another socket than /run/podium/init.sock
+";
+
+/// Asks and prints.
+///
+/// # Errors
+/// Words that mean nothing, no node to ask, or its refusal.
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let Invocation { socket, json, command } = arguments::parse(args)?;
+    let mut out = std::io::stdout().lock();
+    let done = match command {
+        Command::Help => out.write_all(HELP.as_bytes()).map_err(Into::into),
+        Command::Ask(request) => ask(&request, &socket, Printer::new(&mut out, json)),
+        Command::Apply { request, file } => apply(&request, &file, &socket, Printer::new(&mut out, json)),
+    };
+    match done.and_then(|()| Ok(out.flush()?)) {
+        // Who has closed our output wants no more of it: `init ctl events | head`.
+        Err(error) if says_closed(&error) => Ok(()),
+        done => done,
+    }
+}
+
+/// One request, one answer of a line or more.
+fn ask(request: &Request, socket: &str, mut printer: Printer<'_>) -> Result<()> {
+    let mut node = Connection::open(socket)?;
+    node.send(request.to_line().as_bytes())?;
+    let first = node.first()?;
+    printer.begin(request, &first)?;
+    if !has_more(request) {
+        return Ok(());
+    }
+    while let Some(line) = node.next()? {
+        printer.go_on(request, &line)?;
+    }
+    Ok(())
+}
+
+/// The config is read before anything is asked, and sent once the node wants it.
+fn apply(request: &Request, file: &str, socket: &str, mut printer: Printer<'_>) -> Result<()> {
+    let config = read_config(file)?;
+    let mut node = Connection::open(socket)?;
+    node.send(request.to_line().as_bytes())?;
+    let first = node.first()?;
+    if first.value.get("send") == Some(&Value::Bool(true)) {
+        node.send_last(&config)?;
+    } else {
+        printer.go_on(request, &first)?;
+    }
+    while let Some(line) = node.next()? {
+        printer.go_on(request, &line)?;
+    }
+    Ok(())
+}
+
+/// More lines follow the first one.
+fn has_more(request: &Request) -> bool {
+    match request {
+        Request::Logs { .. }
+        | Request::Events { .. }
+        | Request::PodStatus { .. }
+        | Request::Dmesg { .. }
+        | Request::ConfigApply { .. }
+        | Request::ConfigRollback { .. } => true,
+        Request::Version
+        | Request::Services
+        | Request::Service { .. }
+        | Request::Pods
+        | Request::ConfigGet
+        | Request::ConfigStatus
+        | Request::ConfigHistory
+        | Request::Shutdown(_) => false,
+    }
+}
+
+fn read_config(file: &str) -> Result<Vec<u8>> {
+    let mut config = Vec::new();
+    let most = CONFIG_MAX + 1;
+    match file {
+        "-" => std::io::stdin().lock().take(most).read_to_end(&mut config).context("read standard input")?,
+        file => File::open(file)
+            .and_then(|file| file.take(most).read_to_end(&mut config))
+            .with_context(|| format!("read {file}"))?,
+    };
+    if config.len() as u64 >= most {
+        bail!("{file} is larger than {} MiB: is it a machine config?", CONFIG_MAX >> 20);
+    }
+    Ok(config)
+}
+
+fn says_closed(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}

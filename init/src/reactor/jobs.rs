@@ -1,0 +1,98 @@
+//! One-shot children of the loop: what reads a disk or takes time is done by a process of its own.
+//!
+//! A job is this binary with another verb; the loop starts it, hands over a client's connection, and forgets both
+//! until it is reaped. Their number is bounded, and so is their time where they have no end of their own. At the end
+//! of the node nobody waits for one: `halt.rs` kills them with everybody else.
+
+use crate::sys::{clock, process};
+use anyhow::Result;
+use podium_init::clock::Time;
+use podium_init::supervisor::Pid;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+/// Answers at a time. Each is a process of about a MiB; some follow a log for as long as somebody looks.
+const ANSWERS_MAX: usize = 8;
+/// Changes at a time: each starts from the state that the one before it has left.
+const CHANGES_MAX: usize = 1;
+const SIGKILL: i32 = 9;
+
+/// What a job does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It tells a client something.
+    Answer,
+    /// It changes the node's config.
+    Change,
+}
+
+/// One that runs.
+#[derive(Debug)]
+pub(super) struct Job {
+    pid: Pid,
+    pub(super) kind: Kind,
+    /// Killed then.
+    until: Option<Time>,
+    limit: Duration,
+}
+
+/// All that run.
+#[derive(Debug, Default)]
+pub(super) struct Jobs(Vec<Job>);
+
+impl Jobs {
+    /// Whether one more of this kind may be started.
+    pub(super) fn has_room(&self, kind: Kind) -> bool {
+        let most = match kind {
+            Kind::Answer => ANSWERS_MAX,
+            Kind::Change => CHANGES_MAX,
+        };
+        self.0.iter().filter(|job| job.kind == kind).count() < most
+    }
+
+    /// Starts one, with a client's connection as its descriptors 0 and 1 if there is one. `limit`: when it is killed;
+    /// without one it ends by itself, at the latest when its client is gone. The caller has asked [`Self::has_room`].
+    ///
+    /// # Errors
+    /// No memory, process or descriptor left.
+    pub(super) fn start(
+        &mut self,
+        kind: Kind,
+        args: &[&str],
+        connection: Option<OwnedFd>,
+        limit: Option<Duration>,
+    ) -> Result<()> {
+        let pid = match connection {
+            Some(connection) => process::spawn_with(args, connection)?,
+            None => process::spawn_ourselves(args)?,
+        };
+        let until = limit.map(|limit| clock::now() + limit);
+        self.0.push(Job { pid, kind, until, limit: limit.unwrap_or_default() });
+        Ok(())
+    }
+
+    /// Takes out the one that has ended, if it was one of these.
+    pub(super) fn ended(&mut self, pid: Pid) -> Option<Job> {
+        let place = self.0.iter().position(|job| job.pid == pid)?;
+        Some(self.0.swap_remove(place))
+    }
+
+    /// When [`Self::expire`] has something to do.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.0.iter().filter_map(|job| job.until).min()
+    }
+
+    /// Kills those whose time is over; what is to be said of it comes back.
+    pub(super) fn expire(&mut self, now: Time) -> Vec<String> {
+        let mut lines = Vec::new();
+        for job in self.0.iter_mut().filter(|job| job.until.is_some_and(|until| until <= now)) {
+            // Once: it is reaped, or it is in D state and nothing helps.
+            job.until = None;
+            lines.push(format!("{:?} job {} killed, not done after {:?}", job.kind, job.pid, job.limit));
+            if let Err(error) = process::signal(job.pid, SIGKILL) {
+                lines.push(error.to_string());
+            }
+        }
+        lines
+    }
+}

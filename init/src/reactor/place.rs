@@ -1,0 +1,57 @@
+//! What belongs to one service in the loop: its socket, its log pipe, its process.
+
+use crate::child;
+use crate::sys::{file, notify};
+use anyhow::{Context, Result};
+use podium_init::services::{LOG, Service};
+use podium_init::supervisor::Pid;
+use rustix::fs::{Mode, OFlags};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// One service; its index in the list is the supervisor's [`podium_init::supervisor::Id`].
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) service: String,
+    pub(super) cgroup: String,
+    pub(super) socket: Option<notify::Socket>,
+    /// Both ends of its log pipe, so that neither a new logger nor a new service finds it closed.
+    pipe: Option<OwnedFd>,
+    pub(super) pid: Option<Pid>,
+}
+
+impl Place {
+    /// With nothing open yet.
+    pub(super) fn new(service: &Service) -> Self {
+        let (id, cgroup) = (service.id.clone(), service.cgroup.clone());
+        Self { service: id, cgroup, socket: None, pipe: None, pid: None }
+    }
+
+    /// Makes what is missing of the service's socket and log pipe.
+    pub(super) fn equip(&mut self) -> Result<()> {
+        if self.socket.is_none() {
+            self.socket = Some(notify::Socket::bind(&child::notify_socket(&self.service))?);
+        }
+        // The log writer's own words go to the console: in its pipe they would come back to it.
+        if self.pipe.is_none() && self.service != LOG {
+            self.pipe = Some(open_pipe(&child::log_pipe(&self.service))?);
+        }
+        Ok(())
+    }
+}
+
+/// Writes what the chain loader reads.
+pub(super) fn describe(service: &Service) -> Result<()> {
+    let path = child::description(&service.id);
+    file::replace(Path::new(&path), &serde_json::to_vec(service)?, 0o600)
+}
+
+/// Makes a FIFO, if it is not there, and opens both of its ends.
+fn open_pipe(path: &str) -> Result<OwnedFd> {
+    match nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR) {
+        Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+        Err(error) => return Err(error).with_context(|| format!("make pipe {path}")),
+    }
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).with_context(|| format!("open {path}"))
+}

@@ -1,0 +1,199 @@
+//! What a request on the control socket brings about: an answer from memory, a step of the supervisor, or a job.
+//!
+//! PID 1 reads no file and waits for nobody here. What writes is said on the console with who asked for it, before it
+//! is done.
+
+use super::jobs::Kind;
+use super::{Reactor, events};
+use crate::sys::clock;
+use crate::sys::stream::Peer;
+use podium_init::clock::Time;
+use podium_init::control::{self, Action, By, Refusal, Request, Versions};
+use podium_init::shutdown::Shutdown;
+use podium_init::supervisor::{Event, Id, Wanted};
+use rustix::rand::{GetRandomFlags, getrandom};
+use serde_json::json;
+use std::time::Duration;
+
+/// Reading the largest log takes well below a second; the rest is a client that reads slowly, or a kubelet that is
+/// asked for its pods' states.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// A config comes from the client, is parsed within a minute, compared and written.
+const CHANGE_LIMIT: Duration = Duration::from_secs(300);
+
+/// What can be told of itself. A new `boot` for each life of PID 1: a container's kernel is older than that.
+pub(super) fn versions(build_id: String) -> Versions {
+    let mut life = [0; 8];
+    // Without the kernel's word for randomness the time of this start has to do.
+    let boot = match getrandom(&mut life[..], GetRandomFlags::INSECURE) {
+        Ok(_) => u64::from_ne_bytes(life),
+        Err(_) => events::millis(clock::now()),
+    };
+    Versions {
+        podium: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        build_id,
+        boot: format!("{boot:016x}"),
+    }
+}
+
+impl Reactor {
+    /// Everything about clients in one turn: their limits, their lines, what they are told. `ready` is in the order
+    /// of the sources that they gave.
+    pub(super) fn serve(&mut self, ready: Vec<bool>) {
+        let now = clock::now();
+        self.clients.receive(ready.into_iter(), now);
+        // One line each; who has more gets the next turn.
+        for place in 0..self.clients.count() {
+            if let Some(line) = self.clients.line(place) {
+                self.answer(place, &line, now);
+            }
+        }
+        self.clients.send(&self.ring, now);
+        self.clients.expire(now);
+    }
+
+    fn answer(&mut self, place: usize, line: &[u8], now: Time) {
+        let answer = control::parse(line).and_then(|request| match request.by() {
+            By::Init => self.answer_request(place, request, now).map(Some),
+            By::Answer => self.hand_over(place, Kind::Answer, &request),
+            By::Change => self.hand_over(place, Kind::Change, &request),
+        });
+        match answer {
+            Ok(Some(answer)) => self.clients.tell(place, &answer, now),
+            Ok(None) => {}
+            Err(why) => self.clients.tell(place, &control::refusal(&why), now),
+        }
+    }
+
+    /// What PID 1 answers itself.
+    fn answer_request(&mut self, place: usize, request: Request, now: Time) -> Result<String, Refusal> {
+        match request {
+            Request::Version => Ok(control::versions(&self.versions)),
+            Request::Services => Ok(control::services(self.supervisor.statuses(), now)),
+            Request::Service { name, action } => self.act(place, &name, action, now),
+            Request::Events { since, boot, follow } => {
+                self.tell_events(place, since, boot.as_deref(), follow)
+            }
+            Request::ConfigStatus => Ok(self.config_status()),
+            Request::Shutdown(how) => Ok(self.shut_down(place, how)),
+            // `Request::by` gives these to a job.
+            Request::Logs { .. }
+            | Request::Pods
+            | Request::PodStatus { .. }
+            | Request::ConfigGet
+            | Request::ConfigApply { .. }
+            | Request::ConfigHistory
+            | Request::ConfigRollback { .. }
+            | Request::Dmesg { .. } => Err(Refusal::new("not answered by PID 1", "")),
+        }
+    }
+
+    fn act(&mut self, place: usize, name: &str, action: Action, now: Time) -> Result<String, Refusal> {
+        let known = self.places.iter().map(|place| place.service.as_str());
+        let Some(id) = known.clone().position(|known| known == name) else {
+            return Err(control::no_such_service(name, known));
+        };
+        if action != Action::Stop {
+            self.refuse_at_the_end()?;
+        }
+        let line = format!("{name}: {}, asked by {}", action.word(), self.who(place));
+        self.ring.push(events::Kind::Control, Some(name), &line, now);
+        self.lines.push(line);
+        self.step(match action {
+            Action::Start => Event::Want(Id(id), Wanted::Up),
+            Action::Stop => Event::Want(Id(id), Wanted::Down),
+            Action::Restart => Event::Restart(Id(id)),
+        });
+        let status = self.supervisor.statuses().nth(id);
+        Ok(status.map_or_else(control::ok, |status| control::service(&status, now)))
+    }
+
+    /// The first line of an answer to `events`; the events follow from the ring.
+    fn tell_events(
+        &mut self,
+        place: usize,
+        since: u64,
+        boot: Option<&str>,
+        follow: bool,
+    ) -> Result<String, Refusal> {
+        if follow && !self.clients.may_follow() {
+            return Err(Refusal::new("too many clients follow events", "end one of them"));
+        }
+        let new_boot = since > self.ring.last() || boot.is_some_and(|boot| boot != self.versions.boot);
+        let since = if new_boot { 0 } else { since };
+        let lost = self.ring.gap(since);
+        self.clients.follow(place, lost.map_or(since, |lost| lost.to), follow);
+        Ok(control::events_begin(&self.versions.boot, self.ring.last(), lost, new_boot))
+    }
+
+    /// What is known of changes to the config without reading a file.
+    fn config_status(&self) -> String {
+        let changing = !self.jobs.has_room(Kind::Change);
+        format!("{}\n", json!({"ok": true, "changing": changing}))
+    }
+
+    fn shut_down(&mut self, place: usize, how: Shutdown) -> String {
+        let by = format!("the control socket, {}", self.who(place));
+        self.ring.push(events::Kind::Control, None, &format!("{how}, asked by {by}"), clock::now());
+        self.step(Event::Shutdown(how, by));
+        control::ok()
+    }
+
+    /// Gives the connection to a job, which answers the rest. `None`: nothing is left to say here.
+    fn hand_over(&mut self, place: usize, kind: Kind, request: &Request) -> Result<Option<String>, Refusal> {
+        let line = request.to_line();
+        let line = line.trim_end();
+        let (verb, limit) = match kind {
+            Kind::Answer => ("answer", (!request.is_endless()).then_some(ANSWER_LIMIT)),
+            Kind::Change => ("apply", Some(CHANGE_LIMIT)),
+        };
+        match kind {
+            Kind::Answer if !self.jobs.has_room(kind) => {
+                return Err(Refusal::new(
+                    "too many answers are under way",
+                    "end one that follows, or ask later",
+                ));
+            }
+            Kind::Change if !self.jobs.has_room(kind) => {
+                return Err(Refusal::new("another change is under way", "wait for its end: `config status`"));
+            }
+            Kind::Answer => {}
+            Kind::Change => {
+                self.refuse_at_the_end()?;
+                self.ring.push(
+                    events::Kind::Control,
+                    None,
+                    &format!("{line}, asked by {}", self.who(place)),
+                    clock::now(),
+                );
+            }
+        }
+        let Some(connection) = self.clients.hand_over(place) else {
+            return Err(Refusal::new(
+                "there is more on the connection",
+                "wait for the answer before you go on",
+            ));
+        };
+        if let Err(error) = self.jobs.start(kind, &[verb, line], Some(connection), limit) {
+            // The connection is gone with it: the client sees its end.
+            self.say(format!("control: no {kind:?} job: {error:#}"));
+        }
+        Ok(None)
+    }
+
+    fn refuse_at_the_end(&self) -> Result<(), Refusal> {
+        match self.supervisor.shutting_down() {
+            Some((how, _)) => Err(Refusal::new(format!("the node is on its way down: {how}"), "")),
+            None => Ok(()),
+        }
+    }
+
+    fn who(&self, place: usize) -> String {
+        match self.clients.peer(place) {
+            Some(Peer { pid, uid }) if pid > 0 => format!("pid {pid}, uid {uid}"),
+            Some(Peer { uid, .. }) => format!("uid {uid} from outside"),
+            None => "nobody".to_owned(),
+        }
+    }
+}
