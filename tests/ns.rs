@@ -11,6 +11,8 @@ mod control;
 mod control_faults;
 #[path = "ns/faults.rs"]
 mod faults;
+#[path = "ns/live.rs"]
+mod live;
 #[path = "ns/logs.rs"]
 mod logs;
 #[path = "ns/shutdown.rs"]

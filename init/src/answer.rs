@@ -9,9 +9,14 @@ mod logs;
 mod pods;
 
 use crate::job::{self, Client};
+use crate::parse;
+use crate::stored::{self, Vault};
+use crate::sys::file;
 use anyhow::{Context, Result, bail};
-use podium_init::control::{self, Refusal, Request};
+use podium_init::config::InUse;
+use podium_init::control::{self, Request};
 use podium_init::paths;
+use podium_init::store::Slot;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -42,10 +47,7 @@ fn answer(request: Request, client: &mut Client) -> Result<()> {
         Request::Pods => client.send(&pods::list()?),
         Request::PodStatus { watch } => pods::status(watch, client),
         Request::ConfigGet => client.send(&config_in_use()?),
-        Request::ConfigHistory => {
-            Err(Refusal::new("this node keeps no earlier configs", "`config get` gives the one in use")
-                .into())
-        }
+        Request::ConfigHistory => client.send(&history()),
         Request::Version
         | Request::Services
         | Request::Service { .. }
@@ -57,9 +59,30 @@ fn answer(request: Request, client: &mut Client) -> Result<()> {
     }
 }
 
-/// The checked form, with where it came from.
+/// The config in use as it was given, with where it came from.
 fn config_in_use() -> Result<Value> {
-    let bytes = crate::sys::file::read(Path::new(paths::CONFIG_IN_USE), CONFIG_MAX)?;
-    let in_use: Value = serde_json::from_slice(&bytes).context(paths::CONFIG_IN_USE)?;
-    Ok(json!({"ok": true, "in_use": in_use}))
+    let bytes = file::read(Path::new(paths::CONFIG_IN_USE), CONFIG_MAX)?;
+    let in_use: InUse = serde_json::from_slice(&bytes).context(paths::CONFIG_IN_USE)?;
+    let text = parse::plain(file::read(Path::new(paths::CONFIG_TEXT), crate::load::CONFIG_MAX)?)?;
+    Ok(json!({
+        "ok": true, "source": in_use.source, "generation": in_use.generation, "tried": in_use.tried,
+        "config": String::from_utf8_lossy(&text),
+    }))
+}
+
+/// What can be gone back to.
+fn history() -> Value {
+    let vault = Vault::default();
+    let (current, good) = (vault.generation(Slot::Current), vault.generation(Slot::Good));
+    let row = |entry: stored::Entry| {
+        let is = |slot: Option<u64>| slot == Some(entry.generation);
+        let status = match (is(current), is(good)) {
+            (true, true) => "current, good",
+            (true, false) => "current",
+            (false, true) => "good",
+            (false, false) => "",
+        };
+        json!({"generation": entry.generation, "status": status, "stored": entry.stored, "source": entry.source})
+    };
+    json!({"ok": true, "configs": vault.history().into_iter().map(row).collect::<Vec<_>>()})
 }

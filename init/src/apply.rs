@@ -9,6 +9,7 @@ mod client;
 mod force;
 mod revert;
 
+use crate::job;
 use crate::load;
 use crate::parse::{self, Encoding};
 use crate::stored::Vault;
@@ -35,7 +36,8 @@ const IN_USE_MAX: usize = 16 << 20;
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let [ask] = args else { bail!("init apply is for PID 1 itself") };
     let ask: Ask = serde_json::from_str(ask).context("init apply is for PID 1 itself")?;
-    let client = Client::new(ask.has_client());
+    job::enter()?;
+    let client = Client::new(ask.has_client())?;
     if ask.has_client() {
         kmsg::start_and_tell(client::tell_log);
     } else {
@@ -46,10 +48,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         Ok(report) => report,
         Err(error) => {
             client.refuse(&format!("{error:#}"), "what was in force stays so");
-            if !ask.has_client() {
-                log::error!("config: {error:#}");
-            }
-            Report::Nothing
+            Report::Nothing { why: Some(format!("config: {error:#}")) }
         }
     };
     let json = serde_json::to_vec(&report)?;
@@ -70,6 +69,7 @@ fn act(ask: &Ask, client: &Client) -> Result<Report> {
             .act(client)
         }
         Ask::Rollback { generation, by } => {
+            client.begin();
             let (generation, text) = revert::recall(*generation)?;
             let source = format!("generation {generation} again, by {by}");
             Request { text, source, mode: Mode::Auto, dry_run: false, limit: None }.act(client)
@@ -99,7 +99,7 @@ impl Request {
             let plural = if errors == 1 { "" } else { "s" };
             client
                 .refuse(&format!("the config has {errors} error{plural}"), "mend them; nothing has changed");
-            return Ok(Report::Nothing);
+            return Ok(Report::Nothing { why: None });
         };
         let old = in_use()?;
         let list = changes(&old.config, config);
@@ -109,11 +109,11 @@ impl Request {
         if let (Some(why), Mode::NoReboot | Mode::Try) = (&reboot, self.mode) {
             let mode = self.mode.word();
             client.refuse(&format!("not possible in mode {mode}: {why}"), "use mode auto or staged");
-            return Ok(Report::Nothing);
+            return Ok(Report::Nothing { why: None });
         }
         if self.dry_run {
             client.done(&json!({"result": "dry run", "mode": self.mode.word(), "needsReboot": reboot}));
-            return Ok(Report::Nothing);
+            return Ok(Report::Nothing { why: None });
         }
         let vault = Vault::default();
         if self.mode == Mode::Staged || reboot.is_some() {
@@ -155,7 +155,7 @@ fn file_changed(path: &str, client: &Client) -> Result<Report> {
             log::warn!(
                 "config: {path} was removed; what is in force stays so, the next boot takes what is left"
             );
-            return Ok(Report::Nothing);
+            return Ok(Report::Nothing { why: None });
         }
         _ => file::read(Path::new(path), crate::stored::STORED_MAX)?,
     };
@@ -170,13 +170,13 @@ fn file_changed(path: &str, client: &Client) -> Result<Report> {
             .to_vec(),
     };
     if load::text_digest(&text) == old.digest && !old.tried {
-        return Ok(Report::Nothing);
+        return Ok(Report::Nothing { why: None });
     }
     let outcome = parse::check(&text, Encoding::Plain)?;
     load::say_problems(path, &outcome.problems);
     let Some(config) = &outcome.config else {
-        log::error!("config from {path}: not used; generation {} stays in force", old.generation);
-        return Ok(Report::Nothing);
+        let why = format!("config from {path}: not used; generation {} stays in force", old.generation);
+        return Ok(Report::Nothing { why: Some(why) });
     };
     let list = changes(&old.config, config);
     for Change { path: key, needs } in &list {

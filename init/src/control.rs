@@ -10,6 +10,7 @@ mod line;
 pub use answers::{Versions, events_begin, ok, refusal, service, services, versions};
 
 use crate::config::nearest;
+use crate::live::Mode;
 use crate::shutdown::Shutdown;
 use line::Arguments;
 use serde_json::json;
@@ -111,20 +112,6 @@ pub enum Action {
     Restart,
 }
 
-/// How a new config is taken.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// At once what can be, and with a reboot if something needs one.
-    #[default]
-    Auto,
-    /// At once, or not at all.
-    NoReboot,
-    /// At the next boot.
-    Staged,
-    /// At once, and taken back unless it works.
-    Try,
-}
-
 /// Who has the means to answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
@@ -148,8 +135,6 @@ pub struct Refusal {
 
 const ACTIONS: [(&str, Action); 3] =
     [("start", Action::Start), ("stop", Action::Stop), ("restart", Action::Restart)];
-const MODES: [(&str, Mode); 4] =
-    [("auto", Mode::Auto), ("no-reboot", Mode::NoReboot), ("staged", Mode::Staged), ("try", Mode::Try)];
 /// Every request with its arguments.
 const REQUESTS: [(&str, &[&str]); 15] = [
     ("version", &[]),
@@ -248,7 +233,7 @@ fn build(name: &str, given: &mut Arguments) -> Result<Request, Refusal> {
         "config get" => Request::ConfigGet,
         "config status" => Request::ConfigStatus,
         "config apply" => Request::ConfigApply {
-            mode: given.one_of("mode", &MODES)?.unwrap_or_default(),
+            mode: given.one_of("mode", &Mode::ALL.map(|mode| (mode.word(), mode)))?.unwrap_or_default(),
             dry_run: given.flag("dry_run")?,
             timeout_s: given.number("timeout_s")?,
         },
@@ -317,7 +302,7 @@ impl Request {
             Self::ConfigGet => json!({"request": "config get"}),
             Self::ConfigStatus => json!({"request": "config status"}),
             Self::ConfigApply { mode, dry_run, timeout_s } => json!({
-                "request": "config apply", "mode": word(*mode, &MODES), "dry_run": dry_run, "timeout_s": timeout_s,
+                "request": "config apply", "mode": mode.word(), "dry_run": dry_run, "timeout_s": timeout_s,
             }),
             Self::ConfigHistory => json!({"request": "config history"}),
             Self::ConfigRollback { generation } => {
@@ -346,18 +331,6 @@ impl Action {
     /// The action of that name.
     pub fn named(name: &str) -> Option<Self> {
         named(name, &ACTIONS)
-    }
-}
-
-impl Mode {
-    /// The mode of that name: auto, no-reboot, staged or try.
-    pub fn named(name: &str) -> Option<Self> {
-        named(name, &MODES)
-    }
-
-    /// `auto`, `no-reboot`, `staged` or `try`.
-    pub fn word(self) -> &'static str {
-        word(self, &MODES)
     }
 }
 

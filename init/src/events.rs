@@ -93,6 +93,9 @@ impl Ring {
             Some((about, text)) if services.any(|service| service == about) => {
                 self.push(Kind::Service, Some(about), text, now);
             }
+            _ if line.starts_with("config") || line.starts_with("back to config") => {
+                self.push(Kind::Config, None, line, now);
+            }
             _ => self.push(Kind::Node, None, line, now),
         }
     }

@@ -5,7 +5,7 @@
 //! (a crash, a limit) is a problem of that config and of nothing else.
 
 use crate::sys::converse::{Limits, Over, Said, converse};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use podium_init::base64;
 use podium_init::config::{self, MAX_TEXT, Outcome, Problem};
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
@@ -117,6 +117,14 @@ fn limit_ourselves() -> Result<()> {
         setrlimit(resource, limit).with_context(|| format!("limit {resource:?}"))?;
     }
     Ok(())
+}
+
+/// Undoes the compression of a config that is in use.
+///
+/// # Errors
+/// It is damaged, or there is no memory for it.
+pub(crate) fn plain(raw: Vec<u8>) -> Result<Vec<u8>> {
+    unpack(raw, Encoding::Plain).map_err(|problem| anyhow!("{problem}"))
 }
 
 /// Undoes base64, then compression, within the largest text's size.

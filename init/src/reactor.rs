@@ -1,9 +1,10 @@
 //! The one loop: what the kernel and the services tell becomes events, the supervisor's actions become system calls.
 //!
 //! A turn handles, in this order: readiness messages (a service may say READY and die at once), signals, processes
-//! that ended, the pods' cgroup, deadlines, control requests. Each source gives a bounded number of items a turn. From
+//! that ended, the pods' cgroup, deadlines, changes of the config, control requests. Each source gives a bounded number of items a turn. From
 //! here on nothing is fatal: what cannot be done is said, or comes back to the supervisor as an event.
 
+mod change;
 mod clients;
 mod jobs;
 mod place;
@@ -15,6 +16,7 @@ use crate::sys::poll::For;
 use crate::sys::process::Reaped;
 use crate::sys::signals::Signals;
 use crate::sys::{cgroup, clock, file, poll, process, reboot, signals};
+use crate::watch::Watch;
 use anyhow::{Context, Result};
 use clients::Clients;
 use jobs::{Jobs, Kind};
@@ -22,6 +24,7 @@ use place::{Place, describe};
 use podium_init::clock::Time;
 use podium_init::control::Versions;
 use podium_init::events::{self, Ring};
+use podium_init::live::{self, Policy};
 use podium_init::notices::{MESSAGE_MAX, Notice};
 use podium_init::shutdown::{Shutdown, request};
 use podium_init::supervisor::{Action, Event, Exit, Id, Pid, Supervisor};
@@ -72,6 +75,9 @@ struct Reactor {
     ring: Ring,
     clients: Clients,
     jobs: Jobs,
+    /// When which change of the config is done.
+    policy: Policy,
+    watch: Option<Watch>,
     versions: Versions,
     /// More processes may have ended than one turn reaps.
     more_deaths: bool,
@@ -81,7 +87,7 @@ struct Reactor {
 impl Reactor {
     /// Prepares signals, folders and what each service needs. What fails is said here and tried again at each start.
     fn new(ready: Ready) -> Self {
-        let Ready { services, build_id, .. } = ready;
+        let Ready { services, build_id, proof, configs, .. } = ready;
         signals::unignore();
         let signals = said(signals::receive(&signals::all()));
         if !reboot::in_pid_namespace() {
@@ -101,8 +107,12 @@ impl Reactor {
         if !cgroup::present() {
             log::warn!("no cgroup2 on /sys/fs/cgroup: services run without cgroups of their own");
         }
+        let now = clock::now();
+        let mut policy = Policy::new(now);
+        // Nothing is to be done before the loop begins.
+        policy.step(live::Event::Booted(proof), now);
         Self {
-            supervisor: Supervisor::new(services, clock::now()),
+            supervisor: Supervisor::new(services, now),
             places,
             signals,
             pods: None,
@@ -110,6 +120,8 @@ impl Reactor {
             ring: Ring::default(),
             clients: Clients::listen(),
             jobs: Jobs::default(),
+            policy,
+            watch: said(Watch::new(&configs)),
             versions: requests::versions(build_id),
             more_deaths: false,
             finished: None,
@@ -136,21 +148,28 @@ impl Reactor {
         for line in self.jobs.expire(now) {
             self.say(line);
         }
+        self.change(ready.watch, now);
         self.serve(ready.control);
     }
 
     /// Sleeps until a source is ready or the first deadline has come.
     fn wait(&mut self) -> Sources {
-        let most = self.places.len() + self.clients.count() + 3;
+        let most = self.places.len() + self.clients.count() + 4;
         let mut fds: Vec<(BorrowedFd<'_>, For)> = Vec::with_capacity(most);
         let sockets = self.places.iter().map(|place| place.socket.as_ref().map(AsFd::as_fd));
         fds.extend(sockets.flatten().map(|fd| (fd, For::Reading)));
         let pods = self.pods.as_ref().map(|pods| (pods.as_fd(), For::Change));
         fds.extend(pods);
+        fds.extend(self.watch.as_ref().map(|watch| (watch.as_fd(), For::Reading)));
         self.clients.sources(&mut fds);
         fds.extend(self.signals.as_ref().map(|signals| (signals.as_fd(), For::Reading)));
 
-        let deadlines = [self.supervisor.deadline(), self.clients.deadline(), self.jobs.deadline()];
+        let deadlines = [
+            self.supervisor.deadline(),
+            self.clients.deadline(),
+            self.jobs.deadline(),
+            self.policy.deadline(),
+        ];
         let deadline = deadlines.into_iter().flatten().min();
         let deadline = deadline.map(|deadline| deadline.saturating_sub(clock::now()));
         let timeout = match (self.more_deaths || self.clients.has_line(), &self.signals) {
@@ -163,13 +182,16 @@ impl Reactor {
                 let mut ready = ready.into_iter();
                 let mut next = |there: bool| there && ready.next().unwrap_or(false);
                 let sockets = self.places.iter().map(|place| next(place.socket.is_some())).collect();
-                Sources { sockets, pods: next(self.pods.is_some()), control: ready.collect() }
+                let pods = next(self.pods.is_some());
+                let watch = next(self.watch.is_some());
+                Sources { sockets, pods, watch, control: ready.collect() }
             }
             Err(error) => {
                 self.say(format!("{error}; looking at everything in {REST:?}"));
                 std::thread::sleep(REST);
                 let control = vec![true; self.clients.count() + 1];
-                Sources { sockets: vec![true; self.places.len()], pods: self.pods.is_some(), control }
+                let sockets = vec![true; self.places.len()];
+                Sources { sockets, pods: self.pods.is_some(), watch: self.watch.is_some(), control }
             }
         }
     }
@@ -188,7 +210,7 @@ impl Reactor {
                         self.step(Event::Executed(id));
                     }
                     Notice::StageFailed(text) => self.step(Event::StageFailed(id, text.to_owned())),
-                    Notice::Pods(_) => {}
+                    Notice::Pods(up) => self.pods_are(id, up),
                 }
             }
         }
@@ -240,11 +262,6 @@ impl Reactor {
                 Kind::Change => self.change_ended(exit),
             }
         }
-    }
-
-    /// A change of the config is done, well or not.
-    fn change_ended(&mut self, exit: Exit) {
-        self.ring.push(events::Kind::Config, None, &format!("change ended, {exit}"), clock::now());
     }
 
     fn look_at_pods(&mut self) {
@@ -349,6 +366,7 @@ impl Reactor {
 struct Sources {
     sockets: Vec<bool>,
     pods: bool,
+    watch: bool,
     /// As [`Clients::sources`] gave them; what follows is of no interest.
     control: Vec<bool>,
 }

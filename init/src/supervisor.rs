@@ -217,6 +217,21 @@ impl Supervisor {
         actions
     }
 
+    /// Takes another description of a service, for its next start; one with an id that is not known yet is added and
+    /// wanted up. Nothing is started before the next [`Self::step`].
+    pub fn adopt(&mut self, service: Service, now: Time) -> Id {
+        match self.records.iter().position(|record| record.service.id == service.id) {
+            Some(place) => {
+                self.with(Id(place), |record| record.service = service);
+                Id(place)
+            }
+            None => {
+                self.records.push(Record::new(service, now));
+                Id(self.records.len() - 1)
+            }
+        }
+    }
+
     /// When [`Event::Deadline`] is due, if ever.
     pub fn deadline(&self) -> Option<Time> {
         let services = self.records.iter().filter_map(|record| self.record_deadline(record));

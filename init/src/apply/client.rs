@@ -4,36 +4,38 @@
 //! A client that is gone or reads nothing does not keep a change from being done: what cannot be told within the
 //! connection's time limit is dropped.
 
+use crate::job;
 use crate::load::CONFIG_MAX;
 use anyhow::{Context, Result, bail};
 use podium_init::config::{Problem, Severity};
 use podium_init::live::Change;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{Read, Write};
 use std::time::Duration;
 
-/// How long a client may take to send its config, and to take one line.
+/// How long a client may take to send the next part of its config.
 const CLIENT_LIMIT: Duration = Duration::from_secs(20);
 
 /// The client, or nobody.
-pub(super) struct Client {
-    there: bool,
-}
+pub(super) struct Client(Option<RefCell<job::Client>>);
 
 impl Client {
-    pub(super) fn new(there: bool) -> Self {
-        if there {
-            for (fd, timeout) in
-                [(rustix::stdio::stdin(), Timeout::Recv), (rustix::stdio::stdout(), Timeout::Send)]
-            {
-                if let Err(error) = set_socket_timeout(fd, timeout, Some(CLIENT_LIMIT)) {
-                    log::warn!("config: no limit for the client: {error}");
-                }
-            }
+    pub(super) fn new(there: bool) -> Result<Self> {
+        if !there {
+            return Ok(Self(None));
         }
-        Self { there }
+        let client = job::Client::on_stdin()?;
+        set_socket_timeout(&client, Timeout::Recv, Some(CLIENT_LIMIT))
+            .context("set a limit for the client")?;
+        Ok(Self(Some(RefCell::new(client))))
+    }
+
+    /// The first line, where nothing is asked for.
+    pub(super) fn begin(&self) {
+        self.say(&json!({"ok": true}));
     }
 
     /// Asks for the config and takes it, up to the client's end of sending.
@@ -86,9 +88,9 @@ impl Client {
     }
 
     fn say(&self, line: &Value) {
-        if self.there {
+        if let Some(client) = &self.0 {
             // A client that is gone need not be told.
-            let _ = std::io::stdout().write_all(format!("{line}\n").as_bytes());
+            drop(client.borrow_mut().send(line));
         }
     }
 }

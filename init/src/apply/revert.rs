@@ -29,7 +29,7 @@ pub(super) fn prove() -> Result<Report> {
     let (vault, in_use) = (Vault::default(), in_use()?);
     if in_use.tried || in_use.generation == 0 || vault.generation(Slot::Current) != Some(in_use.generation) {
         // Somebody has stored another one meanwhile; that one has its own proof to give.
-        return Ok(Report::Nothing);
+        return Ok(Report::Nothing { why: None });
     }
     vault.prove()?;
     log::info!("config {}: kubelet and pods are up; it is the last known good one", in_use.generation);

@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, bail};
 use podium_init::config::nearest;
-use podium_init::control::{Action, Mode, Request};
+use podium_init::control::{Action, Request};
+use podium_init::live::Mode;
 use podium_init::paths;
 use podium_init::shutdown::Shutdown;
 

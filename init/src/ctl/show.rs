@@ -196,25 +196,43 @@ fn pod_status(state: &Value) -> String {
     text
 }
 
-/// What a change of the config says while it goes on: `problem`, `diff`, `change`, `result`, each a text or a list.
+/// What a change of the config says while it goes on: a line is about one thing, and the last one is the result.
 fn progress(item: &Value) -> String {
-    let item = without_ok(item);
-    let Some(object) = item.as_object() else { return format!("{item}\n") };
-    let mut text = String::new();
-    for (name, value) in object {
-        let lines = match value {
-            Value::Array(lines) => lines.iter().map(|line| cell(Some(line))).collect(),
-            value => vec![cell(Some(value))],
-        };
-        for line in lines {
-            match name.as_str() {
-                "diff" | "diffs" => text.push_str(&format!("{}\n", line.trim_end_matches('\n'))),
-                "send" => {}
-                name => text.push_str(&format!("{}: {line}\n", name.replace('_', " "))),
-            }
-        }
+    let text = |name: &str| item.get(name).and_then(Value::as_str);
+    if let Some(problem) = text("problem") {
+        return format!("{}: {problem}\n", text("severity").unwrap_or("problem"));
     }
-    text
+    if let Some(difference) = text("diff") {
+        return format!("{difference}\n");
+    }
+    if let Some(change) = text("change") {
+        return format!("{change}: {}\n", text("needs").unwrap_or_default());
+    }
+    if let Some(said) = text("log") {
+        return format!("{}: {said}\n", text("level").unwrap_or("log"));
+    }
+    let Some(result) = text("result") else { return String::new() };
+    let mut words = vec![result.to_owned()];
+    words.extend(item.get("generation").map(|generation| format!("generation {generation}")));
+    words.extend(item.get("pods").map(|pods| format!("pods {pods}")));
+    match item.get("standing") {
+        Some(Value::String(standing)) => words.push(standing.clone()),
+        Some(Value::Object(standing)) => words.extend(standing.iter().map(|(name, limit)| {
+            let seconds = limit.get("secs").and_then(Value::as_u64).unwrap_or_default();
+            format!("{name} for {seconds} s")
+        })),
+        _ => {}
+    }
+    match item.get("reboot").or(item.get("needsReboot")) {
+        Some(Value::Bool(true)) => words.push("the node reboots for it".to_owned()),
+        Some(Value::String(why)) => words.push(why.clone()),
+        _ => {}
+    }
+    let restarts: Vec<String> = list(item, "restarts").iter().map(|service| cell(Some(service))).collect();
+    if !restarts.is_empty() {
+        words.push(format!("restarting {}", restarts.join(", ")));
+    }
+    format!("{}\n", words.join(", "))
 }
 
 fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
@@ -309,13 +327,20 @@ SEQ             TIME  KIND       SERVICE       EVENT
         let request = Request::ConfigRollback { generation: None };
         let lines = [
             json!({"ok": true}),
-            json!({"problem": "line 1: x"}),
-            json!({"diff": "-a\n+b\n"}),
-            json!({"changes": ["kubelet restarts", "sysctl y"]}),
-            json!({"ok": true, "result": "applied"}),
+            json!({"problem": "line 1: x", "severity": "warning"}),
+            json!({"diff": "+ machine.env.A: \"b\""}),
+            json!({"change": "machine.env", "needs": "services restart"}),
+            json!({"log": "x is not there", "level": "error"}),
+            json!({"ok": true, "result": "applied", "generation": 3, "pods": 2,
+                   "standing": {"on-proof": {"secs": 300, "nanos": 0}}, "restarts": ["kubelet"]}),
         ];
-        let expected =
-            "problem: line 1: x\n-a\n+b\nchanges: kubelet restarts\nchanges: sysctl y\nresult: applied\n";
+        let expected = "\
+warning: line 1: x
++ machine.env.A: \"b\"
+machine.env: services restart
+error: x is not there
+applied, generation 3, pods 2, on-proof for 300 s, restarting kubelet
+";
         assert_eq!(printed(&request, false, &lines), expected);
     }
 

@@ -20,8 +20,6 @@ pub const SOAK: Duration = Duration::from_secs(30);
 pub const PROOF_LIMIT: Duration = Duration::from_secs(300);
 /// How long a config is tried when nobody says otherwise: Talos's default.
 pub const TRY_LIMIT: Duration = Duration::from_secs(60);
-/// A change takes less than a second; this is for a disk that hangs.
-const CHANGE_LIMIT: Duration = Duration::from_secs(120);
 /// Between two changes that nobody asked for: whoever writes manifests or configs in a loop is not followed closer.
 const REST: Duration = Duration::from_secs(1);
 
@@ -51,8 +49,6 @@ pub enum Event {
 pub enum Action {
     /// Start this change; it becomes the one that runs.
     Start(Ask),
-    /// Kill the change that runs: it took too long.
-    Kill,
     /// Take these services, if there are other ones, and restart those named.
     Adopt(Option<Vec<Service>>, Vec<String>),
     /// One line for the boot log.
@@ -86,7 +82,7 @@ pub struct Policy {
     kubelet: bool,
     /// Since when both are.
     well_since: Option<Time>,
-    running: Option<(Ask, Time)>,
+    running: Option<Ask>,
     /// Waiting for their turn, most urgent first; each at most once.
     waiting: Waiting,
     rest_until: Time,
@@ -123,7 +119,7 @@ impl Policy {
             Event::Booted(None) => {}
             // What it goes back to has been well once.
             Event::Booted(Some(may_revert)) => self.on_proof(now + PROOF_LIMIT, may_revert, true),
-            Event::Started(ask) => self.running = Some((ask, now + CHANGE_LIMIT)),
+            Event::Started(ask) => self.running = Some(ask),
             Event::FileChanged(path) => self.waiting.file = Some(path),
             Event::ManifestsChanged => self.waiting.repair = true,
             Event::Ended(result) => self.ended(result, now, &mut actions),
@@ -143,8 +139,8 @@ impl Policy {
 
     /// When [`Event::Deadline`] is due, if ever.
     pub fn deadline(&self) -> Option<Time> {
-        if let Some((_, until)) = self.running {
-            return Some(until);
+        if self.running.is_some() {
+            return None;
         }
         let waiting = (self.waiting.file.is_some() || self.waiting.repair).then_some(self.rest_until);
         let proof = match self.phase {
@@ -159,6 +155,11 @@ impl Policy {
     /// Whether a change runs, so that no other may be started.
     pub fn is_busy(&self) -> bool {
         self.running.is_some()
+    }
+
+    /// The last [`Event::Kubelet`].
+    pub fn has_kubelet(&self) -> bool {
+        self.kubelet
     }
 
     /// Where the config in force stands.
@@ -177,12 +178,13 @@ impl Policy {
     }
 
     fn ended(&mut self, result: Result<Report, String>, now: Time, actions: &mut Vec<Action>) {
-        let Some((ask, _)) = self.running.take() else { return };
+        let Some(ask) = self.running.take() else { return };
         if !ask.has_client() {
             self.rest_until = now + REST;
         }
         match result {
-            Ok(Report::Nothing | Report::Repaired) => {}
+            Ok(Report::Nothing { why }) => actions.extend(why.map(Action::Report)),
+            Ok(Report::Repaired) => {}
             Ok(Report::Proved) => self.phase = Phase::Settled,
             Ok(Report::Staged { generation, reboot }) => match reboot {
                 Some(why) => actions.push(Action::Reboot(why)),
@@ -243,12 +245,7 @@ impl Policy {
 
     /// What follows from time and from what waits.
     fn settle(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if let Some((_, until)) = &mut self.running {
-            if now >= *until {
-                *until = now + CHANGE_LIMIT;
-                actions.push(Action::Report("config: a change took too long, killed".to_owned()));
-                actions.push(Action::Kill);
-            }
+        if self.running.is_some() {
             return;
         }
         self.judge(now, actions);
@@ -264,7 +261,7 @@ impl Policy {
         } else {
             return;
         };
-        self.running = Some((next.clone(), now + CHANGE_LIMIT));
+        self.running = Some(next.clone());
         actions.push(Action::Start(next));
     }
 

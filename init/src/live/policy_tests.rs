@@ -157,28 +157,26 @@ fn one_change_at_a_time_and_what_comes_meanwhile_is_not_lost() {
     assert_eq!(policy.step(Event::FileChanged("/c".into()), at(100)), []);
     assert_eq!(policy.step(Event::ManifestsChanged, at(100)), []);
     assert_eq!(
-        policy.step(Event::Ended(Ok(Report::Nothing)), at(101)),
+        policy.step(Event::Ended(Ok(Report::Nothing { why: None })), at(101)),
         [],
         "nobody is followed at every step"
     );
     let [(time, Ask::File { .. })] = &run(&mut policy, at(200))[..] else { panic!() };
     assert_eq!(*time, at(102));
-    policy.step(Event::Ended(Ok(Report::Nothing)), at(103));
+    policy.step(Event::Ended(Ok(Report::Nothing { why: None })), at(103));
     assert_eq!(run(&mut policy, at(200)), [(at(104), Ask::Repair)]);
     policy.step(Event::Ended(Ok(Report::Repaired)), at(105));
     assert_eq!(run(&mut policy, at(999)), []);
 }
 
 #[test]
-fn a_change_that_hangs_is_killed_and_what_it_left_is_repaired() {
+fn what_a_change_that_was_killed_has_left_is_repaired_once() {
     let mut policy = well();
     policy.step(apply(), at(100));
-    let actions = policy.step(Event::Deadline, at(100) + CHANGE_LIMIT);
-    assert!(actions.contains(&Action::Kill));
-    let end = at(101) + CHANGE_LIMIT;
-    let actions = policy.step(Event::Ended(Err("signal 9".into())), end);
+    assert_eq!(policy.deadline(), None, "its limit is the reactor's");
+    let actions = policy.step(Event::Ended(Err("signal 9".into())), at(220));
     assert_eq!(starts(&actions), [&Ask::Repair]);
-    policy.step(Event::Ended(Err("signal 9".into())), end);
+    policy.step(Event::Ended(Err("signal 9".into())), at(230));
     assert_eq!(run(&mut policy, at(9999)), [], "a repair that fails is not tried for ever");
 }
 

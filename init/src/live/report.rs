@@ -97,8 +97,11 @@ impl Ask {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "report", rename_all = "kebab-case")]
 pub enum Report {
-    /// Nothing was changed: refused, a dry run, or nothing to do. What was wrong has been said.
-    Nothing,
+    /// Nothing was changed: refused, a dry run, or nothing to do.
+    Nothing {
+        /// What is to be said of it, if anything.
+        why: Option<String>,
+    },
     /// A config is in force.
     Applied(Box<Applied>),
     /// A config waits for the next boot; `reboot`: at once, because it needs one.
@@ -178,7 +181,12 @@ mod tests {
             services: None,
             restart: vec!["kubelet".into()],
         };
-        for report in [Report::Nothing, Report::Applied(applied.into()), Report::Proved, Report::Repaired] {
+        for report in [
+            Report::Nothing { why: Some("w".into()) },
+            Report::Applied(applied.into()),
+            Report::Proved,
+            Report::Repaired,
+        ] {
             let text = serde_json::to_string(&report).unwrap();
             assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report, "{text}");
         }

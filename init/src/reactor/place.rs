@@ -18,13 +18,15 @@ pub(super) struct Place {
     /// Both ends of its log pipe, so that neither a new logger nor a new service finds it closed.
     pipe: Option<OwnedFd>,
     pub(super) pid: Option<Pid>,
+    /// The config has no use for it any more.
+    pub(super) dropped: bool,
 }
 
 impl Place {
     /// With nothing open yet.
     pub(super) fn new(service: &Service) -> Self {
         let (id, cgroup) = (service.id.clone(), service.cgroup.clone());
-        Self { service: id, cgroup, socket: None, pipe: None, pid: None }
+        Self { service: id, cgroup, socket: None, pipe: None, pid: None, dropped: false }
     }
 
     /// Makes what is missing of the service's socket and log pipe.

@@ -9,17 +9,23 @@ use crate::sys::clock;
 use crate::sys::stream::Peer;
 use podium_init::clock::Time;
 use podium_init::control::{self, Action, By, Refusal, Request, Versions};
+use podium_init::live::{Ask, Phase};
 use podium_init::shutdown::Shutdown;
 use podium_init::supervisor::{Event, Id, Wanted};
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde_json::json;
+use std::ops::RangeInclusive;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// Reading the largest log takes well below a second; the rest is a client that reads slowly, or a kubelet that is
 /// asked for its pods' states.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// A config comes from the client, is parsed within a minute, compared and written.
-const CHANGE_LIMIT: Duration = Duration::from_secs(300);
+pub(super) const CHANGE_LIMIT: Duration = Duration::from_secs(300);
+/// What a client may give a config to prove itself, or to be tried: less than the soak proves nothing, and of a day
+/// nobody thinks any more.
+const PROOF_LIMITS: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(86_400);
 
 /// What can be told of itself. A new `boot` for each life of PID 1: a container's kernel is older than that.
 pub(super) fn versions(build_id: String) -> Versions {
@@ -56,8 +62,8 @@ impl Reactor {
     fn answer(&mut self, place: usize, line: &[u8], now: Time) {
         let answer = control::parse(line).and_then(|request| match request.by() {
             By::Init => self.answer_request(place, request, now).map(Some),
-            By::Answer => self.hand_over(place, Kind::Answer, &request),
-            By::Change => self.hand_over(place, Kind::Change, &request),
+            By::Answer => self.hand_over(place, &request),
+            By::Change => self.hand_over_change(place, request),
         });
         match answer {
             Ok(Some(answer)) => self.clients.tell(place, &answer, now),
@@ -129,8 +135,17 @@ impl Reactor {
 
     /// What is known of changes to the config without reading a file.
     fn config_status(&self) -> String {
-        let changing = !self.jobs.has_room(Kind::Change);
-        format!("{}\n", json!({"ok": true, "changing": changing}))
+        let (phase, until) = match self.policy.phase() {
+            Phase::Settled => ("settled", None),
+            Phase::OnProof(until) => ("on proof", Some(until)),
+            Phase::Unproven => ("unproven", None),
+            Phase::Tried(until) => ("tried", Some(until)),
+        };
+        let left = until.map(|until| until.saturating_sub(clock::now()).as_secs());
+        format!(
+            "{}\n",
+            json!({"ok": true, "changing": self.policy.is_busy(), "phase": phase, "left_s": left})
+        )
     }
 
     fn shut_down(&mut self, place: usize, how: Shutdown) -> String {
@@ -141,45 +156,56 @@ impl Reactor {
     }
 
     /// Gives the connection to a job, which answers the rest. `None`: nothing is left to say here.
-    fn hand_over(&mut self, place: usize, kind: Kind, request: &Request) -> Result<Option<String>, Refusal> {
-        let line = request.to_line();
-        let line = line.trim_end();
-        let (verb, limit) = match kind {
-            Kind::Answer => ("answer", (!request.is_endless()).then_some(ANSWER_LIMIT)),
-            Kind::Change => ("apply", Some(CHANGE_LIMIT)),
-        };
-        match kind {
-            Kind::Answer if !self.jobs.has_room(kind) => {
-                return Err(Refusal::new(
-                    "too many answers are under way",
-                    "end one that follows, or ask later",
-                ));
-            }
-            Kind::Change if !self.jobs.has_room(kind) => {
-                return Err(Refusal::new("another change is under way", "wait for its end: `config status`"));
-            }
-            Kind::Answer => {}
-            Kind::Change => {
-                self.refuse_at_the_end()?;
-                self.ring.push(
-                    events::Kind::Control,
-                    None,
-                    &format!("{line}, asked by {}", self.who(place)),
-                    clock::now(),
-                );
-            }
+    fn hand_over(&mut self, place: usize, request: &Request) -> Result<Option<String>, Refusal> {
+        if !self.jobs.has_room(Kind::Answer) {
+            return Err(Refusal::new("too many answers are under way", "end one that follows, or ask later"));
         }
-        let Some(connection) = self.clients.hand_over(place) else {
-            return Err(Refusal::new(
-                "there is more on the connection",
-                "wait for the answer before you go on",
-            ));
-        };
-        if let Err(error) = self.jobs.start(kind, &[verb, line], Some(connection), limit) {
+        let connection = self.take_connection(place)?;
+        let line = request.to_line();
+        let limit = (!request.is_endless()).then_some(ANSWER_LIMIT);
+        if let Err(error) =
+            self.jobs.start(Kind::Answer, &["answer", line.trim_end()], Some(connection), limit)
+        {
             // The connection is gone with it: the client sees its end.
-            self.say(format!("control: no {kind:?} job: {error:#}"));
+            self.say(format!("control: no job for an answer: {error:#}"));
         }
         Ok(None)
+    }
+
+    /// As [`Self::hand_over`], to the job that changes the config.
+    fn hand_over_change(&mut self, place: usize, request: Request) -> Result<Option<String>, Refusal> {
+        self.refuse_at_the_end()?;
+        if self.policy.is_busy() || !self.jobs.has_room(Kind::Change) {
+            return Err(Refusal::new("another change is under way", "wait for its end: `config status`"));
+        }
+        let by = self.who(place);
+        let line = request.to_line();
+        let ask = match request {
+            Request::ConfigApply { mode, dry_run, timeout_s } => {
+                let limit = timeout_s.map(Duration::from_secs);
+                if limit.is_some_and(|limit| !PROOF_LIMITS.contains(&limit)) {
+                    let (least, most) = (PROOF_LIMITS.start().as_secs(), PROOF_LIMITS.end().as_secs());
+                    return Err(Refusal::new(
+                        "the timeout is out of bounds",
+                        format!("from {least} to {most} seconds"),
+                    ));
+                }
+                Ask::Apply { mode, dry_run, limit, by: by.clone() }
+            }
+            Request::ConfigRollback { generation } => Ask::Rollback { generation, by: by.clone() },
+            _ => return Err(Refusal::new("this request changes nothing", "")),
+        };
+        let connection = self.take_connection(place)?;
+        let text = format!("{}, asked by {by}", line.trim_end());
+        self.ring.push(events::Kind::Control, None, &text, clock::now());
+        self.change_for(ask, connection);
+        Ok(None)
+    }
+
+    fn take_connection(&mut self, place: usize) -> Result<OwnedFd, Refusal> {
+        self.clients.hand_over(place).ok_or_else(|| {
+            Refusal::new("there is more on the connection", "wait for the answer before you go on")
+        })
     }
 
     fn refuse_at_the_end(&self) -> Result<(), Refusal> {

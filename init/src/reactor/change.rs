@@ -1,0 +1,180 @@
+//! Changes of the config in the loop: what is watched and told becomes events of the policy, its actions become jobs,
+//! other services, and restarts.
+//!
+//! PID 1 reads nothing of a config here: a job does, and leaves a bounded report.
+
+use super::jobs::Kind;
+use super::place::{Place, describe};
+use super::{Reactor, requests, said};
+use crate::sys::{clock, file};
+use crate::watch::Seen;
+use anyhow::{Context, Result};
+use podium_init::clock::Time;
+use podium_init::live::{Action, Ask, Event, REPORT_MAX, Report};
+use podium_init::manifests::is_ours;
+use podium_init::paths;
+use podium_init::services::{LOG, Service};
+use podium_init::shutdown::Shutdown;
+use podium_init::supervisor::{self, Exit, Id, State, Wanted};
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// The service that says whether all pods run.
+const PODS_HELPER: &str = "pods";
+const KUBELET: &str = "kubelet";
+
+impl Reactor {
+    /// Everything about changes in one turn.
+    pub(super) fn change(&mut self, watch: bool, now: Time) {
+        // At the end the manifests go, and nothing shall bring them back.
+        if self.supervisor.shutting_down().is_some() {
+            return;
+        }
+        let mut statuses = self.supervisor.statuses();
+        let kubelet = statuses.any(|status| status.service == KUBELET && status.state == State::Up);
+        drop(statuses);
+        if kubelet != self.policy.has_kubelet() {
+            self.decide(Event::Kubelet(kubelet), now);
+        }
+        if watch {
+            self.take_seen(self.policy.is_busy(), now);
+        }
+        if self.policy.deadline().is_some_and(|deadline| deadline <= now) {
+            self.decide(Event::Deadline, now);
+        }
+    }
+
+    /// `init pods` has told whether all of them run.
+    pub(super) fn pods_are(&mut self, id: Id, up: bool) {
+        if self.places.get(id.0).is_some_and(|place| place.service == PODS_HELPER) {
+            self.decide(Event::Pods(up), clock::now());
+        }
+    }
+
+    /// Starts a change that a client asks for.
+    pub(super) fn change_for(&mut self, ask: Ask, connection: OwnedFd) {
+        match self.start_change(&ask, Some(connection)) {
+            Ok(()) => self.decide(Event::Started(ask), clock::now()),
+            // The connection is gone with it: the client sees its end.
+            Err(error) => self.say(format!("config: no change: {error:#}")),
+        }
+    }
+
+    /// A change is done, well or not.
+    pub(super) fn change_ended(&mut self, exit: Exit) {
+        let now = clock::now();
+        // What it did itself is not news.
+        self.take_seen(true, now);
+        let result = match exit {
+            Exit::Code(0) => report().map_err(|error| format!("{error:#}")),
+            exit => Err(exit.to_string()),
+        };
+        self.decide(Event::Ended(result), now);
+    }
+
+    /// Takes what inotify has. While a change runs, files of ours are its business.
+    fn take_seen(&mut self, busy: bool, now: Time) {
+        let Some(watch) = &mut self.watch else { return };
+        for seen in watch.seen() {
+            match seen {
+                Seen::Config(path) => self.decide(Event::FileChanged(path), now),
+                // What is being written aside, and what the kubelet does not look at.
+                Seen::Manifest(name) if name.starts_with('.') || busy && is_ours(&name) => {}
+                Seen::Manifest(_) => self.decide(Event::ManifestsChanged, now),
+                Seen::Everything => {
+                    self.decide(Event::FileChanged(paths::STATE_CONFIG.to_owned()), now);
+                    self.decide(Event::ManifestsChanged, now);
+                }
+            }
+        }
+    }
+
+    fn decide(&mut self, event: Event, now: Time) {
+        let mut actions = self.policy.step(event, now);
+        if self.supervisor.shutting_down().is_some() {
+            actions.retain(|action| matches!(action, Action::Report(_)));
+        }
+        for action in actions {
+            match action {
+                Action::Start(ask) => {
+                    if let Err(error) = self.start_change(&ask, None) {
+                        self.decide(Event::Ended(Err(format!("{error:#}"))), now);
+                    }
+                }
+                Action::Adopt(services, restart) => self.adopt(services, &restart, now),
+                Action::Report(line) => self.say(line),
+                Action::Reboot(why) => {
+                    self.step(supervisor::Event::Shutdown(Shutdown::Reboot, format!("a new config: {why}")));
+                }
+            }
+        }
+    }
+
+    fn start_change(&mut self, ask: &Ask, connection: Option<OwnedFd>) -> Result<()> {
+        let old = Path::new(paths::CHANGE_REPORT);
+        match std::fs::remove_file(old) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("remove {}", old.display()));
+            }
+            _ => {}
+        }
+        let ask = serde_json::to_string(ask)?;
+        self.jobs.start(Kind::Change, &["apply", &ask], connection, Some(requests::CHANGE_LIMIT))
+    }
+
+    /// Takes the services of another config, and restarts those named.
+    fn adopt(&mut self, services: Option<Vec<Service>>, restart: &[String], now: Time) {
+        if let Some(services) = services {
+            let gone = |place: &Place| services.iter().all(|service| service.id != place.service);
+            let gone: Vec<usize> =
+                (0..self.places.len()).filter(|at| self.places.get(*at).is_some_and(gone)).collect();
+            for at in gone {
+                if let Some(place) = self.places.get_mut(at) {
+                    place.dropped = true;
+                }
+                self.step(supervisor::Event::Want(Id(at), Wanted::Down));
+            }
+            let before = self.places.len();
+            services.into_iter().for_each(|service| self.adopt_one(service, now));
+            if self.places.len() > before {
+                // It looks for pipes when it starts.
+                self.restart(LOG);
+            }
+        }
+        restart.iter().for_each(|service| self.restart(service));
+    }
+
+    fn adopt_one(&mut self, service: Service, now: Time) {
+        said(describe(&service));
+        let (id, cgroup) = (service.id.clone(), service.cgroup.clone());
+        let place = self.places.iter().position(|place| place.service == id);
+        if place.is_none() {
+            let mut place = Place::new(&service);
+            said(place.equip());
+            self.places.push(place);
+        }
+        let at = self.supervisor.adopt(service, now);
+        let Some(place) = self.places.get_mut(at.0) else { return };
+        place.cgroup = cgroup;
+        // One that somebody has stopped stays so; one that an earlier config had no use for is wanted again.
+        if std::mem::take(&mut place.dropped) {
+            self.step(supervisor::Event::Want(at, Wanted::Up));
+        }
+    }
+
+    fn restart(&mut self, service: &str) {
+        let Some(at) = self.places.iter().position(|place| place.service == service) else { return };
+        let is_wanted = self.supervisor.statuses().nth(at).is_some_and(|status| status.wanted == Wanted::Up);
+        if is_wanted {
+            self.step(supervisor::Event::Restart(Id(at)));
+        }
+    }
+}
+
+/// What the change that has ended left behind.
+fn report() -> Result<Report> {
+    let path = Path::new(paths::CHANGE_REPORT);
+    let bytes = file::read(path, REPORT_MAX)?;
+    serde_json::from_slice(&bytes).with_context(|| format!("read {}", path.display()))
+}
