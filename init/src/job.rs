@@ -3,7 +3,7 @@
 //! A job is a one-shot child of the loop (see `reactor/jobs.rs`). It has a cgroup and a session of its own, and a
 //! client's connection as descriptors 0 and 1. A client that is gone or does not read ends it: [`Gone`].
 
-use crate::sys::{At, cgroup};
+use crate::sys::{At, cgroup, signals};
 use anyhow::{Context, Result};
 use podium_init::control::{self, Refusal};
 use serde_json::Value;
@@ -30,11 +30,12 @@ pub(crate) struct Client {
     begun: bool,
 }
 
-/// The first thing that a job does.
+/// The first thing that a job does. It has inherited PID 1's signal mask, which is full.
 ///
 /// # Errors
 /// No permission to join the cgroup.
 pub(crate) fn enter() -> Result<()> {
+    signals::reset()?;
     // It leads a session already when it was started by hand.
     let _ = rustix::process::setsid();
     if cgroup::present() {

@@ -22,8 +22,8 @@ pub(crate) fn spawn_ourselves(args: &[&str]) -> Result<Pid> {
     start(&mut command)
 }
 
-/// Like [`spawn_ourselves`], with a connection as descriptors 0 and 1, which std makes the child's alone. std also
-/// gives it an empty signal mask, and SIGPIPE its default again.
+/// Like [`spawn_ourselves`], with a connection as descriptors 0 and 1. Ours are closed. Like every child it inherits
+/// our signal mask.
 ///
 /// # Errors
 /// As [`spawn_ourselves`], or no descriptor is left.

@@ -101,7 +101,7 @@ impl Lines {
     ///
     /// # Errors
     /// The end came first.
-    pub fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+    pub fn until(&mut self, mut wanted: impl FnMut(&Value) -> bool) -> Result<Value> {
         while let Some(line) = self.next()? {
             if wanted(&line) {
                 return Ok(line);
