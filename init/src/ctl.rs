@@ -70,14 +70,23 @@ fn ask(request: &Request, socket: &str, mut printer: Printer<'_>) -> Result<()> 
     let mut node = Connection::open(socket)?;
     node.send(request.to_line().as_bytes())?;
     let first = node.first()?;
+    if request.is_endless() {
+        printer.begin(request, &first)?;
+        while let Some(line) = node.next()? {
+            printer.go_on(request, &line)?;
+        }
+        bail!("the node has ended the answer: it goes down, or this end did not read for too long")
+    }
+    let mut lines = Vec::new();
+    while has_more(request)
+        && let Some(line) = node.next()?
+    {
+        lines.push(line);
+    }
+    // Only now: who reads our output may take a rest, and the node would not wait for it.
+    drop(node);
     printer.begin(request, &first)?;
-    if !has_more(request) {
-        return Ok(());
-    }
-    while let Some(line) = node.next()? {
-        printer.go_on(request, &line)?;
-    }
-    Ok(())
+    lines.iter().try_for_each(|line| printer.go_on(request, line))
 }
 
 /// The config is read before anything is asked, and sent once the node wants it.

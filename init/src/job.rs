@@ -14,8 +14,8 @@ use std::time::Duration;
 
 /// The cgroup of all jobs.
 const CGROUP: &str = "podium/jobs";
-/// How long a client may take nothing of its answer.
-const READ_LIMIT: Duration = control::READ_LIMIT;
+/// How long a client may take nothing of its answer: somebody who looks at it may scroll, and nobody waits for us.
+const READ_LIMIT: Duration = Duration::from_secs(60);
 
 /// The client is gone, or does not read. Nobody is left to be told.
 #[derive(Debug, thiserror::Error)]

@@ -111,13 +111,16 @@ impl Reactor {
         let mut policy = Policy::new(now);
         // Nothing is to be done before the loop begins.
         policy.step(live::Event::Booted(proof), now);
+        let mut ring = Ring::default();
+        let text = format!("init {} begins to supervise", env!("CARGO_PKG_VERSION"));
+        ring.push(events::Kind::Node, None, &text, clock::now());
         Self {
             supervisor: Supervisor::new(services, now),
             places,
             signals,
             pods: None,
             lines: Vec::new(),
-            ring: Ring::default(),
+            ring,
             clients: Clients::listen(),
             jobs: Jobs::default(),
             policy,

@@ -187,7 +187,7 @@ fn two_clients_follow_events_and_resume_without_a_gap() {
             .unwrap();
         last += event["seq"].as_u64().unwrap();
         let asked = lines.until(is_asked).unwrap();
-        assert!(asked["text"].as_str().unwrap().starts_with("kubelet: restart, asked by "), "{asked}");
+        assert!(asked["text"].as_str().unwrap().starts_with("restart, asked by "), "{asked}");
         last = last.max(asked["seq"].as_u64().unwrap());
         seen.push(last);
     }
@@ -257,7 +257,7 @@ fn reboot_and_power_off_end_the_node_as_they_say() {
 }
 
 #[test]
-fn one_change_at_a_time_and_none_once_the_node_goes_down() {
+fn nothing_is_started_or_changed_once_the_node_goes_down() {
     let setup = Setup::default().script("kubelet", "ignore\nready\n");
     let node = Node::up(&setup).unwrap();
     node.ask(r#"{"version":1,"request":"reboot"}"#).unwrap();

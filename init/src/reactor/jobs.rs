@@ -96,3 +96,46 @@ impl Jobs {
         lines
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    /// Starts this very test program, which runs none of its tests.
+    fn start(jobs: &mut Jobs, kind: Kind, limit: Option<Duration>) -> Pid {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        jobs.start(kind, &["--exact", "none"], Some(ours.into()), limit).unwrap();
+        let mut said = String::new();
+        theirs.read_to_string(&mut said).unwrap();
+        assert!(said.contains("running 0 tests"), "{said}");
+        jobs.0.last().unwrap().pid
+    }
+
+    #[test]
+    fn there_is_one_change_at_a_time_and_a_bounded_number_of_answers() {
+        let mut jobs = Jobs::default();
+        let change = start(&mut jobs, Kind::Change, None);
+        assert!(!jobs.has_room(Kind::Change) && jobs.has_room(Kind::Answer));
+        let answers: Vec<Pid> = (0..ANSWERS_MAX).map(|_| start(&mut jobs, Kind::Answer, None)).collect();
+        assert!(!jobs.has_room(Kind::Answer));
+        assert_eq!(jobs.deadline(), None, "nothing to wake for");
+        assert_eq!(jobs.ended(change).map(|job| job.kind), Some(Kind::Change));
+        assert_eq!(jobs.ended(answers[3]).map(|job| job.kind), Some(Kind::Answer));
+        assert!(jobs.ended(answers[3]).is_none() && jobs.ended(1).is_none());
+        assert!(jobs.has_room(Kind::Change) && jobs.has_room(Kind::Answer));
+    }
+
+    #[test]
+    fn one_that_takes_too_long_is_killed_once() {
+        let mut jobs = Jobs::default();
+        let pid = start(&mut jobs, Kind::Change, Some(Duration::from_secs(5)));
+        let until = jobs.deadline().unwrap();
+        assert_eq!(jobs.expire(until - Duration::from_nanos(1)), [""; 0]);
+        let lines = jobs.expire(until);
+        assert_eq!(lines[0], format!("Change job {pid} killed, not done after 5s"));
+        assert_eq!((jobs.expire(until).len(), jobs.deadline()), (0, None));
+        assert!(!jobs.has_room(Kind::Change), "until it is reaped");
+    }
+}

@@ -103,9 +103,9 @@ impl Reactor {
         if action != Action::Stop {
             self.refuse_at_the_end()?;
         }
-        let line = format!("{name}: {}, asked by {}", action.word(), self.who(place));
-        self.ring.push(events::Kind::Control, Some(name), &line, now);
-        self.lines.push(line);
+        let text = format!("{}, asked by {}", action.word(), self.who(place));
+        self.ring.push(events::Kind::Control, Some(name), &text, now);
+        self.lines.push(format!("{name}: {text}"));
         self.step(match action {
             Action::Start => Event::Want(Id(id), Wanted::Up),
             Action::Stop => Event::Want(Id(id), Wanted::Down),
