@@ -16,7 +16,7 @@ fn rich() -> Value {
             "hostIPC": false, "terminationGracePeriodSeconds": 5, "nodeSelector": {"disk": "ssd"}, "priority": 7,
             "priorityClassName": "system-node-critical", "hostname": "h", "enableServiceLinks": false,
             "securityContext": {"runAsUser": 1000, "sysctls": [{"name": "net.a", "value": "1"}]},
-            "tolerations": [{"key": "k", "operator": "Exists", "tolerationSeconds": 3}],
+            "tolerations": [{"key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 3}],
             "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["one", "two"]}],
             "initContainers": [{"name": "first", "image": "setup:1", "command": ["true"]}],
             "containers": [
@@ -91,8 +91,11 @@ fn the_uid_stays_for_a_new_image_alone() {
     let fixed = [
         "/apiVersion",
         "/kind",
+        "/spec/containers/0/env/1/valueFrom/fieldRef/fieldPath",
         "/spec/containers/0/resources/limits/memory",
         "/spec/containers/0/volumeMounts/0/name",
+        "/spec/tolerations/0/effect",
+        "/spec/tolerations/0/operator",
         "/spec/volumes/0/hostPath/type",
         "/spec/volumes/0/name",
     ];

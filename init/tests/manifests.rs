@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use podium_init::config::{Problem, Severity};
-use podium_init::manifests::{MAX_ID, MAX_PROBLEMS, Manifest, Protocol, plan};
+use podium_init::manifests::{MAX_ID, MAX_PROBLEMS, Manifest, Protocol, breached, plan, rules};
+use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A pod that keeps every rule.
 fn pod(name: &str) -> Value {
@@ -92,18 +94,100 @@ fn a_pod_that_keeps_every_rule_is_rendered() {
     assert_eq!(manifest.bytes, expected);
 }
 
-/// Put the value there, and exactly this is said, as an error.
+/// One of `manifests/cases.yaml`; that file says what the keys mean.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    put: BTreeMap<String, Value>,
+    says: Option<Said>,
+    warns: Option<String>,
+    ok: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Said {
+    One(String),
+    Several(Vec<String>),
+}
+
+fn cases() -> Vec<(Value, Case)> {
+    let cases: Vec<Case> = serde_yaml::from_str(include_str!("manifests/cases.yaml")).unwrap();
+    let pod = |case: &Case| {
+        let mut pod = pod("a");
+        case.put.iter().for_each(|(pointer, value)| put(&mut pod, pointer, value.clone()));
+        pod
+    };
+    cases.into_iter().map(|case| (pod(&case), case)).collect()
+}
+
+/// Exactly this is said, and the pod is refused or it is not.
 #[test]
-fn each_mistake_is_told_at_its_place() {
-    let cases = include!("manifests/mistakes.in");
-    for (pointer, value, expected) in cases {
-        let (manifests, problems) = plan_of(&[pod_with(pointer, value.clone())]);
-        let context = format!("{pointer} = {value}");
-        assert_eq!(said(&problems), [expected], "{context}");
-        assert_eq!(problems[0].severity, Severity::Error, "{context}");
-        assert!(problems[0].pod.is_some(), "{context}: it stops the config");
-        assert!(manifests.is_empty(), "{context}");
+fn each_case_is_told_at_its_place() {
+    let mut failed = Vec::new();
+    for (pod, case) in cases() {
+        let (manifests, problems) = plan_of(&[pod]);
+        let (expected, runs) = match (case.says, case.warns, case.ok) {
+            (Some(Said::One(says)), None, None) => (vec![says], false),
+            (Some(Said::Several(says)), None, None) => (says, false),
+            (None, Some(warns), None) => (vec![warns], true),
+            (None, None, Some(true)) => (Vec::new(), true),
+            _ => panic!("says, warns or ok: {:?}", case.put),
+        };
+        let refused = problems.iter().any(|problem| problem.severity == Severity::Error);
+        assert!(problems.iter().all(|problem| problem.pod.is_some()), "it stops the config: {:?}", case.put);
+        if said(&problems) != expected || manifests.len() != usize::from(runs) || refused == runs {
+            failed.push(format!("{:?}\n  expected {expected:?}\n  said     {:?}", case.put, said(&problems)));
+        }
     }
+    assert!(failed.is_empty(), "{} cases:\n{}", failed.len(), failed.join("\n"));
+}
+
+#[test]
+fn every_rule_has_a_case_and_a_source() {
+    let cases = cases();
+    let mistakes = cases.iter().filter(|(_, case)| case.ok.is_none()).count();
+    assert!(cases.len() >= 200 && mistakes >= 100, "{mistakes} mistakes in {} cases", cases.len());
+    let mut tried: BTreeSet<&str> = cases.iter().flat_map(|(pod, _)| breached(pod)).collect();
+    // Those two whose cases are too long for the file have their own tests.
+    tried.extend(["annotation size", "id length"]);
+    let known = rules();
+    let names: BTreeSet<&str> = known.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names.len(), known.len(), "two rules of one name");
+    let untried: Vec<_> = names.difference(&tried).collect();
+    assert!(untried.is_empty(), "rules without a case: {untried:?}");
+    assert!(tried.is_subset(&names), "rules without a line: {:?}", tried.difference(&names));
+    for (name, source) in known {
+        let told = source.split_once(": ").is_some_and(|(file, what)| {
+            (file == "Podium" || file.ends_with(".go")) && what.starts_with(char::is_alphabetic)
+        });
+        assert!(told, "{name}: {source}");
+    }
+}
+
+#[test]
+fn annotations_are_bounded_together() {
+    let annotations = json!({"a": "x".repeat(262_144)});
+    let pod = pod_with("/metadata/annotations", annotations);
+    assert_eq!(breached(&pod), BTreeSet::from(["annotation size"]));
+    let (manifests, problems) = plan_of(&[pod]);
+    assert!(manifests.is_empty());
+    let expected = "metadata.annotations: 262145 bytes are more than the 262144 that Kubernetes takes";
+    assert_eq!(said(&problems), [expected]);
+}
+
+/// A cluster shows a static pod as a mirror pod; written back, it must not be taken for one.
+#[test]
+fn a_mirror_pod_becomes_a_pod_again() {
+    let own = ["config.hash", "config.mirror", "config.seen", "config.source"];
+    let annotations: BTreeMap<_, _> = own
+        .iter()
+        .map(|name| (format!("kubernetes.io/{name}"), "x"))
+        .chain([("a".to_owned(), "b")])
+        .collect();
+    let (manifests, problems) = plan_of(&[pod_with("/metadata/annotations", json!(annotations))]);
+    assert_eq!(problems.len(), own.len());
+    assert_eq!(manifests, plan_of(&[pod_with("/metadata/annotations", json!({"a": "b"}))]).0);
 }
 
 /// What Kubernetes takes is taken, in silence.

@@ -25,7 +25,8 @@ use envelope::Pod;
 use k8s_openapi::api::core::v1::Container;
 use path::{Findings, Path};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
+use std::collections::BTreeSet;
 use strict::Reading;
 
 /// The largest manifest in bytes: the writer's rule 4; the kubelet reads files of up to 10 MiB, but a pod of this
@@ -118,6 +119,21 @@ pub fn plan(
     (drafts.into_iter().filter_map(|draft| draft.manifest.map(|(manifest, _)| manifest)).collect(), problems)
 }
 
+/// The rules that each pod is held to: name, and where Kubernetes has it (`rules/mod.rs` says how that is written).
+pub fn rules() -> Vec<(&'static str, &'static str)> {
+    rules::all()
+}
+
+/// The names of the rules that one pod does not keep, whether they stop it or only warn.
+pub fn breached(pod: &Value) -> BTreeSet<&'static str> {
+    let (machine, key) = (Path::root("machine"), "pods");
+    let list = machine.key(key);
+    let findings = Findings::new("", &|_| None);
+    let mut reading = Reading { findings, quantities: Vec::new(), stand_ins: false };
+    draft(pod, Identity::of(pod).as_ref(), &list.index(0), &mut reading);
+    reading.findings.breached().clone()
+}
+
 /// Cuts the list to [`MAX_PROBLEMS`] and gives the number of those that were too many.
 fn bound(problems: &mut Vec<Problem>) -> usize {
     let unlisted = problems.len().saturating_sub(MAX_PROBLEMS);
@@ -154,14 +170,16 @@ fn draft(
     at: &Path<'_>,
     reading: &mut Reading<'_>,
 ) -> Option<(Manifest, Vec<together::HostPort>)> {
+    reading.findings.enter(rules::identity::SCHEMA);
     let Some(written) = pod.as_object() else {
         reading.findings.error(at, format!("expected a pod, found {}", strict::describe(pod)));
         return None;
     };
-    if !check_kind(written, at, &mut reading.findings) {
+    if !rules::identity::check_kind(written, at, &mut reading.findings) {
         return None;
     }
-    check_identity(pod, identity, at, &mut reading.findings);
+    rules::identity::check_names(pod, identity, at, &mut reading.findings);
+    reading.findings.enter(rules::identity::SCHEMA);
     let decoded: Pod = strict::read(pod, at, reading)?;
     if reading.stand_ins {
         return None;
@@ -170,75 +188,6 @@ fn draft(
     let manifest = render(pod, identity?, &decoded, at, reading);
     let ports = together::host_ports(&decoded);
     Some((Manifest { host_ports: together::numbers(&ports), ..manifest }, ports))
-}
-
-/// Whether it is a pod at all; if not, looking further would only add noise.
-fn check_kind(written: &Map<String, Value>, at: &Path<'_>, findings: &mut Findings<'_>) -> bool {
-    let text = |key: &str| written.get(key).and_then(Value::as_str).unwrap_or_default();
-    let kind_at = at.key("kind");
-    match text("kind") {
-        "Pod" => {}
-        "" => {
-            findings.error_with(&kind_at, "missing", "write kind: Pod");
-            return !written.contains_key("kind");
-        }
-        kind if kind.ends_with("List") => {
-            findings.error_with(&kind_at, format!("a {kind} is not a pod"), "list its items one by one");
-            return false;
-        }
-        kind => {
-            let remedy =
-                "the node runs kind: Pod alone; take what stands under spec.template, if there is one";
-            findings.error_with(&kind_at, format!("a {kind} is not a pod"), remedy);
-            return false;
-        }
-    }
-    let version_at = at.key("apiVersion");
-    match text("apiVersion") {
-        "v1" => true,
-        "" => {
-            findings.error_with(&version_at, "missing", "write apiVersion: v1");
-            !written.contains_key("apiVersion")
-        }
-        version => {
-            findings.error_with(&version_at, format!("{version:?} has no kind Pod"), "write apiVersion: v1");
-            false
-        }
-    }
-}
-
-/// Rule 4: the names that tell pods and files apart.
-fn check_identity(pod: &Value, identity: Option<&Identity<'_>>, at: &Path<'_>, findings: &mut Findings<'_>) {
-    let at = &at.key("metadata");
-    if pod.pointer("/metadata/generateName").is_some_and(|name| !name.is_null()) {
-        findings.error_with(
-            &at.key("generateName"),
-            "a static pod's name must stay the same",
-            "write a name",
-        );
-    }
-    let Some(identity) = identity else {
-        // What has a wrong type is told when it is read.
-        let metadata = pod.get("metadata").unwrap_or(&Value::Null);
-        let name = metadata.get("name").unwrap_or(&Value::Null);
-        if (metadata.is_object() || metadata.is_null()) && (name.is_null() || name == "") {
-            findings.error(&at.key("name"), "missing");
-        }
-        return;
-    };
-    if !names::is_subdomain(identity.name) {
-        let message = format!("{:?} is not a legal name", identity.name);
-        findings.error_with(&at.key("name"), message, names::SUBDOMAIN);
-    }
-    if !names::is_label(identity.namespace) {
-        let message = format!("{:?} is not a legal namespace", identity.namespace);
-        findings.error_with(&at.key("namespace"), message, names::LABEL);
-    }
-    let length = identity.namespace.len() + identity.name.len();
-    if length > MAX_ID {
-        let message = format!("with the namespace it has {length} letters, more than {MAX_ID}");
-        findings.error(&at.key("name"), message);
-    }
 }
 
 /// What only the API server or the kubelet sets. In a pod that was copied out of a cluster it is of no use, and some
@@ -251,6 +200,15 @@ const SET_BY_SERVER: [&str; 7] = [
     "managedFields",
     "resourceVersion",
     "selfLink",
+];
+
+/// Annotations that the kubelet puts itself. Those of a mirror pod, which is what a cluster shows of a static pod, do
+/// harm: a kubelet that reads `config.mirror` takes the pod for a picture of another one and never runs it.
+const SET_BY_KUBELET: [&str; 4] = [
+    "kubernetes.io/config.hash",
+    "kubernetes.io/config.mirror",
+    "kubernetes.io/config.seen",
+    "kubernetes.io/config.source",
 ];
 
 /// The manifest of a pod that kept all rules so far.
@@ -278,6 +236,14 @@ fn render(
         for key in SET_BY_SERVER {
             if metadata.remove(key).is_some_and(|value| says_something(&value)) {
                 findings.warning(&at.key(key), "is set by the API server alone", "it is left out");
+            }
+        }
+        if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+            let at = at.key("annotations");
+            for key in SET_BY_KUBELET {
+                if annotations.remove(key).is_some() {
+                    findings.warning(&at.key(key), "is the kubelet's own", "it is left out");
+                }
             }
         }
         // A fixed UID would make a kubelet ignore changes, or two pods one: see `uid.rs`. Refusing the pod for it

@@ -4,6 +4,7 @@
 //! path only where something is wrong. [`Findings`] bounds what one pod may report.
 
 use crate::config::{Problem, did_you_mean};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// Where a value stands, e.g. `machine.pods[0].spec`.
@@ -80,6 +81,8 @@ pub(super) struct Findings<'a> {
     problems: Vec<Problem>,
     unlisted: usize,
     refused: bool,
+    rule: &'static str,
+    breached: BTreeSet<&'static str>,
 }
 
 impl<'a> Findings<'a> {
@@ -88,7 +91,25 @@ impl<'a> Findings<'a> {
 
     /// Nothing found yet. `pod` is the static pod ID, or what stands for it when there is none.
     pub(super) fn new(pod: &str, locate: &'a dyn Fn(&str) -> Option<(usize, usize)>) -> Self {
-        Findings { locate, pod: pod.to_owned(), problems: Vec::new(), unlisted: 0, refused: false }
+        Findings {
+            locate,
+            pod: pod.to_owned(),
+            problems: Vec::new(),
+            unlisted: 0,
+            refused: false,
+            rule: "",
+            breached: BTreeSet::new(),
+        }
+    }
+
+    /// What is found from now on is against this rule.
+    pub(super) fn enter(&mut self, rule: &'static str) {
+        self.rule = rule;
+    }
+
+    /// The names of the rules that were not kept.
+    pub(super) fn breached(&self) -> &BTreeSet<&'static str> {
+        &self.breached
     }
 
     /// The pod cannot be run.
@@ -137,6 +158,7 @@ impl<'a> Findings<'a> {
     }
 
     fn add(&mut self, at: &Path<'_>, problem: impl FnOnce(String) -> Problem) {
+        self.breached.insert(self.rule);
         if self.problems.len() >= Self::MOST {
             self.unlisted += 1;
             return;

@@ -6,7 +6,7 @@
 use serde_json::Number;
 
 /// Parts of one: quantities are compared in billionths, the finest suffix there is.
-const NANO: i128 = 1_000_000_000;
+pub(super) const NANO: i128 = 1_000_000_000;
 
 /// The text that Kubernetes makes of a number, without an exponent.
 pub(super) fn from_number(number: &Number) -> String {
