@@ -34,6 +34,7 @@ pub mod control;
 pub mod events;
 pub mod kernellog;
 pub mod live;
+pub mod crilog;
 pub mod loglines;
 pub mod notices;
 pub mod podstate;

@@ -10,6 +10,7 @@ mod clean;
 mod config;
 mod doctor;
 mod fetch;
+mod fuzz;
 mod image;
 mod interrupt;
 mod rules;
@@ -38,6 +39,7 @@ enum Verb {
     Run(run::Arguments),
     Test(suite::Arguments),
     Check(check::Arguments),
+    Fuzz(fuzz::Arguments),
     Image(image::Arguments),
     Fetch(fetch::Arguments),
     Doctor(doctor::Arguments),
@@ -60,6 +62,7 @@ fn act(verb: Verb) -> Result<ExitCode> {
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Test(arguments) => suite::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
+        Verb::Fuzz(arguments) => fuzz::run(&arguments).map(|()| ExitCode::SUCCESS),
         Verb::Image(arguments) => image::run(&arguments).map(|()| ExitCode::SUCCESS),
         Verb::Fetch(arguments) => fetch::run(&arguments).map(|()| ExitCode::SUCCESS),
         Verb::Doctor(arguments) => doctor::run(&arguments),

@@ -102,17 +102,32 @@ impl fmt::Display for Problem {
             write!(out, "line {line}: ")?;
         }
         if !self.path.is_empty() {
-            write!(out, "{}: ", self.path)?;
+            shown(&self.path, out)?;
+            write!(out, ": ")?;
         }
         if self.severity == Severity::Warning {
             write!(out, "warning: ")?;
         }
-        write!(out, "{}", self.message)?;
+        shown(&self.message, out)?;
         if let Some(remedy) = &self.remedy {
-            write!(out, "; {remedy}")?;
+            write!(out, "; ")?;
+            shown(remedy, out)?;
         }
         Ok(())
     }
+}
+
+/// Writes a text whose control characters, which it may have from anybody, are escaped: it is for consoles.
+fn shown(text: &str, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for part in text.split_inclusive(char::is_control) {
+        match part.char_indices().next_back() {
+            Some((at, last)) if last.is_control() => {
+                write!(out, "{}{}", part.get(..at).unwrap_or_default(), last.escape_default())?;
+            }
+            _ => out.write_str(part)?,
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -127,6 +142,12 @@ mod tests {
         assert_eq!(whole.to_string(), "the config is empty; write one");
         let warning = Problem::warning("machine.files[0].permissions", "644 is decimal").at(Some((9, 1)));
         assert_eq!(warning.to_string(), "line 9: machine.files[0].permissions: warning: 644 is decimal");
+    }
+
+    #[test]
+    fn nothing_in_a_problem_moves_a_console() {
+        let problem = Problem::error("a\u{1b}[2J.b", "x\ny").remedy("\u{7f}ü\r");
+        assert_eq!(problem.to_string(), "a\\u{1b}[2J.b: x\\ny; \\u{7f}ü\\r");
     }
 
     #[test]

@@ -27,9 +27,13 @@ pub(super) const RULES: &[Rule<ContainerCheck>] = &[
     rule("huge pages", "validation.go: ValidateResourceRequirements", |container, _, _, at, findings| {
         each(container, at, findings, huge_pages);
     }),
-    rule("memory in thousandths", "Podium: the unit m stands for thousandths", |container, _, _, at, findings| {
-        each(container, at, findings, thousandths);
-    }),
+    rule(
+        "memory in thousandths",
+        "Podium: the unit m stands for thousandths",
+        |container, _, _, at, findings| {
+            each(container, at, findings, thousandths);
+        },
+    ),
 ];
 
 /// Those over `spec.resources`.
