@@ -11,6 +11,7 @@ pub mod disk;
 pub mod hand;
 pub mod http;
 pub mod inline;
+pub mod kubelet_model;
 pub mod markers;
 pub mod ns;
 pub mod qemu;
