@@ -1,4 +1,7 @@
 //! Rules that need two pods: IDs and ports of the host belong to one pod each.
+//!
+//! In Kubernetes: pkg/kubelet/config/config.go, filterInvalidPods, and validation.go, checkHostPortConflicts, for one
+//! pod; pkg/scheduler/framework/plugins/nodeports, by which the kubelet refuses the second of two pods.
 
 use super::envelope::Pod;
 use super::path::Path;

@@ -31,7 +31,7 @@ pub(super) const RULES: &[Rule<Check<PodSpec>>] = &[
     rule("grace period", "Podium: no kubelet can wait for a negative time", grace_period),
     rule("active deadline", "validation.go: ValidatePodSpec", active_deadline),
     rule("host name", "validation.go: ValidatePodSpec", host_names),
-    rule("host name override", "validation.go: validateHostnameOverride", host_name_override),
+    rule("host name override", "validation.go: ValidatePodSpec", host_name_override),
     rule("host alias", "validation.go: ValidateHostAliases", host_aliases),
     rule("name servers", "validation.go: validatePodDNSConfig", name_servers),
     rule("search domains", "validation.go: validatePodDNSConfig", search_domains),

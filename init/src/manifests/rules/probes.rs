@@ -20,7 +20,7 @@ pub(super) const RULES: &[Rule<ContainerCheck>] = &[
     rule("one hook handler", "validation.go: validateLifecycle", hook_handlers),
     rule("hook action", "validation.go: validateHandler", hook_actions),
     rule("hook sleep", "validation.go: validateSleepAction", hook_sleep),
-    rule("stop signal", "validation.go: validateStopSignal", stop_signal),
+    rule("stop signal", "validation.go: validateLifecycle", stop_signal),
 ];
 
 /// An init container that ends, and so is neither probed nor has hooks.

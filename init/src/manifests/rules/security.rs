@@ -27,7 +27,7 @@ pub(super) const CONTAINER_RULES: &[Rule<ContainerCheck>] = &[
     rule("profiles", "validation.go: validateSeccompProfileField, ValidateAppArmorProfileField", profiles),
     rule("privilege escalation", "validation.go: ValidateSecurityContext", escalation),
     rule("proc mount", "validation.go: ValidateProcMountType", proc_mount),
-    rule("root user", "pkg/kubelet/kuberuntime/security_context.go: verifyRunAsNonRoot", root),
+    rule("root user", "pkg/kubelet/kuberuntime/security_context_others.go: verifyRunAsNonRoot", root),
 ];
 
 /// Users and groups are numbers from 0 to this.

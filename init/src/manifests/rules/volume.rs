@@ -18,7 +18,7 @@ pub(super) const RULES: &[Rule<Check>] = &[
     rule("empty dir medium", "pkg/volume/emptydir/empty_dir.go: SetUpAt", medium),
     rule("empty dir size", "validation.go: validateVolumeSource", size_limit),
     rule("nfs", "validation.go: validateNFSVolumeSource", nfs),
-    rule("image volume", "validation.go: validateImageVolumeSource", image),
+    rule("image volume", "validation.go: validateVolumeSource", image),
     rule("downward files", "validation.go: validateDownwardAPIVolumeFile", downward_files),
     rule("projection source", "util.go: HasAPIObjectReference", projection_source),
     rule("projected paths", "validation.go: validateProjectionSources", projected_paths),
