@@ -9,13 +9,9 @@ mod boot;
 mod control;
 #[path = "ns/control_faults.rs"]
 mod control_faults;
-#[path = "ns/faults.rs"]
-mod faults;
 #[path = "ns/live.rs"]
 mod live;
 #[path = "ns/logs.rs"]
 mod logs;
 #[path = "ns/shutdown.rs"]
 mod shutdown;
-#[path = "ns/signals.rs"]
-mod signals;

@@ -1,4 +1,5 @@
-//! From the first line to a running kubelet: order, manifests, what a service is given, bad configs.
+//! From the first line to a running kubelet: order, manifests, what a service is given. Bad configs are faults: see
+//! `tests/faults/config/`.
 
 use podium_tests::ns::{LIMIT, Node, Setup, eventually};
 use std::path::Path;
@@ -83,28 +84,8 @@ fn pid_1_is_one_thread_and_has_no_network_socket() {
 }
 
 #[test]
-fn a_config_that_cannot_be_used_is_explained_and_the_node_stays_up() {
-    let cases = [
-        ("version: v1alpha1\nmachine:\n  podz: []\n", "line 3: machine.podz: unknown key"),
-        ("", "config from image default: "),
-        ("version: v1alpha1\n\tmachine: {}\n", "config from image default: line 2"),
-        ("\0\u{1}\u{2}", "config from image default: "),
-        ("version: v9\n", "version"),
-    ];
-    for (config, expected) in cases {
-        let mut node = Node::up(&Setup::default().config(config)).unwrap();
-        let line = node.wait(expected).map_err(|error| error.context(format!("{config:?}"))).unwrap();
-        assert!(line.text.contains("config from image default: "), "{line}");
-        node.wait("podium: no usable config: waiting for one").unwrap();
-        assert!(node.nth_start("kubelet", 1).unwrap().manifests.is_empty());
-        node.signal(15).unwrap();
-        assert_eq!(node.end(LIMIT).unwrap(), 2);
-    }
-}
-
-#[test]
 fn a_bad_pod_does_not_stop_a_good_one() {
-    let node = Node::up(&Setup::default().config(ONE_BAD_POD)).unwrap();
+    let node = Node::up(&Setup::default().config(ONE_BAD_POD.as_bytes())).unwrap();
     let line = node.wait("imaje").unwrap();
     assert!(line.text.contains("line 7"), "{line}");
     let manifests = node.nth_start("kubelet", 1).unwrap().manifests;

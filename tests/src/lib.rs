@@ -8,6 +8,7 @@ pub mod artifacts;
 pub mod build;
 pub mod console;
 pub mod disk;
+pub mod faults;
 pub mod hand;
 pub mod http;
 pub mod inline;

@@ -11,7 +11,7 @@ mod root;
 
 pub use control::{Lines, Printed};
 pub use process::Process;
-pub use root::Setup;
+pub use root::{Prepare, Setup};
 
 use crate::build::programs;
 use crate::console::{Console, Echo, Line};
@@ -103,7 +103,8 @@ impl Node {
         let mut command = Command::new("env");
         command
             .args(setup.ignored.iter().map(|signal| format!("--ignore-signal={signal}")))
-            .arg(&programs.launch);
+            .arg(&programs.launch)
+            .args(["--die-with-parent", "9"]);
         if let Some(group) = &group {
             command.arg("--join").arg(group.procs());
         }
@@ -121,12 +122,13 @@ impl Node {
             "--net",
             "--cgroup",
         ]);
-        command
-            .arg(&programs.launch)
-            .arg("--enter")
-            .arg(root.path())
-            .arg("/usr/sbin/init")
-            .args(&setup.words);
+        command.arg(&programs.launch);
+        for volume in &setup.volumes {
+            command.arg("--volume").arg(root.path().join(volume.trim_start_matches('/')));
+        }
+        command.arg("--enter").arg(root.path());
+        command.args(setup.open_files.iter().flat_map(|count| ["--files".to_owned(), count.to_string()]));
+        command.arg("/usr/sbin/init").args(&setup.words);
         command.env_clear().envs(&setup.env).env("PATH", std::env::var_os("PATH").unwrap_or_default());
         let (reader, writer) = std::io::pipe()?;
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);

@@ -1,10 +1,11 @@
-//! `test`: the three kinds of tests, each with what it needs built first.
+//! `test`: the four kinds of tests, each with what it needs built first.
 //!
 //! `unit` needs nothing but the sources, `ns` the real binary and the host's namespaces, `vm` the whole image and
-//! QEMU. All are plain `cargo test` underneath; their lines are passed on as they come and counted for the end.
+//! QEMU, `faults` what its faults need. All are plain `cargo test` underneath; their lines are passed on as they come
+//! and counted for the end. `faults` alone prints a table instead, or its rows as JSON.
 
 use crate::{doctor, image, say};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use podium_tests::artifacts::IMAGE_VARIABLE;
 use serde::Serialize;
@@ -17,16 +18,20 @@ const INIT_VARIABLE: &str = "PODIUM_INIT";
 
 /// Run the tests: all of them, or those of one kind.
 ///
-/// Kinds build on each other: `unit` takes seconds, `ns` runs the real PID 1 in namespaces of this machine, `vm` boots
-/// the real image in QEMU again and again (about ten minutes without KVM).
+/// Kinds build on each other: `unit` takes seconds, `ns` runs the real PID 1 in namespaces of this machine, `faults`
+/// does to it what goes wrong in the field and prints what was expected and what was seen, `vm` boots the real image
+/// in QEMU again and again (about ten minutes without KVM).
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Which tests [default: all, in this order]
     #[arg(value_name = "KIND")]
     kind: Option<Kind>,
-    /// Only tests whose name contains this
+    /// Only tests whose name contains this; of `faults`: whose `area: name` does
     #[arg(value_name = "FILTER")]
     filter: Option<String>,
+    /// Print the faults and where each is injected, and do nothing (kind `faults`)
+    #[arg(long)]
+    list: bool,
     /// Print the result as JSON on standard output
     #[arg(long)]
     json: bool,
@@ -39,6 +44,8 @@ enum Kind {
     Unit,
     /// The real binary as PID 1 in namespaces
     Ns,
+    /// What goes wrong: fault, what is expected, what is seen
+    Faults,
     /// The real image in QEMU
     Vm,
 }
@@ -58,12 +65,21 @@ struct Outcome {
 /// # Errors
 /// When something could not be built or started.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    ensure!(!arguments.list || arguments.kind == Some(Kind::Faults), "--list is for `test faults`");
+    if arguments.list {
+        print!("{}", faults_of(arguments)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     doctor::ensure()?;
-    let kinds = arguments.kind.map_or_else(|| vec![Kind::Unit, Kind::Ns, Kind::Vm], |kind| vec![kind]);
+    if arguments.kind == Some(Kind::Faults) && arguments.json {
+        return faults_as_json(arguments);
+    }
+    let all = || vec![Kind::Unit, Kind::Ns, Kind::Faults, Kind::Vm];
+    let kinds = arguments.kind.map_or_else(all, |kind| vec![kind]);
     let mut outcomes = Vec::new();
     for kind in kinds {
         let since = Instant::now();
-        let mut command = command(kind)?;
+        let mut command = command(kind, arguments)?;
         // A filter is cargo's own word; what follows `--` goes to the test programs.
         let (words, program_words) = words(kind);
         command.args(words).args(&arguments.filter).arg("--").args(program_words);
@@ -85,22 +101,45 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 /// `cargo` with what the tests of that kind find through the environment; builds it first.
-fn command(kind: Kind) -> Result<Command> {
+fn command(kind: Kind, arguments: &Arguments) -> Result<Command> {
     let mut cargo = crate::cargo();
-    match kind {
-        Kind::Unit => {}
-        Kind::Ns => {
-            let binary = say::phase("building PID 1", || image::static_binary("podium-init", "init"))?;
-            cargo.env(INIT_VARIABLE, binary);
+    let (binary, image) = match kind {
+        Kind::Unit => (false, false),
+        Kind::Ns => (true, false),
+        Kind::Faults => {
+            let faults = faults_of(arguments)?;
+            let any = |place: &str| faults.lines().any(|fault| fault.ends_with(place));
+            (any(" (ns)"), any(" (vm)"))
         }
-        Kind::Vm => {
-            let image = image::ensure_for_tests()?;
-            let file = crate::top().join("out/test-image.json");
-            image.save(&file)?;
-            cargo.env(IMAGE_VARIABLE, file);
-        }
+        Kind::Vm => (false, true),
+    };
+    if binary {
+        let binary = say::phase("building PID 1", || image::static_binary("podium-init", "init"))?;
+        cargo.env(INIT_VARIABLE, binary);
+    }
+    if image {
+        let image = image::ensure_for_tests()?;
+        let file = crate::top().join("out/test-image.json");
+        image.save(&file)?;
+        cargo.env(IMAGE_VARIABLE, file);
     }
     Ok(cargo)
+}
+
+/// The faults that the filter lets through, a line each: `area: name (ns)` or `(vm)`.
+fn faults_of(arguments: &Arguments) -> Result<String> {
+    let mut cargo = crate::cargo();
+    cargo.args(words(Kind::Faults).0).args(["--quiet", "--", "--list"]).args(&arguments.filter);
+    podium_image::run::capture(&mut cargo)
+}
+
+/// `test faults --json`: the rows, and nothing else on standard output.
+fn faults_as_json(arguments: &Arguments) -> Result<ExitCode> {
+    let mut cargo = command(Kind::Faults, arguments)?;
+    cargo.args(words(Kind::Faults).0).args(["--quiet", "--", "--json"]).args(&arguments.filter);
+    eprintln!("$ {}", podium_image::run::line(&cargo));
+    let succeeded = cargo.stdin(Stdio::null()).status().context("cargo")?.success();
+    Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Words for cargo, and for the test programs. Machines and namespaces go one after the other: they share the
@@ -109,6 +148,7 @@ fn words(kind: Kind) -> (&'static [&'static str], &'static [&'static str]) {
     match kind {
         Kind::Unit => (&["test", "--workspace", "--locked"], &[]),
         Kind::Ns => (&["test", "--locked", "-p", "podium-tests", "--test", "ns"], &[]),
+        Kind::Faults => (&["test", "--locked", "-p", "podium-tests", "--test", "faults"], &[]),
         Kind::Vm => (&["test", "--locked", "-p", "podium-tests", "--test", "vm"], &["--test-threads=1"]),
     }
 }

@@ -83,6 +83,13 @@ fn perform(name: &str, line: &str) -> Result<()> {
             SigSet::all().thread_block()?;
             child(&["--", "link"]).map(drop)
         }
+        // COUNT links, each an orphan as soon as it runs, which ends when it has started the next.
+        ["row", count] => child(&["--", "step", count])?.wait().map(drop).context("wait"),
+        ["step", "0"] => Ok(std::fs::write("/fake/row.done", "")?),
+        ["step", count] => {
+            let next = (count.parse::<u32>()? - 1).to_string();
+            child(&["--", "step", &next]).map(drop)
+        }
         // A standard signal, from inside the namespace.
         ["signal", pid, number] => {
             let pid = nix::unistd::Pid::from_raw(pid.parse()?);
@@ -133,12 +140,13 @@ fn status() -> Result<BTreeMap<String, String>> {
     Ok(pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect())
 }
 
-/// The static pod manifests as they are now, by name.
+/// The static pod manifests as they are now, by name: what a kubelet looks at, which skips leading dots.
 fn manifests() -> BTreeMap<String, String> {
     let entries = std::fs::read_dir("/etc/kubernetes/manifests").into_iter().flatten().flatten();
-    let texts = entries.map(|entry| {
-        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
-        (entry.file_name().to_string_lossy().into_owned(), text)
+    let texts = entries.filter_map(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_seen = !name.starts_with('.') && entry.path().is_file();
+        is_seen.then(|| (name, std::fs::read_to_string(entry.path()).unwrap_or_default()))
     });
     texts.collect()
 }

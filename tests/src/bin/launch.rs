@@ -1,13 +1,16 @@
 //! What happens around `unshare`, before a namespace's PID 1.
 //!
-//! `launch [--join PROCS] [--enter ROOT] PROGRAM [ARGUMENT ...]` joins the cgroup of PROCS (its `cgroup.procs`), makes
-//! ROOT the root directory, and becomes PROGRAM. With `--enter` it does what a container's runtime does before the
-//! container's own PID 1: /proc with the host's settings read-only, a /dev with the harmless devices and no kernel
-//! log, and nothing of the host's tree in sight. Environment and descriptors 0 to 2 go on to PROGRAM.
+//! `launch [OPTION VALUE ...] PROGRAM [ARGUMENT ...]` does what the options say, in their order, and becomes PROGRAM:
+//! `--join PROCS` joins the cgroup of PROCS (its `cgroup.procs`), `--die-with-parent SIGNAL` is sent that signal when
+//! who started it ends, `--volume FOLDER` mounts FOLDER onto itself, `--enter ROOT` makes ROOT the root directory,
+//! `--files N` takes away all descriptors but N. With `--enter` it does what a
+//! container's runtime does before the container's own PID 1: /proc with the host's settings read-only, a /dev with
+//! the harmless devices and no kernel log, and nothing of the host's tree in sight. Environment and descriptors 0 to
+//! 2 go on to PROGRAM.
 
 use anyhow::{Context, Result, bail};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
-use rustix::process::pivot_root;
+use rustix::process::{Resource, Rlimit, Signal, pivot_root, set_parent_process_death_signal, setrlimit};
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -18,30 +21,38 @@ const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let mut args = args.as_slice();
-    if let ["--join", procs] = first_two(args) {
-        std::fs::write(procs, "0").with_context(|| format!("join {procs}"))?;
-        args = &args[2..];
+    while let [option, value, rest @ ..] = args
+        && option.starts_with("--")
+    {
+        apply(option, value).with_context(|| format!("{option} {value}"))?;
+        args = rest;
     }
-    if let ["--enter", root] = first_two(args) {
-        enter(Path::new(root))?;
-        args = &args[2..];
-    }
-    let [program, rest @ ..] = args else {
-        bail!("usage: launch [--join PROCS] [--enter ROOT] PROGRAM [ARGUMENT ...]")
-    };
+    let [program, rest @ ..] = args else { bail!("usage: launch [OPTION VALUE ...] PROGRAM [ARGUMENT ...]") };
     Err(Command::new(program).args(rest).exec()).context(program.clone())
 }
 
-fn first_two(args: &[String]) -> [&str; 2] {
-    match args {
-        [first, second, ..] => [first, second],
-        _ => [""; 2],
+fn apply(option: &str, value: &str) -> Result<()> {
+    match option {
+        "--join" => Ok(std::fs::write(value, "0")?),
+        // The signal comes when the thread ends that started us, so also when a test hangs and is given up.
+        "--die-with-parent" => Ok(set_parent_process_death_signal(Signal::from_named_raw(value.parse()?))?),
+        "--volume" => {
+            private("/")?;
+            bind(Path::new(value), Path::new(value))
+        }
+        "--enter" => enter(Path::new(value)),
+        "--files" => {
+            let count = value.parse()?;
+            Ok(setrlimit(Resource::Nofile, Rlimit { current: Some(count), maximum: Some(count) })?)
+        }
+        _ => bail!("no such option"),
     }
 }
 
 fn enter(root: &Path) -> Result<()> {
     private("/")?;
-    bind(root, root)?;
+    // With the volumes that are mounted below it.
+    rustix::mount::mount_bind_recursive(root, root).with_context(|| format!("bind {}", root.display()))?;
     mount_proc(root)?;
     make_dev(root)?;
     let old = root.join(".old");

@@ -1,10 +1,11 @@
 //! The root of a node in namespaces: PID 1 itself, fakes under the names of real programs, a config.
 
 use crate::build::Programs;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use tempfile::TempDir;
 
 /// What PID 1 starts in a container, or asks for something. All are the one fake.
@@ -39,11 +40,24 @@ machine:
       spec: {containers: [{name: hello, image: podium.local/hello:1}]}
 ";
 
+/// Makes something at a path.
+pub type Prepare = fn(&Path) -> Result<()>;
+
 /// What a node is started with.
 #[derive(Debug, Clone)]
 pub struct Setup {
     /// `/usr/lib/podium/machine.yaml`; `None`: the image has no config.
-    pub config: Option<String>,
+    pub config: Option<Vec<u8>>,
+    /// Further files of the image.
+    pub files: BTreeMap<&'static str, Vec<u8>>,
+    /// Programs of this host that the image has too, with the libraries they need.
+    pub programs: Vec<&'static str>,
+    /// Folders of the image that are mounts when PID 1 starts, as a container's volumes are.
+    pub volumes: Vec<&'static str>,
+    /// Makes what is no plain file at a path of the image; it is given that path as the host sees it.
+    pub prepare: Vec<(&'static str, Prepare)>,
+    /// How many descriptors PID 1 may have open, and everything it starts.
+    pub open_files: Option<u64>,
     /// What each fake does, by its program's name.
     pub scripts: BTreeMap<&'static str, String>,
     /// PID 1's environment.
@@ -59,7 +73,12 @@ impl Default for Setup {
     fn default() -> Self {
         let ready = "ready\n".to_owned();
         Self {
-            config: Some(CONFIG.to_owned()),
+            config: Some(CONFIG.into()),
+            files: BTreeMap::new(),
+            programs: Vec::new(),
+            volumes: Vec::new(),
+            prepare: Vec::new(),
+            open_files: None,
             scripts: BTreeMap::from([("containerd", ready.clone()), ("kubelet", ready)]),
             env: BTreeMap::new(),
             ignored: Vec::new(),
@@ -78,8 +97,22 @@ impl Setup {
 
     /// The same with another config in the image.
     #[must_use]
-    pub fn config(mut self, config: &str) -> Self {
+    pub fn config(mut self, config: &[u8]) -> Self {
         self.config = Some(config.to_owned());
+        self
+    }
+
+    /// The same with one more file in the image.
+    #[must_use]
+    pub fn file(mut self, path: &'static str, bytes: Vec<u8>) -> Self {
+        self.files.insert(path, bytes);
+        self
+    }
+
+    /// The same with one more argument for PID 1.
+    #[must_use]
+    pub fn word(mut self, word: &str) -> Self {
+        self.words.push(word.to_owned());
         self
     }
 
@@ -116,8 +149,31 @@ impl Setup {
         for (name, script) in &self.scripts {
             std::fs::write(inside(&format!("/fake/{name}")), script)?;
         }
-        Ok(())
+        for (path, bytes) in &self.files {
+            let path = inside(path);
+            std::fs::create_dir_all(path.parent().unwrap_or(root))?;
+            std::fs::write(path, bytes)?;
+        }
+        for program in &self.programs {
+            for file in with_libraries(program)? {
+                let copy = inside(&file.to_string_lossy());
+                std::fs::create_dir_all(copy.parent().unwrap_or(root))?;
+                std::fs::copy(&file, copy).with_context(|| file.display().to_string())?;
+            }
+        }
+        self.prepare
+            .iter()
+            .try_for_each(|(path, make)| make(&inside(path)).with_context(|| format!("make {path}")))
     }
+}
+
+/// A program of this host and every library that ldd(1) finds for it.
+fn with_libraries(program: &str) -> Result<Vec<PathBuf>> {
+    let output = Command::new("ldd").arg(program).output().context("run ldd (Debian's libc-bin)")?;
+    ensure!(output.status.success(), "ldd {program}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let text = String::from_utf8_lossy(&output.stdout);
+    let libraries = text.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from);
+    Ok(libraries.chain([PathBuf::from(program)]).collect())
 }
 
 /// What an image says of itself, with nothing to preload.

@@ -1,0 +1,36 @@
+//! `cargo xtask test faults`: every fault that is injected, one file an area.
+//!
+//! A program of its own and no `#[test]`s: its table says for each fault what is expected and what was seen. What a
+//! node must do besides, when nothing goes wrong, is in `ns.rs` and `vm.rs`.
+
+#[path = "faults/boot.rs"]
+mod boot;
+#[path = "faults/config/mod.rs"]
+mod config;
+#[path = "faults/manifests.rs"]
+mod manifests;
+#[path = "faults/processes.rs"]
+mod processes;
+#[path = "faults/resources.rs"]
+mod resources;
+#[path = "faults/shutdown.rs"]
+mod shutdown;
+#[path = "faults/signals.rs"]
+mod signals;
+#[path = "faults/support.rs"]
+mod support;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let areas = [
+        config::faults(),
+        manifests::faults(),
+        processes::faults(),
+        signals::faults(),
+        resources::faults(),
+        boot::faults(),
+        shutdown::faults(),
+    ];
+    podium_tests::faults::main(areas.into_iter().flatten().collect())
+}

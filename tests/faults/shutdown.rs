@@ -1,0 +1,107 @@
+//! The way down when it is disturbed: impatient people, a service that keeps forking, a start that is not over.
+
+use super::support::{SIGHUP, SIGINT, SIGTERM, STUBBORN_LIMIT, goes_down, shown};
+use anyhow::{Result, ensure};
+use podium_tests::faults::Fault;
+use podium_tests::ns::{LIMIT, Node, Setup, eventually};
+use std::time::{Duration, Instant};
+
+const RTMIN_5: i32 = 39;
+/// What PID 1 gives a service that ignores TERM; less than that is quicker because somebody asked again.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// All of this area.
+pub(super) fn faults() -> Vec<Fault> {
+    let fault =
+        |name, expected, run: fn() -> Result<String>| Fault::in_namespace("shutdown", name, expected, run);
+    vec![
+        fault(
+            "a second request while a service ignores TERM",
+            "told, and quicker than that service's limit of 20 s",
+            || asked_again(1),
+        ),
+        fault("seven more requests at once", "told, and the node ends without waiting for services", || {
+            asked_again(7)
+        }),
+        fault(
+            "a service that forks while it is killed",
+            "it does not get away: the node goes down in order",
+            forks_while_killed,
+        ),
+        fault("a request before anything is up", "the node goes down in order", before_anything_is_up),
+        fault(
+            "a request while a service waits for its next start",
+            "it is not started again; the node goes down in order",
+            during_backoff,
+        ),
+        fault(
+            "the kubelet's end while pods are waited for",
+            "the node goes on with the services and goes down in order",
+            kubelet_dies_meanwhile,
+        ),
+    ]
+}
+
+fn asked_again(more: u32) -> Result<String> {
+    let mut node = Node::up(&Setup::default().script("containerd", "ignore\nready\n"))?;
+    node.signal(RTMIN_5)?;
+    node.wait("podium: containerd: stopping")?;
+    let since = Instant::now();
+    for _ in 0..more {
+        // The last ones may come too late: it may have ended by then.
+        if node.signal(RTMIN_5).is_err() {
+            break;
+        }
+    }
+    let signal = node.end(STUBBORN_LIMIT)?;
+    ensure!(signal == SIGHUP, "PID 1 was ended by signal {signal} and not by a reboot");
+    let took = since.elapsed();
+    ensure!(took < PATIENCE, "it took {took:?}");
+    let line = node.wait("podium: shutdown: asked again by signal RTMIN+5")?;
+    Ok(format!("{}, down {:.1} s later", shown(&line), took.as_secs_f64()))
+}
+
+fn forks_while_killed() -> Result<String> {
+    let mut node = Node::up(&Setup::default().script("kubelet", "ready\nchain\n"))?;
+    // A link is an orphan at once; its name is that of /proc/self/exe.
+    let link = |node: &Node| {
+        let mut processes = node.processes().into_iter();
+        processes.find(|process| process.name == "exe" && process.host_parent == node.init())
+    };
+    eventually("the chain", LIMIT, || link(&node))?;
+    goes_down(&mut node)?;
+    let line = node.wait("podium: halt: all processes ended")?;
+    Ok(shown(&line))
+}
+
+fn before_anything_is_up() -> Result<String> {
+    let mut node = Node::start(&Setup::default().script("containerd", "until /never\n"))?;
+    node.wait("podium: containerd: exec")?;
+    goes_down(&mut node)?;
+    let line = node.wait("podium: halt: all file systems unmounted")?;
+    Ok(shown(&line))
+}
+
+fn during_backoff() -> Result<String> {
+    let mut node = Node::start(&Setup::default().script("kubelet", "exit 3\n"))?;
+    node.wait("podium: kubelet: ended, code 3; next start in 1.6 s")?;
+    let starts = node.starts("kubelet")?.len();
+    goes_down(&mut node)?;
+    ensure!(node.starts("kubelet")?.len() == starts, "it was started during the shutdown");
+    let line = node.wait("podium: halt: all file systems unmounted")?;
+    Ok(shown(&line))
+}
+
+fn kubelet_dies_meanwhile() -> Result<String> {
+    let mut node = Node::up(&Setup::default().script("containerd", "ignore\nready\n"))?;
+    let kubelet = node.nth_start("kubelet", 1)?.pid;
+    node.signal(SIGTERM)?;
+    node.wait("podium: shutdown: ")?;
+    // It may be gone already: that is as well.
+    node.signal_process(kubelet, super::support::SIGKILL).ok();
+    let signal = node.end(STUBBORN_LIMIT)?;
+    ensure!(signal == SIGINT, "PID 1 was ended by signal {signal} and not by a power off");
+    ensure!(node.starts("kubelet")?.len() == 1, "the kubelet was started during the shutdown");
+    let line = node.wait("podium: halt: all file systems unmounted")?;
+    Ok(shown(&line))
+}

@@ -1,0 +1,263 @@
+//! Faults as data: what is done to a node, what is expected of it, and what was seen.
+//!
+//! A fault is independent of all others: it makes the node that it needs and drops it. It says what it saw, or fails
+//! with what it saw instead. Those in namespaces run side by side, for most of their time is waiting; those in
+//! machines one after the other. Each has a limit, after which it is told as failed and left to itself; its node dies
+//! with the thread that started it, at the latest with this process.
+
+use anyhow::{Result, anyhow, bail};
+use serde::Serialize;
+use std::collections::VecDeque;
+use std::fmt;
+use std::process::ExitCode;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+/// Until then a fault in a namespace is over: the slowest waits for several limits of a service in a row.
+const NAMESPACE_LIMIT: Duration = Duration::from_secs(300);
+/// The same for a machine, which boots, and takes minutes for it on a busy host without KVM.
+const MACHINE_LIMIT: Duration = Duration::from_secs(1800);
+/// Nodes side by side. More would not be quicker on two processors, and take longer each.
+const WORKERS: usize = 3;
+
+/// Where a fault is injected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// A node in namespaces, with fakes for containerd and the kubelet.
+    Namespace,
+    /// The real image in QEMU.
+    Machine,
+}
+
+/// As in a list.
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Namespace => "ns",
+            Self::Machine => "vm",
+        })
+    }
+}
+
+/// Injects it; gives what was seen, or the error says what was seen in place of what is expected.
+type Run = Box<dyn FnOnce() -> Result<String> + Send>;
+
+/// One fault.
+pub struct Fault {
+    /// What is attacked: `config`, `processes`, …
+    pub area: &'static str,
+    /// What is done, in a few words; with the area it is unique.
+    pub name: String,
+    /// Where.
+    pub place: Place,
+    /// What the node says and does then.
+    pub expected: String,
+    run: Run,
+}
+
+impl fmt::Debug for Fault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} ({})", self.title(), self.place)
+    }
+}
+
+impl Fault {
+    /// A fault of a node in namespaces.
+    pub fn in_namespace(
+        area: &'static str,
+        name: impl Into<String>,
+        expected: impl Into<String>,
+        run: impl FnOnce() -> Result<String> + Send + 'static,
+    ) -> Self {
+        let (name, expected) = (name.into(), expected.into());
+        Self { area, name, place: Place::Namespace, expected, run: Box::new(run) }
+    }
+
+    /// A fault of a machine.
+    pub fn in_machine(
+        area: &'static str,
+        name: impl Into<String>,
+        expected: impl Into<String>,
+        run: impl FnOnce() -> Result<String> + Send + 'static,
+    ) -> Self {
+        Self { place: Place::Machine, ..Self::in_namespace(area, name, expected, run) }
+    }
+
+    /// `area: name`, what a filter looks at.
+    #[must_use]
+    pub fn title(&self) -> String {
+        format!("{}: {}", self.area, self.name)
+    }
+}
+
+/// A fault's result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// Its title.
+    pub fault: String,
+    /// What was expected.
+    pub expected: String,
+    /// What was seen.
+    pub seen: String,
+    /// Whether that is what was expected.
+    pub ok: bool,
+}
+
+/// As in the table: `ok  fault -> expected -> seen`.
+impl fmt::Display for Row {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ok = if self.ok { "ok    " } else { "FAILED" };
+        write!(out, "{ok} {}\n       -> {}\n       -> {}", self.fault, self.expected, self.seen)
+    }
+}
+
+/// What to do with the faults.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Order {
+    filter: String,
+    list: bool,
+    json: bool,
+}
+
+/// The whole program: `[FILTER] [--list] [--json]`. Its last line is that of a Rust test program.
+#[must_use]
+pub fn main(faults: Vec<Fault>) -> ExitCode {
+    let order = match order(std::env::args().skip(1)) {
+        Ok(order) => order,
+        Err(error) => {
+            eprintln!("{error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let chosen: Vec<Fault> =
+        faults.into_iter().filter(|fault| fault.title().contains(&order.filter)).collect();
+    if order.list {
+        chosen.iter().for_each(|fault| println!("{fault:?}"));
+        return ExitCode::SUCCESS;
+    }
+    // Before any limit runs; a failure is told by each fault.
+    if chosen.iter().any(|fault| fault.place == Place::Namespace) {
+        drop(crate::build::programs());
+    }
+    let say = |row: &Row| if order.json { eprintln!("{row}") } else { println!("{row}") };
+    let rows = inject(chosen, say);
+    let failed = rows.iter().filter(|row| !row.ok).count();
+    if order.json {
+        println!("{}", serde_json::json!(rows));
+    } else {
+        let word = if failed == 0 { "ok" } else { "FAILED" };
+        println!("\ntest result: {word}. {} passed; {failed} failed; 0 ignored", rows.len() - failed);
+    }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn order(arguments: impl Iterator<Item = String>) -> Result<Order> {
+    let mut order = Order::default();
+    for argument in arguments {
+        match argument.as_str() {
+            "--list" => order.list = true,
+            "--json" => order.json = true,
+            word if !word.starts_with('-') && order.filter.is_empty() => order.filter = argument,
+            _ => bail!("usage: faults [FILTER] [--list] [--json]"),
+        }
+    }
+    Ok(order)
+}
+
+/// Injects all of them; the rows come in the faults' order, and each is told as soon as it is known.
+pub fn inject(faults: Vec<Fault>, say: impl Fn(&Row) + Sync) -> Vec<Row> {
+    let numbered = faults.into_iter().enumerate();
+    let (namespaces, machines): (VecDeque<_>, VecDeque<_>) =
+        numbered.partition(|(_, fault)| fault.place == Place::Namespace);
+    let rows = Mutex::new(Vec::new());
+    for (queue, workers, limit) in [(namespaces, WORKERS, NAMESPACE_LIMIT), (machines, 1, MACHINE_LIMIT)] {
+        let queue = Mutex::new(queue);
+        thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(|| {
+                    let next = || locked(&queue).pop_front();
+                    while let Some((number, fault)) = next() {
+                        let row = within(fault, limit);
+                        say(&row);
+                        locked(&rows).push((number, row));
+                    }
+                });
+            }
+        });
+    }
+    let mut rows = std::mem::take(&mut *locked(&rows));
+    rows.sort_by_key(|(number, _)| *number);
+    rows.into_iter().map(|(_, row)| row).collect()
+}
+
+/// Injects one, in a thread that can be left behind.
+fn within(fault: Fault, limit: Duration) -> Row {
+    let (title, expected, run) = (fault.title(), fault.expected, fault.run);
+    let (sender, receiver) = mpsc::channel();
+    // When nobody waits any more its answer is of no use.
+    thread::spawn(move || drop(sender.send(run())));
+    let seen = match receiver.recv_timeout(limit) {
+        Ok(seen) => seen,
+        Err(RecvTimeoutError::Timeout) => Err(anyhow!("not done within {} s", limit.as_secs())),
+        Err(RecvTimeoutError::Disconnected) => Err(anyhow!("the test itself panicked, see above")),
+    };
+    let ok = seen.is_ok();
+    let seen = seen.unwrap_or_else(|error| format!("{error:#}"));
+    Row { fault: title, expected, seen, ok }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(name: &str, run: impl FnOnce() -> Result<String> + Send + 'static) -> Fault {
+        Fault::in_namespace("area", name, "x", run)
+    }
+
+    #[test]
+    fn rows_come_in_order_and_say_what_was_seen() {
+        let faults = vec![
+            fault("slow", || {
+                thread::sleep(Duration::from_millis(30));
+                Ok("one".to_owned())
+            }),
+            fault("other", || bail!("two")),
+            fault("mad", || panic!("three")),
+        ];
+        let rows = inject(faults, |_| {});
+        let short: Vec<_> = rows.iter().map(|row| (row.fault.as_str(), row.seen.as_str(), row.ok)).collect();
+        assert_eq!(short[..2], [("area: slow", "one", true), ("area: other", "two", false)]);
+        assert_eq!((short[2].0, short[2].2), ("area: mad", false));
+    }
+
+    #[test]
+    fn one_that_hangs_is_given_up() {
+        let (_keep, never) = mpsc::channel::<()>();
+        let hanging = fault("hangs", move || Ok(format!("{:?}", never.recv())));
+        let row = within(hanging, Duration::from_millis(20));
+        assert_eq!((row.seen.as_str(), row.ok), ("not done within 0 s", false));
+    }
+
+    #[test]
+    fn a_row_is_what_the_json_promises() {
+        let row = Row { fault: "f".into(), expected: "e".into(), seen: "s".into(), ok: true };
+        assert_eq!(
+            serde_json::json!([row]).to_string(),
+            r#"[{"expected":"e","fault":"f","ok":true,"seen":"s"}]"#
+        );
+    }
+
+    #[test]
+    fn words_of_the_command_line_are_taken() {
+        let parse = |words: &[&str]| order(words.iter().map(|word| (*word).to_owned()));
+        let want = Order { filter: "config".into(), list: true, json: true };
+        assert_eq!(parse(&["--json", "config", "--list"]).unwrap(), want);
+        assert!(parse(&["--jsn"]).is_err() && parse(&["a", "b"]).is_err());
+    }
+}
