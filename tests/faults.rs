@@ -7,6 +7,8 @@
 mod boot;
 #[path = "faults/config/mod.rs"]
 mod config;
+#[path = "faults/directory.rs"]
+mod directory;
 #[path = "faults/manifests.rs"]
 mod manifests;
 #[path = "faults/processes.rs"]
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
     let areas = [
         config::faults(),
         manifests::faults(),
+        directory::faults(),
         processes::faults(),
         signals::faults(),
         resources::faults(),

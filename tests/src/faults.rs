@@ -10,8 +10,8 @@ use serde::Serialize;
 use std::collections::VecDeque;
 use std::fmt;
 use std::process::ExitCode;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -89,6 +89,43 @@ impl Fault {
     #[must_use]
     pub fn title(&self) -> String {
         format!("{}: {}", self.area, self.name)
+    }
+}
+
+/// Something costly that several faults use one after the other: made by the first of them, dropped after the last.
+#[derive(Debug)]
+pub struct Shared<T> {
+    made: OnceLock<std::result::Result<Arc<T>, String>>,
+    make: fn() -> Result<T>,
+    keeper: Mutex<Option<Sender<()>>>,
+}
+
+impl<T: Send + Sync + 'static> Shared<T> {
+    /// Nothing is made yet.
+    #[must_use]
+    pub fn new(make: fn() -> Result<T>) -> Arc<Self> {
+        Arc::new(Self { made: OnceLock::new(), make, keeper: Mutex::new(None) })
+    }
+
+    /// Makes it, or gives what an earlier fault has made.
+    ///
+    /// # Errors
+    /// It could not be made, now or earlier.
+    pub fn get(&self) -> Result<Arc<T>> {
+        let made = self.made.get_or_init(|| {
+            let (keeper, end) = mpsc::channel();
+            *locked(&self.keeper) = Some(keeper);
+            let (sender, receiver) = mpsc::channel();
+            let make = self.make;
+            // A machine ends with the thread that started it, so this one outlives the fault's own.
+            thread::spawn(move || {
+                drop(sender.send(make().map(Arc::new).map_err(|error| format!("{error:#}"))));
+                // Nothing is ever sent: this ends when the sender is dropped.
+                end.recv().ok();
+            });
+            receiver.recv().unwrap_or_else(|_| Err("the thread that makes it panicked".to_owned()))
+        });
+        made.clone().map_err(|error| anyhow!("{error}"))
     }
 }
 
@@ -215,6 +252,7 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     fn fault(name: &str, run: impl FnOnce() -> Result<String> + Send + 'static) -> Fault {
         Fault::in_namespace("area", name, "x", run)
@@ -234,6 +272,15 @@ mod tests {
         let short: Vec<_> = rows.iter().map(|row| (row.fault.as_str(), row.seen.as_str(), row.ok)).collect();
         assert_eq!(short[..2], [("area: slow", "one", true), ("area: other", "two", false)]);
         assert_eq!((short[2].0, short[2].2), ("area: mad", false));
+    }
+
+    #[test]
+    fn what_is_shared_is_made_once_and_a_failure_is_told_to_each() {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let shared = Shared::new(|| Ok(COUNT.fetch_add(1, Ordering::Relaxed)));
+        assert_eq!((*shared.get().unwrap(), *shared.get().unwrap()), (0, 0));
+        let failing = Shared::<u32>::new(|| bail!("no"));
+        assert_eq!([(); 2].map(|()| failing.get().unwrap_err().to_string()), ["no", "no"]);
     }
 
     #[test]

@@ -126,6 +126,34 @@ impl Hand {
         self.ask(&format!("/remove?path={path}")).map(drop)
     }
 
+    /// Does to a path of the node what a foreign process may do: see `change` in `bin/guest.rs` for the words.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn change(&self, what: &str, path: &str, text: &[u8], number: u64) -> Result<()> {
+        let hex: String = text.iter().map(|byte| format!("{byte:02x}")).collect();
+        let what = what.replace(' ', "+");
+        self.ask(&format!("/do?what={what}&path={path}&number={number}&text={hex}")).map(drop)
+    }
+
+    /// Writes a file of the node aside and renames it to its place.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn replace(&self, path: &str, text: &[u8]) -> Result<()> {
+        self.change("replace", path, text, 0)
+    }
+
+    /// The UID of the pod that a process belongs to, as its cgroup has it.
+    ///
+    /// # Errors
+    /// When the process is gone, or in no pod.
+    pub fn pod_uid(&self, pid: i32) -> Result<String> {
+        let groups = self.read(&format!("/proc/{pid}/cgroup"))?;
+        let part = groups.split(['/', '\n']).find_map(|part| part.strip_prefix("pod"));
+        part.map(str::to_owned).with_context(|| format!("process {pid} is in no pod: {groups}"))
+    }
+
     /// Fills a file system of the node with one file.
     ///
     /// # Errors

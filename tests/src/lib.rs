@@ -13,6 +13,7 @@ pub mod hand;
 pub mod http;
 pub mod inline;
 pub mod kubelet_model;
+pub mod machine;
 pub mod markers;
 pub mod ns;
 pub mod qemu;

@@ -5,17 +5,18 @@
 //! children. It is in the test flavour of the image only.
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{CWD, FallocateFlags, FileType, Mode, fallocate, mknodat};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A client that says nothing must not hold up the next.
 const CLIENT_LIMIT: Duration = Duration::from_secs(10);
@@ -25,8 +26,9 @@ fn main() -> Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["serve", port] => serve(port.parse()?),
         ["crowd", count] => crowd(count.parse()?),
-        ["sleep"] => sleep(),
-        _ => bail!("guest serve PORT | crowd N | sleep"),
+        // Further words tell one sleeper from another.
+        ["sleep", ..] => sleep(),
+        _ => bail!("guest serve PORT | crowd N | sleep [WORD ...]"),
     }
 }
 
@@ -93,6 +95,13 @@ fn act(target: &str) -> Result<Vec<u8>> {
             fs::remove_file(&path).with_context(|| path.display().to_string())?;
             Ok(Vec::new())
         }
+        "/do" => {
+            let text = word("text").map_or(Ok(Vec::new()), decode)?;
+            let number = word("number").map_or(Ok(0), str::parse)?;
+            change(&word("what")?.replace('+', " "), &node_path(word("path")?), &text, number)
+                .with_context(|| target.split("&text=").next().unwrap_or_default().to_owned())
+                .map(|()| Vec::new())
+        }
         "/fill" => fill(word("path")?),
         "/http" => ask(word("port")?.parse()?, word("path")?),
         "/kill" => {
@@ -107,6 +116,38 @@ fn act(target: &str) -> Result<Vec<u8>> {
 /// A path of the node as the node sees it, not as this container does.
 fn node_path(path: &str) -> PathBuf {
     PathBuf::from(format!("/proc/1/root{path}"))
+}
+
+/// Bytes on their way through a query: hexadecimal, so that no letter of theirs means anything to a URL.
+fn decode(hex: &str) -> Result<Vec<u8>> {
+    let digits = hex.as_bytes();
+    let byte = |pair: &[u8]| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?);
+    digits.chunks(2).map(byte).collect()
+}
+
+/// What a foreign process may do to a path of the node; `text` and `number` are what it needs besides.
+fn change(what: &str, path: &Path, text: &[u8], number: u64) -> Result<()> {
+    let other = || -> Result<PathBuf> { Ok(node_path(std::str::from_utf8(text)?)) };
+    match what {
+        // Aside under a name with a leading dot, as every careful writer does it, then in one step to its place.
+        "replace" => {
+            let name = path.file_name().context("no name")?.to_string_lossy().into_owned();
+            let aside = path.with_file_name(format!(".{name}.new"));
+            fs::write(&aside, text)?;
+            Ok(fs::rename(&aside, path)?)
+        }
+        "write in place" => Ok(fs::write(path, text)?),
+        "cut" => Ok(File::options().write(true).open(path)?.set_len(number)?),
+        "touch" => Ok(File::options().write(true).open(path)?.set_modified(SystemTime::now())?),
+        "mode" => Ok(fs::set_permissions(path, Permissions::from_mode(u32::try_from(number)?))?),
+        "rename to" => Ok(fs::rename(path, other()?)?),
+        "make folder" => Ok(fs::create_dir(path)?),
+        "remove folder" => Ok(fs::remove_dir(path)?),
+        "link to" => Ok(symlink(std::str::from_utf8(text)?, path)?),
+        "make FIFO" => Ok(mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?),
+        "remove" => Ok(fs::remove_file(path)?),
+        _ => bail!("no such change"),
+    }
 }
 
 /// Makes a file that takes all of its file system; how many bytes it takes. Blocks are reserved, not written, for
