@@ -7,5 +7,6 @@ mod vm {
     mod bad_input;
     mod life;
     mod sources;
+    mod status;
     mod support;
 }

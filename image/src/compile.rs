@@ -1,4 +1,4 @@
-//! Compiles our own programs that land in the image: PID 1, the sandbox's process, the demo.
+//! Compiles our own programs that land in the image: PID 1, the API helper, the sandbox's process, the demo.
 //!
 //! All are static (glibc, `crt-static`, explicit target) and carry no path of this machine. Cargo itself decides what
 //! is out of date; its target folder is apart from the one that runs this code.
@@ -14,6 +14,8 @@ use std::process::Command;
 pub struct Programs {
     /// PID 1.
     pub init: PathBuf,
+    /// The node's API helper.
+    pub apid: PathBuf,
     /// The pod sandbox's process.
     pub pause: PathBuf,
     /// The demo.
@@ -24,13 +26,18 @@ pub struct Programs {
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The workspace's packages that hold them.
-pub const PACKAGES: [&str; 3] = ["podium-init", "podium-pause", "podium-hello"];
+pub const PACKAGES: [&str; 4] = ["podium-init", "podium-apid", "podium-pause", "podium-hello"];
 
 /// Compiles the programs of the image.
 pub fn programs(checkout: &Checkout) -> Result<Programs> {
     let packages = PACKAGES.iter().flat_map(|package| ["-p", package]);
     let made = build(checkout, &packages.chain(["--bins"]).collect::<Vec<_>>())?;
-    Ok(Programs { init: made.join("init"), pause: made.join("pause"), hello: made.join("hello") })
+    Ok(Programs {
+        init: made.join("init"),
+        apid: made.join("apid"),
+        pause: made.join("pause"),
+        hello: made.join("hello"),
+    })
 }
 
 /// Compiles one program of the workspace like those of the image; its path.

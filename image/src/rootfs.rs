@@ -195,11 +195,12 @@ fn add_modules(tree: &mut Tree, kernel: &Kernel, selection: &Selection) -> Resul
     Ok(())
 }
 
-/// PID 1 under its names, the kubelet, and the links of /etc into /run.
+/// PID 1 under its names, its helper, the kubelet, and the links of /etc into /run.
 fn add_own(root: &mut Tree, inputs: &Inputs) -> Result<()> {
     root.file(relative(paths::INIT), 0o755, Content::of_file(&inputs.programs.init)?)?;
     root.link(relative(paths::MODPROBE), "init")?;
     root.link(relative(paths::DHCP_HOOK), paths::INIT)?;
+    root.file(relative(paths::APID), 0o755, Content::of_file(&inputs.programs.apid)?)?;
     let kubelet =
         Content::Host { path: inputs.kubelet.binary.clone(), identity: inputs.kubelet.sha256.clone() };
     root.file("usr/bin/kubelet", 0o755, kubelet)?;

@@ -28,6 +28,7 @@ mod prepare;
 mod reactor;
 mod stored;
 mod sys;
+mod token;
 mod watch;
 
 use anyhow::{Result, bail};

@@ -62,12 +62,31 @@ pub const CHRONY_CONF: &str = "/run/podium/chrony/chrony.conf";
 /// chrony's `sourcedir`: NTP servers learnt by DHCP.
 pub const CHRONY_SOURCES: &str = "/run/podium/chrony/sources";
 
+/// The node's API helper.
+pub const APID: &str = "/usr/bin/apid";
+/// What `apid pki` makes anew at each boot, 0700: certificates and keys of the kubelet and of apid.
+pub const PKI: &str = "/run/podium/pki";
+/// The kubelet's serving certificate.
+pub const KUBELET_CERT: &str = "/run/podium/pki/kubelet.crt";
+/// Its key.
+pub const KUBELET_KEY: &str = "/run/podium/pki/kubelet.key";
+/// Whose clients the kubelet lets in: the node's own CA, and the one that the config names.
+pub const KUBELET_CLIENT_CA: &str = "/run/podium/pki/kubelet-client-ca.crt";
+/// Answers `pod status`: one JSON object a line, root only.
+pub const APID_SOCKET: &str = "/run/podium/apid.sock";
+/// What the kubelet shows to `apid podlist`: 64 hex digits, made anew at each boot, 0600.
+pub const POD_LIST_TOKEN: &str = "/run/podium/podlist.token";
+/// Where `apid podlist` listens on loopback: beside the kubelet's own health port (10248), and nobody's in Kubernetes.
+pub const POD_LIST_PORT: u16 = 10247;
+
 /// The STATE partition's mount point, 0700.
 pub const STATE: &str = "/system/state";
 /// The stored machine config; a person may put one there.
 pub const STATE_CONFIG: &str = "/system/state/config.yaml";
 /// What else is kept of configs: the last known good one, one that waits for the next boot, the history.
 pub const STATE_CONFIGS: &str = "/system/state/config";
+/// The node's own CA, 0700; in [`PKI`] when this cannot be written.
+pub const STATE_PKI: &str = "/system/state/pki";
 /// Upper and work folders of the overlays that make `/etc/kubernetes` and the like writable.
 pub const OVERLAYS: &str = "/var/system/overlays";
 /// Logs of services.

@@ -40,7 +40,9 @@ pub(crate) fn prepare(machine: &Machine, loaded: &Loaded) -> Ready {
     system::loopback();
     system::mounts(config);
     files::write(&config.machine.files);
-    let node = NodeFacts { container: machine.container, interfaces: crate::network::present() };
+    let interfaces = crate::network::present();
+    let node =
+        NodeFacts { container: machine.container, interfaces, pod_list_token: system::pod_list_token() };
     system::all_files(config, machine, &node);
     let foreign = manifest_dir::write(&loaded.manifests);
     let pods = StaticPods::default().next(&loaded.manifests, &loaded.problems, &foreign);

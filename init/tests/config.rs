@@ -249,9 +249,16 @@ fn all_examples_of_the_reference_are_accepted_together() {
 
 /// Paths of a config as the reference writes them.
 fn paths(value: &Value, path: &str, into: &mut Vec<String>) {
-    let free =
-        ["machine.kubelet.extraArgs", "machine.kubelet.extraConfig", "machine.sysctls", "machine.sysfs"];
-    if free.contains(&path) || ["machine.env", "machine.pods"].contains(&path) {
+    let free = [
+        "machine.kubelet.extraArgs",
+        "machine.kubelet.extraConfig",
+        "machine.kubelet.staticPodURLHeader",
+        "machine.sysctls",
+        "machine.sysfs",
+        "machine.env",
+        "machine.pods",
+    ];
+    if free.contains(&path) {
         return;
     }
     let below = |map: &Map<String, Value>, into: &mut Vec<String>, path: &str| {

@@ -56,6 +56,7 @@ fn node() -> NodeFacts {
             virtual_one("bond0"),
             virtual_one("cni0"),
         ],
+        pod_list_token: "5ec1e7".into(),
     }
 }
 
@@ -150,6 +151,16 @@ fn a_config_with_every_wish() {
 #[test]
 fn hostile_values_stay_in_their_place() {
     golden("hostile", &everything(&case("hostile"), &image("1.20.2", "1.6.20"), &node()));
+}
+
+#[test]
+fn pods_delivered_over_http() {
+    golden("http", &everything(&case("http"), &image("1.36.2", "2.1.9"), &node()));
+}
+
+#[test]
+fn pods_from_somewhere_else() {
+    golden("url", &everything(&case("url"), &image("1.20.2", "1.6.20"), &node()));
 }
 
 #[test]

@@ -94,6 +94,23 @@ impl Hand {
         self.ask(&format!("/http?port={port}&path={path}"))
     }
 
+    /// The status of a page for who comes over TLS without a certificate.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub fn anonymous(&self, port: u16, path: &str) -> Result<u16> {
+        Ok(self.ask(&format!("/status?port={port}&path={path}"))?.parse()?)
+    }
+
+    /// The line that a unix socket of the node answers to `line`.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn line(&self, socket: &str, line: &str) -> Result<String> {
+        let hex: String = line.bytes().map(|byte| format!("{byte:02x}")).collect();
+        self.ask(&format!("/line?socket={socket}&hex={hex}"))
+    }
+
     /// A file of the node.
     ///
     /// # Errors

@@ -24,10 +24,11 @@ const CHUNK: usize = 64 << 10;
 
 /// The answer to `pods`.
 pub(super) fn list() -> Result<Value> {
-    let path = Path::new(paths::PODS);
+    let path = Path::new(paths::STATIC_PODS);
     let pods = match path.exists() {
         true => {
-            let list: Value = serde_json::from_slice(&file::read(path, LIST_MAX)?).context(paths::PODS)?;
+            let list: Value =
+                serde_json::from_slice(&file::read(path, LIST_MAX)?).context(paths::STATIC_PODS)?;
             list.get("pods").cloned().unwrap_or_default()
         }
         // Before the first list was written.

@@ -106,7 +106,11 @@ impl Next {
         let pods = manifests(&self.outcome)?;
         // From here on hooks and helpers see the new one.
         load::remember(in_use, &self.text);
-        let node = NodeFacts { container: machine.container, interfaces: Vec::new() };
+        let node = NodeFacts {
+            container: machine.container,
+            interfaces: Vec::new(),
+            pod_list_token: system::pod_list_token(),
+        };
         let (services, restart) = if changes.is_empty() {
             (None, Vec::new())
         } else {

@@ -215,6 +215,15 @@ impl<'a> Fields<'a> {
         entries.into_iter().filter_map(|(name, value)| Some((name, value.text(report)?))).collect()
     }
 
+    /// A mapping of names of the user's choice to lists of texts.
+    pub(super) fn texts_map(&self, key: &str, report: &mut Report<'_>) -> BTreeMap<String, Vec<String>> {
+        let entries = self.get(key).map(|cursor| cursor.entries(report)).unwrap_or_default();
+        let texts = |list: &Cursor<'_>, report: &mut Report<'_>| {
+            list.items(report).iter().map(|item| item.text(report).unwrap_or_default()).collect()
+        };
+        entries.into_iter().map(|(name, list)| (name, texts(&list, report))).collect()
+    }
+
     /// A mapping of any content.
     pub(super) fn json_map(&self, key: &str, report: &mut Report<'_>) -> Map<String, Value> {
         let entries = self.get(key).map(|cursor| cursor.entries(report)).unwrap_or_default();

@@ -74,7 +74,37 @@ fn kubelet(fields: &Fields<'_>, report: &mut Report<'_>) -> Kubelet {
         node_ip: node_ip
             .map(|fields| NodeIp { valid_subnets: fields.texts("validSubnets", report) })
             .unwrap_or_default(),
+        static_pod_delivery: one_of(
+            fields.get("staticPodDelivery"),
+            &[("directory", Delivery::Directory), ("http", Delivery::Http)],
+            report,
+        ),
+        static_pod_url: fields.text("staticPodURL", report),
+        static_pod_url_header: fields.texts_map("staticPodURLHeader", report),
+        stable_pod_uid: fields.flag("stablePodUID", report).unwrap_or(true),
     }
+}
+
+/// A word out of a few; another one is reported, and counts as not given.
+fn one_of<T: Copy + Default>(
+    at: Option<Cursor<'_>>,
+    words: &[(&'static str, T)],
+    report: &mut Report<'_>,
+) -> T {
+    let Some(at) = at else { return T::default() };
+    let Some(text) = at.text(report) else { return T::default() };
+    if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+        return *value;
+    }
+    let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    let near = match did_you_mean(&text, known.iter().copied()) {
+        near if near.is_empty() => {
+            format!("; write {}", known.join(" or ").replacen(" or ", ", ", known.len().saturating_sub(2)))
+        }
+        near => near,
+    };
+    report.error(&at.path, format!("{text:?} is not known{near}"));
+    T::default()
 }
 
 fn network(fields: &Fields<'_>, report: &mut Report<'_>) -> Network {
@@ -139,21 +169,8 @@ fn registries(fields: &Fields<'_>, report: &mut Report<'_>) -> Registries {
 }
 
 fn file(fields: &Fields<'_>, report: &mut Report<'_>) -> File {
-    let op = match fields.get("op").map(|op| (op.text(report), op)) {
-        None => FileOp::default(),
-        Some((text, at)) => match text.as_deref() {
-            Some("create") => FileOp::Create,
-            Some("append") => FileOp::Append,
-            Some("overwrite") => FileOp::Overwrite,
-            Some(other) => {
-                let near = did_you_mean(other, ["create", "append", "overwrite"]);
-                let near = if near.is_empty() { "; write create, append or overwrite" } else { &near };
-                report.error(&at.path, format!("{other:?} is not known{near}"));
-                FileOp::default()
-            }
-            None => FileOp::default(),
-        },
-    };
+    let words = [("create", FileOp::Create), ("append", FileOp::Append), ("overwrite", FileOp::Overwrite)];
+    let op = one_of(fields.get("op"), &words, report);
     File {
         content: fields.text("content", report).unwrap_or_default(),
         permissions: fields

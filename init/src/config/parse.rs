@@ -9,7 +9,7 @@ use super::report::Report;
 use super::text::{self, Source};
 use super::tree::{self, Kind, Node, join};
 use super::{Outcome, Problem, decode, validate};
-use crate::manifests;
+use crate::manifests::{self, Uids};
 
 /// Checks a config's text (undone of base64 and compression).
 pub fn parse(bytes: &[u8]) -> Outcome {
@@ -80,7 +80,8 @@ fn check(document: &Node, source: &Source<'_>, others: Vec<Problem>) -> Outcome 
     let mut config = decode::config(&Cursor::root(document, source), &mut report);
     let pods = std::mem::take(&mut config.machine.pods);
     validate::machine(&config.machine, &mut report);
-    let (mut manifests, problems) = manifests::plan(&pods, &|path| document.locate(path));
+    let uids = if config.machine.kubelet.stable_pod_uid { Uids::Stable } else { Uids::OfEverything };
+    let (mut manifests, problems) = manifests::plan_with(&pods, uids, &|path| document.locate(path));
     manifests.retain(|manifest| !spoilt.contains(&manifest.id));
     problems.into_iter().for_each(|problem| report.push(problem));
     match report.finish() {

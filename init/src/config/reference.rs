@@ -64,6 +64,30 @@ pub const KEYS: &[Key] = &[
         "The first address in one of these is the node's; a leading `!` excludes a subnet.",
         "[10.0.0.0/8, \"!10.0.3.0/24\"]",
     ),
+    key(
+        "machine.kubelet.staticPodDelivery",
+        "`directory` or `http`",
+        "How the pods reach the kubelet: it reads their directory (without it), or asks a server on loopback each second.",
+        "directory",
+    ),
+    key(
+        "machine.kubelet.staticPodURL",
+        "URL",
+        "Where the kubelet looks for further pods, beside the config's. Not with `staticPodDelivery: http`.",
+        "https://pods.example.org/node-1",
+    ),
+    key(
+        "machine.kubelet.staticPodURLHeader",
+        "mapping of lists of texts",
+        "What the kubelet sends there, by header.",
+        "{Authorization: [Bearer secret]}",
+    ),
+    key(
+        "machine.kubelet.stablePodUID",
+        "true or false",
+        "A pod whose image alone changes keeps its UID, so that the kubelet restarts the container in place; `true` without it. With `false` each change is a new pod.",
+        "true",
+    ),
     key("machine.network", "mapping", "The network. Without it: DHCP on every wired interface.", ""),
     key("machine.network.hostname", "host name", "Host name; without it DHCP's.", "node-1"),
     key(

@@ -61,7 +61,7 @@ pub struct Machine {
 }
 
 /// `machine.kubelet`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Kubelet {
     /// Flags without the leading dashes, over Podium's own.
@@ -73,6 +73,43 @@ pub struct Kubelet {
     /// `machine.kubelet.nodeIP`.
     #[serde(rename = "nodeIP")]
     pub node_ip: NodeIp,
+    /// How the manifests reach the kubelet.
+    pub static_pod_delivery: Delivery,
+    /// Where the kubelet looks for further pods.
+    #[serde(rename = "staticPodURL")]
+    pub static_pod_url: Option<String>,
+    /// What it sends there, by header.
+    #[serde(rename = "staticPodURLHeader")]
+    pub static_pod_url_header: BTreeMap<String, Vec<String>>,
+    /// A pod keeps its UID when nothing but an image changes.
+    #[serde(rename = "stablePodUID")]
+    pub stable_pod_uid: bool,
+}
+
+impl Default for Kubelet {
+    fn default() -> Self {
+        Self {
+            extra_args: BTreeMap::new(),
+            extra_config: Map::new(),
+            extra_mounts: Vec::new(),
+            node_ip: NodeIp::default(),
+            static_pod_delivery: Delivery::default(),
+            static_pod_url: None,
+            static_pod_url_header: BTreeMap::new(),
+            stable_pod_uid: true,
+        }
+    }
+}
+
+/// `machine.kubelet.staticPodDelivery`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Delivery {
+    /// The kubelet reads the manifest directory.
+    #[default]
+    Directory,
+    /// The kubelet asks `apid podlist`, which reads the manifest directory.
+    Http,
 }
 
 /// One of `machine.kubelet.extraMounts` (the OCI runtime spec's mount).

@@ -119,7 +119,17 @@ fn machine(old: &Machine, new: &Machine, found: &mut Vec<Change>) {
 }
 
 fn kubelet(old: &Kubelet, new: &Kubelet, found: &mut Vec<Change>) {
-    let Kubelet { extra_args, extra_config, extra_mounts, node_ip } = new;
+    let Kubelet {
+        extra_args,
+        extra_config,
+        extra_mounts,
+        node_ip,
+        static_pod_delivery,
+        static_pod_url,
+        static_pod_url_header,
+        // It changes manifests, and those are compared.
+        stable_pod_uid: _,
+    } = new;
     let path = |key: &str| format!("machine.kubelet.{key}");
     one(&path("extraArgs"), &old.extra_args, extra_args, found, || Needs::Restart);
     one(&path("extraConfig"), &old.extra_config, extra_config, found, || Needs::Restart);
@@ -131,6 +141,10 @@ fn kubelet(old: &Kubelet, new: &Kubelet, found: &mut Vec<Change>) {
         }
     });
     one(&path("nodeIP"), &old.node_ip, node_ip, found, || Needs::Restart);
+    one(&path("staticPodDelivery"), &old.static_pod_delivery, static_pod_delivery, found, || Needs::Restart);
+    one(&path("staticPodURL"), &old.static_pod_url, static_pod_url, found, || Needs::Restart);
+    let (old, new) = (&old.static_pod_url_header, static_pod_url_header);
+    one(&path("staticPodURLHeader"), old, new, found, || Needs::Restart);
 }
 
 fn network(old: &Network, new: &Network, found: &mut Vec<Change>) {

@@ -19,6 +19,7 @@ mod together;
 mod uid;
 
 pub use diff::{Changes, Found, diff, is_ours};
+pub use uid::Uids;
 
 use crate::config::Problem;
 use envelope::Pod;
@@ -50,7 +51,7 @@ pub struct Manifest {
     pub namespace: String,
     /// `metadata.name` as in the config; the kubelet appends `-<node name>` to it.
     pub name: String,
-    /// `metadata.uid`: the same as long as nothing but an image of `spec.containers` changes.
+    /// `metadata.uid`: see [`Uids`].
     pub uid: String,
     /// File name below [`crate::paths::MANIFESTS`]: `podium-<namespace>-<name>.yaml`.
     pub file: String,
@@ -85,6 +86,15 @@ pub fn plan(
     pods: &[Value],
     locate: &dyn Fn(&str) -> Option<(usize, usize)>,
 ) -> (Vec<Manifest>, Vec<Problem>) {
+    plan_with(pods, Uids::Stable, locate)
+}
+
+/// Like [`plan`], with a rule for the UIDs (`machine.kubelet.stablePodUID`).
+pub fn plan_with(
+    pods: &[Value],
+    uids: Uids,
+    locate: &dyn Fn(&str) -> Option<(usize, usize)>,
+) -> (Vec<Manifest>, Vec<Problem>) {
     let (machine, key) = (Path::root("machine"), "pods");
     let list = machine.key(key);
     let (mut problems, mut unlisted) = (Vec::new(), 0);
@@ -96,7 +106,7 @@ pub fn plan(
         let id = identity.as_ref().map_or_else(|| format!("pods[{index}]"), Identity::id);
         let findings = Findings::new(&id, locate);
         let mut reading = Reading { findings, quantities: Vec::new(), stand_ins: false };
-        let manifest = draft(pod, identity.as_ref(), &at, &mut reading);
+        let manifest = draft(pod, uids, identity.as_ref(), &at, &mut reading);
         let refused = reading.findings.refused();
         drafts.push(together::Draft {
             index,
@@ -130,7 +140,7 @@ pub fn breached(pod: &Value) -> BTreeSet<&'static str> {
     let list = machine.key(key);
     let findings = Findings::new("", &|_| None);
     let mut reading = Reading { findings, quantities: Vec::new(), stand_ins: false };
-    draft(pod, Identity::of(pod).as_ref(), &list.index(0), &mut reading);
+    draft(pod, Uids::Stable, Identity::of(pod).as_ref(), &list.index(0), &mut reading);
     reading.findings.breached().clone()
 }
 
@@ -166,6 +176,7 @@ impl<'a> Identity<'a> {
 /// Checks one pod and renders it, together with the host ports that it takes.
 fn draft(
     pod: &Value,
+    uids: Uids,
     identity: Option<&Identity<'_>>,
     at: &Path<'_>,
     reading: &mut Reading<'_>,
@@ -185,7 +196,7 @@ fn draft(
         return None;
     }
     rules::check(&decoded, pod, at, &mut reading.findings);
-    let manifest = render(pod, identity?, &decoded, at, reading);
+    let manifest = render(pod, uids, identity?, &decoded, at, reading);
     let ports = together::host_ports(&decoded);
     Some((Manifest { host_ports: together::numbers(&ports), ..manifest }, ports))
 }
@@ -214,6 +225,7 @@ const SET_BY_KUBELET: [&str; 4] = [
 /// The manifest of a pod that kept all rules so far.
 fn render(
     pod: &Value,
+    uids: Uids,
     identity: &Identity<'_>,
     decoded: &Pod,
     at: &Path<'_>,
@@ -254,7 +266,7 @@ fn render(
         metadata.insert("namespace".to_owned(), Value::String(identity.namespace.to_owned()));
     }
     pod.sort_all_objects();
-    let uid = uid::stable(pod.clone());
+    let uid = uid::of(pod.clone(), uids);
     if let Some(metadata) = pod.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.insert("uid".to_owned(), Value::String(uid.clone()));
         metadata.sort_keys();

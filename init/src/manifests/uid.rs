@@ -11,10 +11,19 @@
 use crate::digest::fnv1a;
 use serde_json::Value;
 
+/// What a UID is a function of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uids {
+    /// Everything but the images of `spec.containers`.
+    Stable,
+    /// Everything: each change is a new pod, as with the UIDs that a kubelet gives.
+    OfEverything,
+}
+
 /// The UID of a pod whose `metadata` holds neither a UID nor anything that the server sets, and whose keys are
 /// sorted: `xxxxxxxx-xxxx-8xxx-yxxx-xxxxxxxxxxxx`.
-pub(super) fn stable(mut pod: Value) -> String {
-    if let Some(Value::Array(containers)) = pod.pointer_mut("/spec/containers") {
+pub(super) fn of(mut pod: Value, uids: Uids) -> String {
+    if let (Uids::Stable, Some(Value::Array(containers))) = (uids, pod.pointer_mut("/spec/containers")) {
         for image in containers.iter_mut().filter_map(|container| container.get_mut("image")) {
             *image = Value::Null;
         }
@@ -47,6 +56,16 @@ mod tests {
     fn the_function_never_changes() {
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "default"},
             "spec": {"containers": [{"image": "x", "name": "c"}]}});
-        assert_eq!(stable(pod), "ffe55bb3-a5b5-8daf-b567-4a833e3c652b");
+        assert_eq!(of(pod.clone(), Uids::Stable), "ffe55bb3-a5b5-8daf-b567-4a833e3c652b");
+        assert_eq!(of(pod, Uids::OfEverything), "32688971-cd0a-8171-b263-ca3b2f197f04");
+    }
+
+    #[test]
+    fn an_image_is_part_of_the_uid_only_when_asked_for() {
+        let pod =
+            |image: &str| json!({"metadata": {"name": "a"}, "spec": {"containers": [{"image": image}]}});
+        assert_eq!(of(pod("x"), Uids::Stable), of(pod("y"), Uids::Stable));
+        assert_ne!(of(pod("x"), Uids::OfEverything), of(pod("y"), Uids::OfEverything));
+        assert_ne!(of(pod("x"), Uids::OfEverything), of(pod("x"), Uids::Stable));
     }
 }

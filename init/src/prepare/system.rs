@@ -6,6 +6,7 @@
 use crate::boot::{self, Machine};
 use crate::sys::file;
 use crate::sys::module::Store;
+use crate::token;
 use podium_init::config::MachineConfig;
 use podium_init::modules::{AT_BOOT, behind_sysctl};
 use podium_init::render::{self, RenderedFile, names};
@@ -102,6 +103,14 @@ pub(crate) fn hostname(config: &MachineConfig, container: bool) {
     if let Err(error) = rustix::system::sethostname(name.as_bytes()) {
         log::error!("set the host name {name}: {error}");
     }
+}
+
+/// Empty when it cannot be stored: the server then lets nobody in, and says why.
+pub(crate) fn pod_list_token() -> String {
+    token::of_this_boot().unwrap_or_else(|error| {
+        log::error!("{error:#}; with staticPodDelivery: http no pod will run");
+        String::new()
+    })
 }
 
 /// By sysfs, without a socket.

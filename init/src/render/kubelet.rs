@@ -10,23 +10,39 @@
 //!
 //! `machine.kubelet.extraConfig` is merged over it, except for [`OURS`].
 
-use crate::config::MachineConfig;
+use crate::config::{Delivery, Kubelet, MachineConfig};
 use crate::paths;
-use crate::services::{ImageFacts, Version};
+use crate::services::{ImageFacts, NodeFacts, Version};
 use serde_json::{Map, Value, json};
 
 /// What no config may change, because PID 1 counts on it: it writes manifests to the one path, speaks to containerd on
 /// the other, and asks for the kubelet's health.
-pub const OURS: [&str; 4] = ["apiVersion", "kind", "staticPodPath", "containerRuntimeEndpoint"];
+/// apid asks it for its pods with a certificate of the node's own.
+pub const OURS: [&str; 8] = [
+    "apiVersion",
+    "kind",
+    "staticPodPath",
+    "staticPodURL",
+    "staticPodURLHeader",
+    "containerRuntimeEndpoint",
+    "tlsCertFile",
+    "tlsPrivateKeyFile",
+];
+
+/// With delivery by http, how often the kubelet asks: the default of 20 s would be the delay of each change, and more
+/// than half of the time that pods have to end at a shutdown. An answer costs some KiB over loopback.
+const HTTP_CHECK_FREQUENCY: &str = "1s";
 
 /// The file's text for the kubelet in the image.
-pub fn configuration(config: &MachineConfig, facts: &ImageFacts) -> String {
+pub fn configuration(config: &MachineConfig, facts: &ImageFacts, node: &NodeFacts) -> String {
     let mut whole = defaults(facts);
     for (key, value) in &config.machine.kubelet.extra_config {
         if !OURS.contains(&key.as_str()) {
             merge(whole.entry(key.as_str()).or_insert(Value::Null), value);
         }
     }
+    merge(whole.entry("authentication").or_insert(Value::Null), &doors());
+    whole.extend(sources(&config.machine.kubelet, node));
     format!("{:#}\n", Value::Object(whole))
 }
 
@@ -38,20 +54,45 @@ pub(super) fn problems(config: &MachineConfig) -> Vec<String> {
         .collect()
 }
 
+/// Who is let in, whatever a config says: who has a certificate of the node's own CA, or of a CA that the config
+/// names, which `apid pki` adds to the same file.
+fn doors() -> Value {
+    json!({"anonymous": {"enabled": false}, "x509": {"clientCAFile": paths::KUBELET_CLIENT_CA}})
+}
+
+/// Where the pods come from.
+fn sources(kubelet: &Kubelet, node: &NodeFacts) -> Map<String, Value> {
+    let mut sources = Map::new();
+    let mut set = |key: &str, value: Value| sources.insert(key.to_owned(), value);
+    match kubelet.static_pod_delivery {
+        Delivery::Directory => {
+            set("staticPodPath", paths::MANIFESTS.into());
+            if let Some(url) = &kubelet.static_pod_url {
+                set("staticPodURL", url.as_str().into());
+                set("staticPodURLHeader", json!(kubelet.static_pod_url_header));
+            }
+        }
+        Delivery::Http => {
+            set("staticPodURL", format!("http://127.0.0.1:{}/pods", paths::POD_LIST_PORT).into());
+            set("staticPodURLHeader", json!({"Authorization": [format!("Bearer {}", node.pod_list_token)]}));
+            set("httpCheckFrequency", HTTP_CHECK_FREQUENCY.into());
+        }
+    }
+    sources
+}
+
 /// Podium's own configuration.
 fn defaults(facts: &ImageFacts) -> Map<String, Value> {
     let whole = json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
-        "staticPodPath": paths::MANIFESTS,
         // Debian's and Podium's containerd both run without systemd.
         "cgroupDriver": "cgroupfs",
-        // Without a client CA nobody can authenticate, and nobody else is let in: the API answers 401 to everyone.
-        // So it need not be reachable either; a config that brings a CA sets `address` as well.
-        "authentication": {
-            "anonymous": {"enabled": false},
-            "webhook": {"enabled": false},
-        },
+        // Who has no certificate gets 401. apid is on the node itself, so the API need not be reachable from elsewhere;
+        // a config that brings a CA of its own sets `address` as well.
+        "authentication": {"webhook": {"enabled": false}},
+        "tlsCertFile": paths::KUBELET_CERT,
+        "tlsPrivateKeyFile": paths::KUBELET_KEY,
         "authorization": {"mode": "AlwaysAllow"},
         "address": "127.0.0.1",
         "readOnlyPort": 0,

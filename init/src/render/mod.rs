@@ -50,7 +50,7 @@ impl RenderedFile {
 /// time, there are none.
 pub fn files(config: &MachineConfig, facts: &ImageFacts, node: &NodeFacts) -> Vec<RenderedFile> {
     let mut files = vec![
-        RenderedFile::private(paths::KUBELET_CONFIG, kubelet::configuration(config, facts)),
+        RenderedFile::private(paths::KUBELET_CONFIG, kubelet::configuration(config, facts, node)),
         RenderedFile::private(paths::CONTAINERD_CONFIG, containerd::config(facts)),
     ];
     files.extend(containerd::hosts(&config.machine.registries));

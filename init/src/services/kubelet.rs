@@ -8,10 +8,14 @@ use super::{ImageFacts, Version};
 use crate::config::MachineConfig;
 use crate::paths;
 use crate::render::address::Cidr;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use serde_json::Value;
 
 /// The program.
 const KUBELET: &str = "/usr/bin/kubelet";
+
+/// `port` of a KubeletConfiguration that does not say it.
+const PORT: u16 = 10250;
 
 /// Stands before the subnets in a `--node-ip` that only [`fill`] can complete: addresses come after the plan.
 pub const NODE_IP_MARK: &str = "--node-ip=@";
@@ -28,6 +32,15 @@ pub(super) fn argv(config: &MachineConfig, facts: &ImageFacts) -> Vec<String> {
     }
     let flags = flags.into_iter().map(|(name, value)| format!("--{name}={value}"));
     std::iter::once(KUBELET.to_owned()).chain(flags).collect()
+}
+
+/// Where a program on the node reaches it: `address:port` by the config, loopback unless it listens elsewhere alone.
+pub(super) fn listens_at(config: &MachineConfig) -> SocketAddr {
+    let given = |key: &str| config.machine.kubelet.extra_config.get(key);
+    let port = given("port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());
+    let address = given("address").and_then(Value::as_str).and_then(|text| text.parse::<IpAddr>().ok());
+    let address = address.filter(|address| !address.is_unspecified());
+    SocketAddr::new(address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port.unwrap_or(PORT))
 }
 
 /// Completes an argv when its program is started: `--node-ip=@SUBNETS` becomes the first of `addresses` that fits,
@@ -118,6 +131,20 @@ mod tests {
     fn without_a_fitting_address_the_flag_is_left_out() {
         assert_eq!(filled("@172.16.0.0/12", &["10.0.0.4"]), ["kubelet", "--v=2"]);
         assert_eq!(filled("@10.0.0.0/8", &[]), ["kubelet", "--v=2"]);
+    }
+
+    #[test]
+    fn it_is_reached_where_the_config_lets_it_listen() {
+        let at = |extra: Value| {
+            let mut config = MachineConfig::default();
+            config.machine.kubelet.extra_config = extra.as_object().unwrap().clone();
+            listens_at(&config).to_string()
+        };
+        assert_eq!(at(serde_json::json!({})), "127.0.0.1:10250");
+        assert_eq!(at(serde_json::json!({"address": "0.0.0.0", "port": 10350})), "127.0.0.1:10350");
+        assert_eq!(at(serde_json::json!({"address": "::"})), "127.0.0.1:10250");
+        assert_eq!(at(serde_json::json!({"address": "192.0.2.1"})), "192.0.2.1:10250");
+        assert_eq!(at(serde_json::json!({"address": 7, "port": "x"})), "127.0.0.1:10250");
     }
 
     #[test]

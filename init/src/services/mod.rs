@@ -21,7 +21,7 @@ pub const LOG: &str = "log";
 /// One supervised program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
-    /// Short name, unique: `containerd`, `kubelet`, `dhcpcd`, `chronyd`, `log`, `devices`, `preload`, `pods`.
+    /// Short name, unique: `containerd`, `kubelet`, `dhcpcd`, `chronyd`, `log`, `devices`, `preload`, `pods`, `pki`, `apid`, `podlist`.
     pub id: String,
     /// Absolute program and its arguments.
     pub argv: Vec<String>,
@@ -134,6 +134,8 @@ pub struct NodeFacts {
     pub container: bool,
     /// The interfaces there are, in the kernel's order.
     pub interfaces: Vec<InterfaceFacts>,
+    /// What the kubelet shows to `apid podlist`: a secret of this boot.
+    pub pod_list_token: String,
 }
 
 /// One network interface as /sys shows it.

@@ -4,7 +4,7 @@
 //! container the runtime owns devices, network and clock, so those services are not in the plan.
 
 use super::{ImageFacts, LOG, Need, NodeFacts, Readiness, Restart, Scope, Service, Stop, kubelet};
-use crate::config::MachineConfig;
+use crate::config::{Delivery, MachineConfig};
 use crate::paths;
 use std::time::Duration;
 
@@ -42,6 +42,10 @@ const KUBELET_WAITS_FOR_PRELOAD: Duration = Duration::from_secs(60);
 /// An address by DHCP takes 1-3 s; with no server, pods that need no network start after this.
 const KUBELET_WAITS_FOR_NETWORK: Duration = Duration::from_secs(10);
 
+/// A server that cannot start must not keep the kubelet from going on with the pods that run: it stops none as long
+/// as it has not heard of the list.
+const KUBELET_WAITS_FOR_POD_LIST: Duration = Duration::from_secs(10);
+
 /// All drivers of a machine are loaded in 3 s; those that come later are told to it.
 const DHCPCD_WAITS_FOR_DRIVERS: Duration = Duration::from_secs(10);
 
@@ -64,14 +68,19 @@ pub fn plan(config: &MachineConfig, facts: &ImageFacts, node: &NodeFacts) -> Vec
     if !node.container {
         services.push(devices(&env));
     }
+    services.push(pki(&env, config));
     services.push(containerd(&env));
     services.push(preload(&env));
     if !node.container {
         services.push(dhcpcd(&env, config));
         services.push(chronyd(&env));
     }
+    if config.machine.kubelet.static_pod_delivery == Delivery::Http {
+        services.push(pod_list(&env));
+    }
     services.push(kubelet_service(&env, config, facts, node));
     services.push(pods(&env));
+    services.push(apid(&env, config));
     for service in services.iter_mut().filter(|service| service.id != LOG) {
         service.needs.push(need(LOG, Some(STARTS_WITHOUT_LOG)));
     }
@@ -87,6 +96,35 @@ fn log(env: &[(String, String)]) -> Service {
 /// loaded and dhcpcd's config is made for them.
 fn devices(env: &[(String, String)]) -> Service {
     Service { readiness: Readiness::Notify, ..helper("devices", &[paths::INIT, "devices"], env) }
+}
+
+/// The node's CA and the certificates of the kubelet and of apid. A step.
+fn pki(env: &[(String, String)], config: &MachineConfig) -> Service {
+    let mut step = Service {
+        readiness: Readiness::Notify,
+        restart: Restart::OnFailure,
+        ..helper("pki", &[paths::APID, "pki"], env)
+    };
+    let x509 = config.machine.kubelet.extra_config.get("authentication").and_then(|value| value.get("x509"));
+    if let Some(ca) = x509.and_then(|x509| x509.get("clientCAFile")).and_then(serde_json::Value::as_str) {
+        step.argv.push(format!("--also-trust={ca}"));
+    }
+    step
+}
+
+/// What the node's pods do, for `init ctl`. With no kubelet it tells that.
+fn apid(env: &[(String, String)], config: &MachineConfig) -> Service {
+    let at = format!("--kubelet={}", kubelet::listens_at(config));
+    Service {
+        needs: vec![need("pki", None)],
+        readiness: Readiness::Notify,
+        ..helper("apid", &[paths::APID, "serve", &at], env)
+    }
+}
+
+/// The manifests over http, for the kubelet alone.
+fn pod_list(env: &[(String, String)]) -> Service {
+    Service { readiness: Readiness::Notify, ..helper("podlist", &[paths::APID, "podlist"], env) }
 }
 
 fn containerd(env: &[(String, String)]) -> Service {
@@ -137,7 +175,12 @@ fn kubelet_service(
     facts: &ImageFacts,
     node: &NodeFacts,
 ) -> Service {
-    let mut needs = vec![need("containerd", None), need("preload", Some(KUBELET_WAITS_FOR_PRELOAD))];
+    // Without its certificates it would end at once, again and again.
+    let mut needs =
+        vec![need("containerd", None), need("pki", None), need("preload", Some(KUBELET_WAITS_FOR_PRELOAD))];
+    if config.machine.kubelet.static_pod_delivery == Delivery::Http {
+        needs.push(need("podlist", Some(KUBELET_WAITS_FOR_POD_LIST)));
+    }
     if !node.container {
         needs.push(need("dhcpcd", Some(KUBELET_WAITS_FOR_NETWORK)));
     }

@@ -2,7 +2,7 @@
 //!
 //! `guest serve PORT` in a privileged pod that shares the node's processes and network: it lists and kills processes,
 //! and reads and writes the node's files through `/proc/1/root`. `guest crowd N` is a process with N sleeping
-//! children. It is in the test flavour of the image only.
+//! children, `guest exit CODE` one that ends. It is in the test flavour of the image only.
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{CWD, FallocateFlags, FileType, Mode, fallocate, mknodat};
@@ -13,6 +13,7 @@ use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::thread;
@@ -28,7 +29,8 @@ fn main() -> Result<()> {
         ["crowd", count] => crowd(count.parse()?),
         // Further words tell one sleeper from another.
         ["sleep", ..] => sleep(),
-        _ => bail!("guest serve PORT | crowd N | sleep [WORD ...]"),
+        ["exit", code] => exit(code.parse()?),
+        _ => bail!("guest serve PORT | crowd N | sleep [WORD ...] | exit CODE"),
     }
 }
 
@@ -103,6 +105,8 @@ fn act(target: &str) -> Result<Vec<u8>> {
                 .map(|()| Vec::new())
         }
         "/fill" => fill(word("path")?),
+        "/line" => line(word("socket")?, word("hex")?),
+        "/status" => status(word("port")?.parse()?, word("path")?),
         "/http" => ask(word("port")?.parse()?, word("path")?),
         "/kill" => {
             signal(word("pid")?.parse()?, word("signal")?.parse()?)?;
@@ -173,6 +177,28 @@ fn fill(path: &str) -> Result<Vec<u8>> {
         }
     }
     Ok(json!({"bytes": bytes}).to_string().into_bytes())
+}
+
+/// Sends a line, given in hexadecimal, to a unix socket of the node; its answer is one line as well.
+fn line(socket: &str, hex: &str) -> Result<Vec<u8>> {
+    let stream = UnixStream::connect(node_path(socket)).with_context(|| socket.to_owned())?;
+    stream.set_read_timeout(Some(CLIENT_LIMIT))?;
+    let digits = (0..hex.len()).step_by(2).map(|at| hex.get(at..at + 2).context("half a byte"));
+    let bytes = digits.map(|digits| Ok(u8::from_str_radix(digits?, 16)?)).collect::<Result<Vec<u8>>>()?;
+    (&stream).write_all(&bytes)?;
+    (&stream).write_all(b"\n")?;
+    let mut answer = Vec::new();
+    BufReader::new(&stream).read_until(b'\n', &mut answer)?;
+    Ok(answer)
+}
+
+/// The status with which a server of the node answers over TLS to a client without a certificate, that trusts anybody.
+fn status(port: u16, path: &str) -> Result<Vec<u8>> {
+    let tls = ureq::tls::TlsConfig::builder().disable_verification(true).build();
+    let config = ureq::Agent::config_builder().tls_config(tls).http_status_as_error(false);
+    let agent: ureq::Agent = config.timeout_global(Some(CLIENT_LIMIT)).build().into();
+    let answer = agent.get(format!("https://127.0.0.1:{port}{path}")).call()?;
+    Ok(answer.status().as_u16().to_string().into_bytes())
 }
 
 /// Asks a server of the node that listens on its loopback only.
@@ -293,6 +319,11 @@ fn crowd(count: usize) -> Result<()> {
     }
     println!("{} children", children.len());
     sleep()
+}
+
+#[expect(clippy::exit, reason = "ending with a code is what it is asked for")]
+fn exit(code: i32) -> Result<()> {
+    std::process::exit(code)
 }
 
 fn sleep() -> Result<()> {

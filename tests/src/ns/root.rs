@@ -9,7 +9,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 /// What PID 1 starts in a container, or asks for something. All are the one fake.
-const PROGRAMS: [&str; 3] = ["/usr/bin/containerd", "/usr/bin/kubelet", "/usr/bin/ctr"];
+const PROGRAMS: [&str; 4] = ["/usr/bin/apid", "/usr/bin/containerd", "/usr/bin/kubelet", "/usr/bin/ctr"];
 /// Folders that are in every image.
 const FOLDERS: [&str; 16] = [
     "/dev",
