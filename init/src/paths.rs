@@ -76,6 +76,8 @@ pub const KUBELET_CLIENT_CA: &str = "/run/podium/pki/kubelet-client-ca.crt";
 pub const APID_SOCKET: &str = "/run/podium/apid.sock";
 /// What the kubelet shows to `apid podlist`: 64 hex digits, made anew at each boot, 0600.
 pub const POD_LIST_TOKEN: &str = "/run/podium/podlist.token";
+/// Which pods the kubelet refuses, as `apid podlist` has found: JSON, 0600.
+pub const POD_LIST_REFUSED: &str = "/run/podium/podlist-refused.json";
 /// Where `apid podlist` listens on loopback: beside the kubelet's own health port (10248), and nobody's in Kubernetes.
 pub const POD_LIST_PORT: u16 = 10247;
 

@@ -35,6 +35,8 @@ pub(crate) enum News {
     },
 }
 
+/// How 1.20 begins the last of its words on a list, before it goes on silently.
+const LAST_FAILURE: &str = "Failed to read pods from URL. Dropping verbosity of this message to V(4): ";
 /// A message that is shown to people; of a longer one the end is cut off.
 const MESSAGE_MAX: usize = 1024;
 
@@ -52,7 +54,7 @@ fn formatted(text: &str) -> Option<News> {
         let (path, rest) = quoted(rest)?;
         return file(&path, rest.strip_prefix(": ")?);
     }
-    if let Some(rest) = text.strip_prefix("Failed to read pods from URL: ") {
+    if let Some(rest) = strip_any(text, &["Failed to read pods from URL: ", LAST_FAILURE]) {
         return list(rest);
     }
     if let Some(rest) = text.strip_prefix("Error syncing pod ") {
@@ -78,7 +80,10 @@ fn structured(text: &str) -> Option<News> {
             let (path, rest) = quoted(err.strip_prefix("can't process config file ")?)?;
             file(&path, rest.strip_prefix(": ")?)
         }
-        "Failed to read pods from URL" => list(&value(rest, "err")?),
+        "Failed to read pods from URL"
+        | "Failed to read pods from URL. Dropping verbosity of this message to V(4)" => {
+            list(&value(rest, "err")?)
+        }
         "Error syncing pod, skipping" => Some(sync(&value(rest, "podUID")?, &value(rest, "err")?)),
         "Pod failed validation due to duplicate pod name, ignoring" => {
             Some(News::Duplicate { uid: value(rest, "podUID")? })

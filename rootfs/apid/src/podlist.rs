@@ -3,13 +3,17 @@
 //! It listens on loopback only and answers nobody without the token, which is of this boot and stands in the kubelet's
 //! config. The manifest directory stays the source: what PID 1 wrote there is in the next answer, and when it removes
 //! all at a shutdown the list is empty, which ends the pods. A directory that cannot be read is an error and never an
-//! empty list. Files of others are left out: a kubelet refuses a whole list for one bad pod.
+//! empty list. A kubelet refuses a whole list for one bad pod: files of others are left out, and which of ours it
+//! refuses is found by trial, with its log as the judge (`trial`).
 
 mod list;
+mod trial;
 
 use crate::files;
+use crate::klog::{self, News};
 use crate::places::Places;
 use crate::say;
+use crate::tail::{Line, Tail};
 use anyhow::{Context, Result, ensure};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -36,6 +40,8 @@ const MOST_CLIENTS: usize = 16;
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// The kubelet's is three lines.
 const HEAD_MAX: usize = 16 << 10;
+/// As much as there may be manifests of ours in a list.
+const MEMORY_MAX: u64 = 16 << 20;
 /// The token and a line feed.
 const TOKEN_MAX: u64 = 256;
 
@@ -45,6 +51,9 @@ struct Server {
     directory: PathBuf,
     token: String,
     collection: RefCell<Collection>,
+    log: RefCell<Tail>,
+    /// Where what was found refused outlives this program.
+    memory: PathBuf,
 }
 
 /// Serves until it cannot.
@@ -52,8 +61,17 @@ pub(crate) async fn run(places: &Places, port: Option<u16>) -> Result<()> {
     let token = files::read(&places.at(paths::POD_LIST_TOKEN), TOKEN_MAX)?;
     let token = String::from_utf8(token)?.trim().to_owned();
     ensure!(!token.is_empty(), "{} is empty", paths::POD_LIST_TOKEN);
-    let server =
-        Rc::new(Server { directory: places.at(paths::MANIFESTS), token, collection: RefCell::default() });
+    let memory = places.at(paths::POD_LIST_REFUSED);
+    let refused = files::read(&memory, MEMORY_MAX).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let server = Rc::new(Server {
+        directory: places.at(paths::MANIFESTS),
+        token,
+        collection: RefCell::new(Collection::knowing(refused.unwrap_or_default())),
+        log: RefCell::new(Tail::new(places.kubelet_log())),
+        memory,
+    });
+    // What was said before is not of the lists to come.
+    server.has_refused();
     let address = (Ipv4Addr::LOCALHOST, port.unwrap_or(paths::POD_LIST_PORT));
     let listener =
         TcpListener::bind(address).await.with_context(|| format!("listen at port {}", address.1))?;
@@ -98,7 +116,12 @@ impl Server {
             return refused;
         }
         let mut collection = self.collection.borrow_mut();
-        match collection.look(&self.directory) {
+        let known = collection.refused().clone();
+        let looked = collection.look(&self.directory, self.has_refused());
+        if *collection.refused() != known {
+            self.remember(&collection);
+        }
+        match looked {
             Err(error) => {
                 say::line(&format!("{error:#}; the kubelet keeps the list that it has"));
                 plain(StatusCode::SERVICE_UNAVAILABLE, "the manifests cannot be read")
@@ -107,6 +130,28 @@ impl Server {
                 news.iter().for_each(|line| say::loud(line));
                 list(&collection, request.headers())
             }
+        }
+    }
+}
+
+impl Server {
+    /// Whether the kubelet has said since the last call that it refuses a list.
+    fn has_refused(&self) -> bool {
+        let mut refused = false;
+        self.log.borrow_mut().look(|line| {
+            if let Line::Text(text) = line {
+                refused |= matches!(klog::read(text), Some(News::List { .. }));
+            }
+        });
+        refused
+    }
+
+    fn remember(&self, collection: &Collection) {
+        let stored = serde_json::to_vec(collection.refused()).context("as JSON");
+        if let Err(error) = stored.and_then(|json| files::store(&self.memory, &json)) {
+            say::line(&format!(
+                "{error:#}; what the kubelet refuses is tried again when this program is restarted"
+            ));
         }
     }
 }

@@ -1,15 +1,17 @@
 //! The manifest directory as one `v1.PodList`, with its ETag.
 //!
 //! Only files of ours, each checked to be a pod in JSON, and put in as it is. A file that cannot be read for a moment
-//! keeps the place that it had: leaving it out would end its pod. The same files give the same bytes.
+//! keeps the place that it had: leaving it out would end its pod. The same files give the same bytes. Which of them
+//! the kubelet takes is found by [`Trials`].
 
+use super::trial::{Pods, Trials};
 use crate::files;
 use anyhow::{Context, Result, ensure};
 use hyper::body::Bytes;
 use podium_init::manifests::{MAX_MANIFEST, is_ours};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -20,20 +22,14 @@ const HEAD: &str = r#"{"apiVersion":"v1","kind":"PodList","metadata":{},"items":
 const END: &str = "]}\n";
 
 /// The list as it was last made.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Collection {
-    /// By file name: the pod's text.
-    pods: BTreeMap<String, String>,
+    pods: Pods,
+    trials: Trials,
     /// What was said already.
     said: BTreeSet<String>,
     body: Bytes,
     tag: String,
-}
-
-impl Default for Collection {
-    fn default() -> Self {
-        Self { pods: BTreeMap::new(), said: BTreeSet::new(), body: Bytes::new(), tag: String::new() }
-    }
 }
 
 /// What must be true of a manifest; the rest is as PID 1 has checked it.
@@ -45,11 +41,22 @@ struct Kind {
 }
 
 impl Collection {
-    /// Reads the directory. Gives lines that are to be said, each once as long as it is true.
+    /// With what an earlier run of this program has found refused.
+    pub(super) fn knowing(refused: Pods) -> Self {
+        Self { trials: Trials::knowing(refused), ..Self::default() }
+    }
+
+    /// What the kubelet refuses, by file name.
+    pub(super) fn refused(&self) -> &Pods {
+        self.trials.refused()
+    }
+
+    /// Reads the directory for a request; `was_refused`: the kubelet has refused a list since the last one. Gives
+    /// lines that are to be said, each once as long as it is true.
     ///
     /// # Errors
     /// The directory cannot be listed: the list stays as it was.
-    pub(super) fn look(&mut self, directory: &Path) -> Result<Vec<String>> {
+    pub(super) fn look(&mut self, directory: &Path, was_refused: bool) -> Result<Vec<String>> {
         let list = || std::fs::read_dir(directory)?.collect::<std::io::Result<Vec<_>>>();
         let entries = list().with_context(|| format!("list {}", directory.display()))?;
         let names = entries.iter().filter_map(|entry| entry.file_name().into_string().ok());
@@ -74,6 +81,12 @@ impl Collection {
             };
             self.pods.extend(text.map(|text| (name, text)));
         }
+        self.trials.step(&self.pods, was_refused);
+        for name in self.trials.refused().keys() {
+            true_now.insert(format!(
+                "{name}: the kubelet refuses it, its log says why; the other pods run without it"
+            ));
+        }
         self.make(&mut true_now);
         let news = true_now.difference(&self.said).cloned().collect();
         self.said = true_now;
@@ -92,7 +105,7 @@ impl Collection {
 
     fn make(&mut self, said: &mut BTreeSet<String>) {
         let mut body = String::from(HEAD);
-        for (name, text) in &self.pods {
+        for (name, text) in self.trials.list() {
             if body.len() + text.len() + END.len() + 1 > LIST_MAX {
                 said.insert(format!(
                     "{name}: left out, the list has no more room for it in {LIST_MAX} bytes"
@@ -161,16 +174,16 @@ mod tests {
     fn the_list_holds_our_pods_and_nobody_elses() {
         let dir = tempfile::tempdir().unwrap();
         let mut list = Collection::default();
-        assert!(list.look(dir.path()).unwrap().is_empty());
+        assert!(list.look(dir.path(), false).unwrap().is_empty());
         assert_eq!(names(&list), [""; 0]);
         put(&dir, "podium-n-b.yaml", &pod("b", 0));
         put(&dir, "podium-n-a.yaml", &pod("a", 0));
         put(&dir, ".podium-n-c.yaml.podium-new", &pod("c", 0));
         put(&dir, "theirs.yaml", &pod("d", 0));
-        let said = list.look(dir.path()).unwrap();
+        let said = list.look(dir.path(), false).unwrap();
         assert!(said.len() == 1 && said[0].contains("theirs.yaml"), "{said:?}");
         assert_eq!(names(&list), ["a", "b"]);
-        assert!(list.look(dir.path()).unwrap().is_empty(), "it is said once");
+        assert!(list.look(dir.path(), false).unwrap().is_empty(), "it is said once");
     }
 
     #[test]
@@ -178,15 +191,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut list = Collection::default();
         put(&dir, "podium-n-a.yaml", &pod("a", 0));
-        list.look(dir.path()).unwrap();
+        list.look(dir.path(), false).unwrap();
         let first = list.tag().to_owned();
         assert_eq!(first.len(), 66);
         put(&dir, "theirs.yaml", "x");
         put(&dir, "podium-n-a.yaml", &pod("a", 0));
-        list.look(dir.path()).unwrap();
+        list.look(dir.path(), false).unwrap();
         assert_eq!(list.tag(), first);
         put(&dir, "podium-n-a.yaml", &pod("a", 1));
-        list.look(dir.path()).unwrap();
+        list.look(dir.path(), false).unwrap();
         assert_ne!(list.tag(), first);
     }
 
@@ -196,15 +209,15 @@ mod tests {
         let mut list = Collection::default();
         put(&dir, "podium-n-a.yaml", &pod("a", 0));
         put(&dir, "podium-n-b.yaml", &pod("b", 0));
-        list.look(dir.path()).unwrap();
+        list.look(dir.path(), false).unwrap();
         put(&dir, "podium-n-a.yaml", "{\"half\":");
         put(&dir, "podium-n-c.yaml", "apiVersion: v1\nkind: Pod\n");
         put(&dir, "podium-n-d.yaml", "{\"apiVersion\":\"v1\",\"kind\":\"PodList\"}");
-        let said = list.look(dir.path()).unwrap();
+        let said = list.look(dir.path(), false).unwrap();
         assert_eq!(said.len(), 3, "{said:?}");
         assert_eq!(names(&list), ["a", "b"]);
         std::fs::remove_file(dir.path().join("podium-n-a.yaml")).unwrap();
-        list.look(dir.path()).unwrap();
+        list.look(dir.path(), false).unwrap();
         assert_eq!(names(&list), ["b"]);
     }
 
@@ -213,8 +226,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut list = Collection::default();
         put(&dir, "podium-n-a.yaml", &pod("a", 0));
-        list.look(dir.path()).unwrap();
-        assert!(list.look(&dir.path().join("gone")).is_err());
+        list.look(dir.path(), false).unwrap();
+        assert!(list.look(&dir.path().join("gone"), false).is_err());
         assert_eq!(names(&list), ["a"]);
     }
 
@@ -225,7 +238,7 @@ mod tests {
             put(&dir, &format!("podium-n-{number:02}.yaml"), &pod(&format!("{number:02}"), 900_000));
         }
         let mut list = Collection::default();
-        let said = list.look(dir.path()).unwrap();
+        let said = list.look(dir.path(), false).unwrap();
         assert!(list.body().len() <= LIST_MAX && names(&list).len() == 11, "{}", names(&list).len());
         assert_eq!(said.len(), 2);
     }
