@@ -207,6 +207,26 @@ fn a_flood_of_problems_is_counted_not_listed() {
     assert_eq!(outcome.config, None);
 }
 
+#[test]
+fn with_stable_uids_off_a_changed_image_is_a_new_pod() {
+    let uid = |image: &str, kubelet: &str| {
+        let text = format!(
+            "version: v1alpha1\nmachine:\n  kubelet: {{{kubelet}}}\n  pods: [{{apiVersion: v1, kind: Pod, \
+             metadata: {{name: a}}, spec: {{containers: [{{name: c, image: {image}}}]}}}}]\n"
+        );
+        let mut outcome = config::parse(text.as_bytes());
+        assert_eq!(told(&outcome), [""; 0], "{text}");
+        outcome.manifests.remove(0).uid
+    };
+    for stable in ["", "stablePodUID: true"] {
+        assert_eq!(uid("one", stable), uid("two", stable));
+    }
+    let off = "stablePodUID: false";
+    assert_ne!(uid("one", off), uid("two", off));
+    assert_eq!(uid("one", off), uid("one", off));
+    assert_ne!(uid("one", off), uid("one", ""));
+}
+
 /// Sets a value at a reference path: `[]` is the first item, `<name>` a registry.
 fn set(at: &mut Value, path: &str, value: Value) {
     let Some((step, rest)) =

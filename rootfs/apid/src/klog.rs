@@ -305,6 +305,29 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_is_cut_off_anywhere_breaks_nothing() {
+        for line in [
+            format!(
+                "{HEAD_20}Unable to process watch event: can't process config file \"/m/\u{e9}.yaml\": a \\x1b b"
+            ),
+            format!(
+                "{HEAD_20}Error syncing pod u (\"n_s(u)\"), skipping: failed to \"X\" for \"y\" with Z: \"\u{e9}\\u00e9\""
+            ),
+            format!(
+                "{HEAD}\"Error syncing pod, skipping\" err=\"a \\\"b\\\" with C: \\\"d\\\"\" pod=\"s/n\" podUID=\"u\""
+            ),
+            format!(
+                "{HEAD_20}Pod[2] (n_s(u)) from file failed validation due to duplicate pod name \"n\", ignoring"
+            ),
+        ] {
+            let ends = line.char_indices().map(|(at, _)| at).chain([line.len()]);
+            ends.for_each(|end| drop(read(&line[..end])));
+            let begins = line.char_indices().map(|(at, _)| at);
+            begins.for_each(|begin| drop(read(&line[begin..])));
+        }
+    }
+
+    #[test]
     fn a_message_is_one_bounded_line() {
         let long = format!("{HEAD_20}Can't process manifest file \"/m/a\": x\u{7}{}", "y".repeat(5000));
         assert!(file(&long).1.len() < 1100 && file(&long).1.starts_with("x y"));
