@@ -1,6 +1,6 @@
 //! What each static pod does, and if it does not, why: from manifests, PID 1's verdicts, the kubelet's list and its log.
 //!
-//! Pure: [`derive`] is a function of what was seen. A pod is one of the union of all sources, so that one that the
+//! Pure: [`derive()`] is a function of what was seen. A pod is one of the union of all sources, so that one that the
 //! kubelet refuses, or that PID 1 refused, is listed with its reason like any other. The words of reasons are the
 //! kubelet's own where it has some; ours are in [`reasons`].
 
