@@ -134,6 +134,10 @@ pub(crate) fn make(mount: &Mount) -> Result<Made> {
 
 fn make_new(mount: &Mount, target: &Path) -> Result<()> {
     match &mount.what {
+        // A container's volume in it (/system/state) counts for more than its own folder.
+        What::FileSystem { kind, .. } if kind == "tmpfs" && sys::mount::has_mounts_below(target) => {
+            log::info!("{} holds volumes: no tmpfs is mounted over them", target.display());
+        }
         What::FileSystem { kind, source } => {
             // Of the folders in /sys none is made; /sys itself is not there yet in an initramfs.
             if target == Path::new("/sys") || !target.starts_with("/sys") {

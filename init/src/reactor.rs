@@ -24,12 +24,13 @@ use place::{Place, describe};
 use podium_init::clock::Time;
 use podium_init::control::Versions;
 use podium_init::events::{self, Ring};
-use podium_init::live::{self, Policy};
+use podium_init::live::{self, Ask, Policy};
 use podium_init::notices::{MESSAGE_MAX, Notice};
 use podium_init::shutdown::{Shutdown, request};
 use podium_init::supervisor::{Action, Event, Exit, Id, Pid, Supervisor};
 use podium_init::{notices, paths};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -77,6 +78,8 @@ struct Reactor {
     jobs: Jobs,
     /// When which change of the config is done.
     policy: Policy,
+    /// Clients whose change has not begun, in the order of asking.
+    waiting: VecDeque<(Ask, OwnedFd)>,
     watch: Option<Watch>,
     versions: Versions,
     /// More processes may have ended than one turn reaps.
@@ -124,6 +127,7 @@ impl Reactor {
             clients: Clients::listen(),
             jobs: Jobs::default(),
             policy,
+            waiting: VecDeque::new(),
             watch: said(Watch::new(&configs)),
             versions: requests::versions(build_id),
             more_deaths: false,
@@ -153,6 +157,7 @@ impl Reactor {
         }
         self.change(ready.watch, now);
         self.serve(ready.control);
+        self.change_for_clients();
     }
 
     /// Sleeps until a source is ready or the first deadline has come.

@@ -54,7 +54,9 @@ fn versions_services_and_pods_are_told() {
     assert!(refused(&node, &["pods", "status"]).contains("apid, which asks the kubelet, is not there"));
     let status: Value = serde_json::from_str(&said(&node, &["-o", "json", "config", "status"])).unwrap();
     assert_eq!(status["changing"], json!(false));
-    assert!(said(&node, &["config", "get"]).contains("image default"));
+    let config: Value = serde_json::from_str(&said(&node, &["-o", "json", "config", "get"])).unwrap();
+    assert_eq!((&config["source"], &config["generation"]), (&json!("image default"), &json!(0)));
+    assert!(said(&node, &["config", "get"]).starts_with("version: v1alpha1\n"));
     // In a container the kernel's log is the host's.
     assert!(refused(&node, &["dmesg"]).contains("the kernel's log is not to be had here"));
 }

@@ -63,6 +63,15 @@ fn apply(node: &Node, text: &str, words: &[&str]) -> Printed {
     Printed { ok: done.status.success(), out: text(done.stdout), err: text(done.stderr) }
 }
 
+/// Starts an apply and does not wait for it; its input is written by another thread.
+fn apply_later(node: &Node, text: &str) -> (std::process::Child, std::thread::JoinHandle<()>) {
+    let mut command = node.ctl_command().unwrap();
+    let mut child =
+        command.args(["config", "apply", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let (mut stdin, text) = (child.stdin.take().unwrap(), text.to_owned());
+    (child, std::thread::spawn(move || stdin.write_all(text.as_bytes()).unwrap()))
+}
+
 fn in_use(node: &Node) -> Value {
     let printed = node.ctl(&["-o", "json", "config", "get"]).unwrap();
     serde_json::from_str(&printed.out).unwrap()
@@ -71,8 +80,10 @@ fn in_use(node: &Node) -> Value {
 #[test]
 fn a_config_file_is_taken_up_by_rename_and_by_writing_in_place() {
     let node = Node::up(&Setup::default()).unwrap();
-    let before = until_manifests(&node, &["podium-default-hello.yaml"]);
-    rename_over(&node, &pods(&[("hello", "podium.local/hello:1"), ("two", "i:1")]));
+    rename_over(&node, &pods(&[("hello", "i:1")]));
+    let first = || Some(manifests(&node)).filter(|all| all["podium-default-hello.yaml"].1.contains("i:1"));
+    let before = eventually("the first change", LIMIT, first).unwrap();
+    rename_over(&node, &pods(&[("hello", "i:1"), ("two", "i:1")]));
     let after = until_manifests(&node, &["podium-default-hello.yaml", "podium-default-two.yaml"]);
     assert_eq!(
         after["podium-default-hello.yaml"], before["podium-default-hello.yaml"],
@@ -81,7 +92,7 @@ fn a_config_file_is_taken_up_by_rename_and_by_writing_in_place() {
     std::fs::write(node.path(STATE_CONFIG), pods(&[("two", "i:2")])).unwrap();
     let after = until_manifests(&node, &["podium-default-two.yaml"]);
     assert!(after["podium-default-two.yaml"].1.contains("i:2"));
-    node.wait("config 2 in force: 1 pod").unwrap();
+    node.wait("config 3 in force: 1 pod").unwrap();
     let printed = node.ctl(&["pods"]).unwrap();
     let row = printed.out.lines().find(|line| line.starts_with("default-two")).unwrap();
     assert_eq!(row.split_whitespace().nth(1), Some("2"), "{}", printed.out);
@@ -153,7 +164,7 @@ fn a_client_applies_a_config_and_sees_what_it_changes() {
     assert!(manifests(&node)["podium-default-hello.yaml"].1.contains("hello:2"));
     assert_eq!(in_use(&node)["config"], new);
     let history = node.ctl(&["config", "history"]).unwrap().out;
-    assert!(history.contains("applied by pid"), "{history}");
+    assert!(history.contains("applied by uid 0"), "{history}");
     let refused = apply(&node, &config("{podz: []}"), &[]);
     assert!(!refused.ok && refused.err.contains("the config has 1 error"), "{refused:?}");
     assert!(refused.out.contains("line 2: machine.podz: unknown key"), "{refused:?}");
@@ -165,8 +176,11 @@ fn a_setting_of_a_service_restarts_it_and_nothing_else() {
     let node = Node::up(&Setup::default()).unwrap();
     let hello = manifests(&node);
     let setup = Setup::default();
-    let with =
-        |more: &str| setup.config.clone().unwrap().replace("machine:\n", &format!("machine:\n  {more}\n"));
+    let with = |more: &str| {
+        String::from_utf8(setup.config.clone().unwrap())
+            .unwrap()
+            .replace("machine:\n", &format!("machine:\n  {more}\n"))
+    };
     let done = apply(&node, &with("kubelet: {extraConfig: {maxPods: 7}}"), &[]);
     assert!(done.out.contains("machine.kubelet.extraConfig: services restart"), "{done:?}");
     node.nth_start("kubelet", 2).unwrap();
@@ -183,7 +197,7 @@ fn a_setting_of_a_service_restarts_it_and_nothing_else() {
 
 #[test]
 fn what_needs_a_reboot_says_so_and_each_mode_does_what_it_says() {
-    let mut node = Node::up(&Setup::default()).unwrap();
+    let mut node = Node::up(&with_state()).unwrap();
     let named = config("{network: {hostname: other}, pods: []}");
     for mode in ["no-reboot", "try"] {
         let refused = apply(&node, &named, &["--mode", mode]);
@@ -199,7 +213,7 @@ fn what_needs_a_reboot_says_so_and_each_mode_does_what_it_says() {
     assert!(auto.ok && auto.out.contains("staged, generation 2, the node reboots for it"), "{auto:?}");
     node.wait("shutdown: reboot, asked by a new config: machine.network.hostname needs a reboot").unwrap();
     assert_eq!(node.end(LIMIT).unwrap(), 1);
-    let node = node.again(&Setup::default()).unwrap();
+    let node = node.again(&with_state()).unwrap();
     node.wait("config from STATE (staged config): 0 pods").unwrap();
     node.wait("podium: kubelet: up").unwrap();
     assert_eq!(in_use(&node)["generation"], 2);
@@ -270,19 +284,28 @@ fn one_change_at_a_time() {
     let node = Node::up(&Setup::default()).unwrap();
     let (first, mut waiting) = node.ask(r#"{"version":1,"request":"config apply"}"#).unwrap();
     assert_eq!(first["send"], true);
-    let refused = apply(&node, &pods(&[("b", "i")]), &[]);
-    assert!(!refused.ok && refused.err.contains("another change is under way"), "{refused:?}");
+    let (mut second, next) = apply_later(&node, &pods(&[("b", "i")]));
+    let queued =
+        || node.ctl(&["-o", "json", "config", "status"]).unwrap().out.contains("\"waiting\":1").then_some(());
+    eventually("the second waits for its turn", LIMIT, queued).unwrap();
     waiting.stream().write_all(pods(&[("a", "i")]).as_bytes()).unwrap();
     waiting.stream().shutdown(std::net::Shutdown::Write).unwrap();
     let last = waiting.until(|line| line.get("result").is_some()).unwrap();
     assert_eq!(last["ok"], true, "{last}");
-    until_manifests(&node, &["podium-default-a.yaml"]);
+    assert!(second.wait().unwrap().success());
+    next.join().unwrap();
+    until_manifests(&node, &["podium-default-b.yaml"]);
+    assert_eq!(in_use(&node)["generation"], 2, "one after the other, none lost");
 }
 
-/// The stored config of a node that has one, two boots later.
+/// With a volume for STATE, as a container that is to remember something is started.
+fn with_state() -> Setup {
+    Setup { volumes: vec!["/system/state"], ..Setup::default() }
+}
+
 #[test]
 fn a_damaged_config_gives_way_to_the_last_known_good_one() {
-    let mut node = Node::up(&Setup::default()).unwrap();
+    let mut node = Node::up(&with_state()).unwrap();
     assert!(apply(&node, &config("{pods: [], env: {A: good}}"), &[]).ok);
     node.console.wait(0, "it is the last known good one", PROOF).unwrap();
     assert!(apply(&node, &pods(&[("new", "i")]), &[]).ok);
@@ -292,7 +315,7 @@ fn a_damaged_config_gives_way_to_the_last_known_good_one() {
     let mut bytes = std::fs::read(&path).unwrap();
     *bytes.last_mut().unwrap() ^= 0x10;
     std::fs::write(&path, &bytes).unwrap();
-    let node = node.again(&Setup::default()).unwrap();
+    let node = node.again(&with_state()).unwrap();
     node.wait("config from STATE: its checksum does not match").unwrap();
     node.wait("config from STATE: kept for inspection as /system/state/config/rejected-1.yaml").unwrap();
     node.wait("config from STATE (last known good config): 0 pods").unwrap();

@@ -43,6 +43,15 @@ impl Reactor {
         if self.policy.deadline().is_some_and(|deadline| deadline <= now) {
             self.decide(Event::Deadline, now);
         }
+        self.change_for_clients();
+    }
+
+    /// Starts the next change that a client has asked for, once none runs.
+    pub(super) fn change_for_clients(&mut self) {
+        while !self.policy.is_busy() && self.jobs.has_room(Kind::Change) {
+            let Some((ask, connection)) = self.waiting.pop_front() else { return };
+            self.change_for(ask, connection);
+        }
     }
 
     /// `init pods` has told whether all of them run.
@@ -53,7 +62,7 @@ impl Reactor {
     }
 
     /// Starts a change that a client asks for.
-    pub(super) fn change_for(&mut self, ask: Ask, connection: OwnedFd) {
+    fn change_for(&mut self, ask: Ask, connection: OwnedFd) {
         match self.start_change(&ask, Some(connection)) {
             Ok(()) => self.decide(Event::Started(ask), clock::now()),
             // The connection is gone with it: the client sees its end.

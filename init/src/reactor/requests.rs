@@ -26,6 +26,8 @@ pub(super) const CHANGE_LIMIT: Duration = Duration::from_secs(300);
 /// What a client may give a config to prove itself, or to be tried: less than the soak proves nothing, and of a day
 /// nobody thinks any more.
 const PROOF_LIMITS: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(86_400);
+/// Clients' changes that wait for the one that runs.
+const CHANGES_WAITING: usize = 4;
 
 /// What can be told of itself. A new `boot` for each life of PID 1: a container's kernel is older than that.
 pub(super) fn versions(build_id: String) -> Versions {
@@ -144,7 +146,7 @@ impl Reactor {
         let left = until.map(|until| until.saturating_sub(clock::now()).as_secs());
         format!(
             "{}\n",
-            json!({"ok": true, "changing": self.policy.is_busy(), "phase": phase, "left_s": left})
+            json!({"ok": true, "changing": self.policy.is_busy(), "waiting": self.waiting.len(), "phase": phase, "left_s": left})
         )
     }
 
@@ -175,8 +177,8 @@ impl Reactor {
     /// As [`Self::hand_over`], to the job that changes the config.
     fn hand_over_change(&mut self, place: usize, request: Request) -> Result<Option<String>, Refusal> {
         self.refuse_at_the_end()?;
-        if self.policy.is_busy() || !self.jobs.has_room(Kind::Change) {
-            return Err(Refusal::new("another change is under way", "wait for its end: `config status`"));
+        if self.waiting.len() >= CHANGES_WAITING {
+            return Err(Refusal::new("too many changes wait for their turn", "ask later: `config status`"));
         }
         let by = self.who(place);
         let line = request.to_line();
@@ -198,7 +200,7 @@ impl Reactor {
         let connection = self.take_connection(place)?;
         let text = format!("{}, asked by {by}", line.trim_end());
         self.ring.push(events::Kind::Control, None, &text, clock::now());
-        self.change_for(ask, connection);
+        self.waiting.push_back((ask, connection));
         Ok(None)
     }
 

@@ -46,6 +46,16 @@ pub(crate) fn is_mount_point(path: &Path) -> Result<bool> {
     }
 }
 
+/// Whether something is mounted below this path, which a mount on it would hide.
+pub(crate) fn has_mounts_below(path: &Path) -> bool {
+    // Without /proc nothing is known to be there, and the kernel's first process has no mounts.
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let below = |line: &str| {
+        line.split(' ').nth(4).map(Path::new).is_some_and(|point| point != path && point.starts_with(path))
+    };
+    table.lines().any(below)
+}
+
 /// The per-mount flags of the mount that `path` lies on, as far as [`MountFlags`] of the mount table go.
 pub(crate) fn flags(path: &Path) -> Result<MountFlags> {
     let have = rustix::fs::statvfs(path).at("statvfs", path)?.f_flag;
@@ -68,6 +78,13 @@ mod tests {
         assert!(is_mount_point(Path::new("/proc")).unwrap());
         assert!(!is_mount_point(Path::new("/proc/self")).unwrap());
         assert!(!is_mount_point(Path::new("/no/such/folder")).unwrap());
+    }
+
+    #[test]
+    fn what_a_mount_would_hide_is_found() {
+        assert!(has_mounts_below(Path::new("/")));
+        assert!(!has_mounts_below(Path::new("/proc/self")));
+        assert!(!has_mounts_below(Path::new("/no/such/folder")));
     }
 
     #[test]

@@ -126,7 +126,7 @@ impl Setup {
 
     fn fill(&self, root: &Path, programs: &Programs) -> Result<()> {
         let inside = |path: &str| root.join(path.trim_start_matches('/'));
-        for folder in FOLDERS {
+        for folder in FOLDERS.iter().chain(&self.volumes) {
             std::fs::create_dir_all(inside(folder))?;
         }
         for (from, to) in [("usr/bin", "/bin"), ("usr/sbin", "/sbin"), ("usr/lib", "/lib")] {
