@@ -67,6 +67,8 @@ fn rust_flags(workspace: &Path) -> Result<Vec<String>> {
     let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
     Ok(vec![
         "-Ctarget-feature=+crt-static".to_owned(),
+        // A static PIE relocates itself at each start; packed, what it needs for that takes 1 KiB instead of 130.
+        "-Clink-arg=-Wl,-z,pack-relative-relocs".to_owned(),
         remap(&std::path::absolute(workspace)?, "/podium"),
         remap(&cargo_home, "/cargo"),
     ])
@@ -80,7 +82,7 @@ mod tests {
     fn no_path_of_this_machine_is_left_in_the_programs() {
         let flags = rust_flags(Path::new("/home/me/podium")).unwrap();
         assert_eq!(flags[0], "-Ctarget-feature=+crt-static");
-        assert_eq!(flags[1], "--remap-path-prefix=/home/me/podium=/podium");
-        assert!(flags[2].ends_with("=/cargo"));
+        assert!(flags.contains(&"--remap-path-prefix=/home/me/podium=/podium".to_owned()));
+        assert!(flags.iter().any(|flag| flag.ends_with("=/cargo")));
     }
 }
