@@ -1,6 +1,7 @@
 //! The host's end of `guest serve`, the pod that acts inside a node for the tests; see `bin/guest.rs`.
 
 use crate::http;
+use crate::react::Reaction;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::thread;
@@ -9,6 +10,8 @@ use std::time::{Duration, Instant};
 /// The port on the node where it listens.
 pub const PORT: u16 = 9000;
 const PAUSE: Duration = Duration::from_millis(200);
+/// What is measured inside the guest has limits of its own, of five minutes each and two in a row.
+const MEASURING_LIMIT: Duration = Duration::from_secs(900);
 
 /// A process of the node.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -148,7 +151,7 @@ impl Hand {
     /// # Errors
     /// When the kernel refuses it.
     pub fn change(&self, what: &str, path: &str, text: &[u8], number: u64) -> Result<()> {
-        let hex: String = text.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex(text);
         let what = what.replace(' ', "+");
         self.ask(&format!("/do?what={what}&path={path}&number={number}&text={hex}")).map(drop)
     }
@@ -169,6 +172,42 @@ impl Hand {
         let groups = self.read(&format!("/proc/{pid}/cgroup"))?;
         let part = groups.split(['/', '\n']).find_map(|part| part.strip_prefix("pod"));
         part.map(str::to_owned).with_context(|| format!("process {pid} is in no pod: {groups}"))
+    }
+
+    /// Changes the last of `pods` pods behind those of `base` and measures how long that takes.
+    ///
+    /// # Errors
+    /// The change did not arrive.
+    pub fn reaction(&self, base: &str, pods: usize, mark: &str) -> Result<Reaction> {
+        let base = hex(base.as_bytes());
+        let answer = self.ask_for(&format!("/react?pods={pods}&mark={mark}&text={base}"))?;
+        Ok(serde_json::from_str(&answer)?)
+    }
+
+    /// Stores a config that restarts the pod behind `port`, and measures in milliseconds how long it does not answer.
+    ///
+    /// # Errors
+    /// It was never away, or did not return.
+    pub fn gap(&self, config: &str, port: u16) -> Result<f64> {
+        let config = hex(config.as_bytes());
+        Ok(self.ask_for(&format!("/gap?port={port}&text={config}"))?.trim().parse()?)
+    }
+
+    /// Stores a config and waits until the pod `updated` has the image it says and answers on `port`.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn settle(&self, config: &str, port: u16) -> Result<()> {
+        let config = hex(config.as_bytes());
+        self.ask_for(&format!("/settle?port={port}&text={config}")).map(drop)
+    }
+
+    /// Gives an image of the node another name, too.
+    ///
+    /// # Errors
+    /// There is no such image, or the name is taken by another.
+    pub fn tag(&self, image: &str, name: &str) -> Result<()> {
+        self.ask(&format!("/tag?image={image}&name={name}")).map(drop)
     }
 
     /// Fills a file system of the node with one file.
@@ -215,4 +254,13 @@ impl Hand {
     fn ask(&self, target: &str) -> Result<String> {
         http::get(self.port, target)
     }
+
+    fn ask_for(&self, target: &str) -> Result<String> {
+        http::get_for(self.port, target, MEASURING_LIMIT)
+    }
+}
+
+/// Bytes in a query: no letter of theirs means anything to a URL.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -19,6 +19,14 @@ pub fn get(port: u16, path: &str) -> Result<String> {
     request(port, path, REQUEST_LIMIT)
 }
 
+/// Like [`get`], for what may take the guest longer than that.
+///
+/// # Errors
+/// As [`get`], after `limit`.
+pub fn get_for(port: u16, path: &str, limit: Duration) -> Result<String> {
+    request(port, path, limit)
+}
+
 /// One try: like [`get`], but nobody is waited for longer than three seconds.
 ///
 /// # Errors

@@ -18,3 +18,4 @@ pub mod markers;
 pub mod ns;
 pub mod qemu;
 pub mod qmp;
+pub mod react;

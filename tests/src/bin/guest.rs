@@ -5,6 +5,7 @@
 //! children, `guest exit CODE` one that ends. It is in the test flavour of the image only.
 
 use anyhow::{Context, Result, bail, ensure};
+use podium_tests::react;
 use rustix::fs::{CWD, FallocateFlags, FileType, Mode, fallocate, mknodat};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::thread;
@@ -26,6 +28,7 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["serve", port] => serve(port.parse()?),
+        ["inside", words @ ..] => become_inside(words),
         ["crowd", count] => crowd(count.parse()?),
         // Further words tell one sleeper from another.
         ["sleep", ..] => sleep(),
@@ -104,6 +107,23 @@ fn act(target: &str) -> Result<Vec<u8>> {
                 .with_context(|| target.split("&text=").next().unwrap_or_default().to_owned())
                 .map(|()| Vec::new())
         }
+        "/react" => {
+            let (pods, mark) = (word("pods")?.parse()?, word("mark")?);
+            let seen = react::reaction(Path::new(ROOT), &text(word("text")?)?, pods, mark)?;
+            Ok(json!(seen).to_string().into_bytes())
+        }
+        "/gap" => {
+            let gap = react::gap(Path::new(ROOT), &text(word("text")?)?, word("port")?.parse()?)?;
+            Ok(gap.to_string().into_bytes())
+        }
+        "/settle" => {
+            react::settle(Path::new(ROOT), &text(word("text")?)?, word("port")?.parse()?)?;
+            Ok(Vec::new())
+        }
+        "/tag" => {
+            inside(&["/usr/bin/ctr", "-n", "k8s.io", "images", "tag", word("image")?, word("name")?])?;
+            Ok(Vec::new())
+        }
         "/fill" => fill(word("path")?),
         "/line" => line(word("socket")?, word("hex")?),
         "/status" => status(word("port")?.parse()?, word("path")?),
@@ -117,9 +137,31 @@ fn act(target: &str) -> Result<Vec<u8>> {
     }
 }
 
+/// The node's root as this container sees it.
+const ROOT: &str = "/proc/1/root";
+
 /// A path of the node as the node sees it, not as this container does.
 fn node_path(path: &str) -> PathBuf {
-    PathBuf::from(format!("/proc/1/root{path}"))
+    PathBuf::from(format!("{ROOT}{path}"))
+}
+
+/// Runs a program of the node on its own root.
+fn inside(words: &[&str]) -> Result<()> {
+    let output = Command::new(std::env::current_exe()?).arg("inside").args(words).output()?;
+    ensure!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}
+
+/// Becomes that program.
+fn become_inside(words: &[&str]) -> Result<()> {
+    let (program, arguments) = words.split_first().context("no program")?;
+    rustix::process::chroot(ROOT).context("chroot")?;
+    std::env::set_current_dir("/")?;
+    Err(Command::new(program).args(arguments).exec()).context((*program).to_owned())
+}
+
+fn text(hex: &str) -> Result<String> {
+    Ok(String::from_utf8(decode(hex)?)?)
 }
 
 /// Bytes on their way through a query: hexadecimal, so that no letter of theirs means anything to a URL.

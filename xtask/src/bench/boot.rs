@@ -1,17 +1,16 @@
-//! `bench`: the numbers of the README, measured on the machine it runs on.
+//! `bench boot`: power on to running pods, PID 1's memory, sizes.
 //!
-//! `boot` boots the real image, first on a new disk, then once more on the same one, and reads the kernel's own stamps
-//! on the console. With `--icount` guest time is a count of instructions: repeatable to 1 % and the same on every
-//! host, so that two versions can be compared. `manifests` times the rendering of pods.
+//! Boots the real image, first on a new disk, then once more on the same one, and reads the kernel's own stamps on
+//! the console. With `--icount` guest time is a count of instructions: repeatable to 1 % and the same on every host,
+//! so that two versions can be compared.
 
 use crate::{doctor, image, say};
-use anyhow::{Context, Result, bail, ensure};
-use clap::{Args, Subcommand};
+use anyhow::{Context, Result, bail};
+use clap::Args;
 use podium_tests::artifacts::Image;
 use podium_tests::disk::Disk;
 use podium_tests::markers::{READY, Timings};
 use podium_tests::qemu::{Accel, Machine, Options};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -33,24 +32,11 @@ const AIMS: [(&str, Option<f64>); 10] = [
     ("root_image_bytes", Some(160e6)),
 ];
 
-/// Measure boots or the rendering of manifests.
-#[derive(Debug, Args)]
-pub(crate) struct Arguments {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Debug, Subcommand)]
-enum What {
-    Boot(Boot),
-    Manifests(Manifests),
-}
-
 /// Measure power on to running pods, PID 1's memory, and the sizes of what is shipped.
 ///
 /// Times are medians in milliseconds of guest time, by the kernel's stamps on the console.
 #[derive(Debug, Args)]
-struct Boot {
+pub(super) struct Arguments {
     /// How many disks are booted, twice each [default: 3, with --icount 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,
@@ -65,26 +51,11 @@ struct Boot {
     json: bool,
 }
 
-/// Measure how long 1 to 10,000 pods take from config to files (release build).
-#[derive(Debug, Args)]
-struct Manifests {
-    /// Print the result as JSON on standard output
-    #[arg(long)]
-    json: bool,
-}
-
 /// Runs the measurement.
 ///
 /// # Errors
 /// When a boot failed: a number from half a boot would be none.
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    match &arguments.what {
-        What::Boot(arguments) => boot(arguments),
-        What::Manifests(arguments) => manifests(arguments),
-    }
-}
-
-fn boot(arguments: &Boot) -> Result<()> {
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
     doctor::ensure()?;
     let image = image::ensure()?;
     let runs = arguments.runs.unwrap_or(if arguments.icount { 2 } else { 3 });
@@ -119,7 +90,7 @@ fn boot(arguments: &Boot) -> Result<()> {
 }
 
 /// One life of a machine.
-fn once(arguments: &Boot, image: &Image, disk: &Disk) -> Result<Timings> {
+fn once(arguments: &Arguments, image: &Image, disk: &Disk) -> Result<Timings> {
     let mut options = Options::new(&image.kernel, &image.initramfs);
     options.words.clone_from(&image.words);
     options.disk = Some(disk.path().to_owned());
@@ -187,45 +158,6 @@ fn table(first: &Summary, second: &Summary) -> String {
         rows.push([vec![name.to_owned()], first.to_vec(), second.to_vec(), vec![aim]].concat());
     }
     say::table(&rows)
-}
-
-/// One line of the manifests' measurement.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Rendered {
-    pods: u64,
-    render_ms: f64,
-    write_ms: f64,
-}
-
-fn manifests(arguments: &Manifests) -> Result<()> {
-    let mut cargo = crate::cargo();
-    cargo.args([
-        "run",
-        "--quiet",
-        "--locked",
-        "--release",
-        "-p",
-        "podium-init",
-        "--example",
-        "bench_manifests",
-    ]);
-    let output = say::phase("rendering 1 to 10,000 pods", || podium_image::run::capture(&mut cargo))?;
-    let rows: Vec<Rendered> = serde_json::from_str(&output).context("what bench_manifests printed")?;
-    ensure!(!rows.is_empty(), "bench_manifests measured nothing");
-    if arguments.json {
-        return say::json(&rows);
-    }
-    let mut cells = vec![["pods", "render ms", "write ms"].map(str::to_owned).to_vec()];
-    for row in &rows {
-        cells.push(vec![
-            row.pods.to_string(),
-            format!("{:.2}", row.render_ms),
-            format!("{:.2}", row.write_ms),
-        ]);
-    }
-    print!("{}", say::table(&cells));
-    println!("aim: 1,000 pods under 1,000 ms, growing linearly");
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,0 +1,207 @@
+//! How long a node takes to act on a changed config, measured inside of it by the tests' hand, and its words.
+//!
+//! The clock is the guest's own and everything is looked at in a tight loop, so neither the network between host and
+//! guest nor the host's scheduling of a request is in the numbers; what is in them is the looking itself, which at
+//! 1,000 pods is the kubelet writing and apid reading a list of some megabytes. Only the machine config changes
+//! anything: by rename of the stored file, as `config apply` does it.
+
+use crate::http;
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The stored config on the node.
+pub const STORED: &str = "/system/state/config.yaml";
+/// The manifests' folder.
+const MANIFESTS: &str = "/etc/kubernetes/manifests";
+/// Where apid answers.
+const APID: &str = "/run/podium/apid.sock";
+/// Until a change has reached the kubelet's list: generous, for a failed wait is no measurement.
+const LIMIT: Duration = Duration::from_secs(300);
+/// Between two looks at something that costs little.
+const LOOK: Duration = Duration::from_micros(500);
+
+/// One change on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Reaction {
+    /// Rename of the stored config to the changed manifest, in milliseconds.
+    pub file_ms: f64,
+    /// Rename of the stored config to the pod's new UID in the kubelet's list, in milliseconds.
+    pub kubelet_ms: f64,
+}
+
+/// The config with `count` pods behind those of `base`, of which the last is marked by `mark`. None of them is meant
+/// to run: the kubelet's `maxPods` keeps them out, and its list has them all the same.
+#[must_use]
+pub fn crowded(base: &str, count: usize, mark: &str) -> String {
+    let mut text = base.trim_end().to_owned() + "\n";
+    for number in 1..=count {
+        let label = if number == count { mark } else { "none" };
+        // Writing to a string does not fail.
+        let _ = write!(
+            text,
+            "    - apiVersion: v1\n      kind: Pod\n      metadata: {{name: crowd-{number}, labels: {{mark: {label}}}}}\n      \
+             spec: {{containers: [{{name: crowd, image: podium.local/hello:1, imagePullPolicy: Never}}]}}\n"
+        );
+    }
+    text
+}
+
+/// Changes the last of `count` pods and follows the change; on the node below `root` (`/proc/1/root`).
+///
+/// # Errors
+/// It did not arrive within five minutes, or apid does not answer.
+pub fn reaction(root: &Path, base: &str, count: usize, mark: &str) -> Result<Reaction> {
+    let id = format!("default-crowd-{count}");
+    let before = uid(root, &id)?;
+    let since = store(root, &crowded(base, count, mark))?;
+    let manifest = inside(root, &format!("{MANIFESTS}/podium-{id}.yaml"));
+    let file = until("the changed manifest", || {
+        let text = fs::read_to_string(&manifest).unwrap_or_default();
+        Ok(text.contains(&format!("\"{mark}\"")).then(|| since.elapsed()))
+    })?;
+    let kubelet = until("the changed pod in the kubelet's list", || {
+        let now = uid(root, &id)?;
+        Ok((now.is_some() && now != before).then(|| since.elapsed()))
+    })?;
+    Ok(Reaction { file_ms: milliseconds(file), kubelet_ms: milliseconds(kubelet) })
+}
+
+/// Stores `config` and measures how long nobody answers on `port` of the node: from the last answer before to the
+/// first one after, in milliseconds.
+///
+/// # Errors
+/// The answers never stopped, or did not come again, within five minutes.
+pub fn gap(root: &Path, config: &str, port: u16) -> Result<f64> {
+    http::try_get(port, "/").context("before the change")?;
+    store(root, config)?;
+    let mut last = Instant::now();
+    until("the end of the old container", || {
+        let answered = http::try_get(port, "/").is_ok();
+        if answered {
+            last = Instant::now();
+        }
+        Ok((!answered).then_some(()))
+    })?;
+    let gap =
+        until("the new container's answer", || Ok(http::try_get(port, "/").is_ok().then(|| last.elapsed())))?;
+    Ok(milliseconds(gap))
+}
+
+/// Stores `config` and waits until the pod `updated` of it is ready and answers on `port`.
+///
+/// # Errors
+/// It was not within five minutes, or apid does not answer.
+pub fn settle(root: &Path, config: &str, port: u16) -> Result<()> {
+    store(root, config)?;
+    until("the pod of the stored config", || {
+        let text = fs::read_to_string(inside(root, &format!("{MANIFESTS}/podium-default-updated.yaml")))?;
+        let manifest: Value = serde_json::from_str(&text).context("our manifest")?;
+        // With a stable UID the manifest has it; a hashed one is the kubelet's own.
+        let want = manifest["metadata"]["uid"].as_str().map(str::to_owned);
+        let image = manifest["spec"]["containers"][0]["image"].as_str().context("no image")?;
+        let is_written = config.contains(&format!("image: {image},"))
+            && config.contains("stablePodUID: true") == want.is_some();
+        let is_there = is_written && (want.is_none() || uid(root, "default-updated")? == want);
+        Ok((is_there && http::try_get(port, "/").is_ok()).then_some(()))
+    })
+}
+
+/// The UID of a pod in the kubelet's list, asked for now.
+fn uid(root: &Path, id: &str) -> Result<Option<String>> {
+    let mut stream = UnixStream::connect(inside(root, APID)).context(APID)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    stream.write_all(b"{\"request\":\"pod status\",\"refresh\":true}\n")?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    let answer: Value = serde_json::from_str(&line).with_context(|| format!("apid's answer: {line:.200}"))?;
+    ensure!(answer["kubelet"] == "ok", "the kubelet does not answer apid: {}", answer["kubelet"]);
+    let pods = answer["pods"].as_array().context("no list of pods")?;
+    let pod = pods.iter().find(|pod| pod["id"] == id);
+    Ok(pod.and_then(|pod| pod["uid"].as_str()).map(str::to_owned))
+}
+
+/// Replaces the stored config by rename; the moment just before it.
+fn store(root: &Path, config: &str) -> Result<Instant> {
+    let path = inside(root, STORED);
+    let aside = path.with_extension("new");
+    fs::write(&aside, config).with_context(|| aside.display().to_string())?;
+    let since = Instant::now();
+    fs::rename(&aside, &path).with_context(|| path.display().to_string())?;
+    Ok(since)
+}
+
+fn until<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        if let Some(found) = look()? {
+            return Ok(found);
+        }
+        if Instant::now() > deadline {
+            bail!("{what}: not within {} s", LIMIT.as_secs());
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+fn inside(root: &Path, path: &str) -> PathBuf {
+    root.join(path.trim_start_matches('/'))
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    const BASE: &str = "version: v1alpha1\nmachine:\n  pods:\n    - x\n";
+
+    #[test]
+    fn the_last_pod_alone_is_marked() {
+        let text = crowded(BASE, 3, "m7");
+        assert_eq!(text.matches("kind: Pod").count(), 3);
+        assert_eq!(text.matches("mark: none").count(), 2);
+        assert!(text.lines().any(|line| line.contains("crowd-3") && line.contains("mark: m7")), "{text}");
+    }
+
+    /// A node that acts at once: it writes the manifest when it sees the config, and lists what is in the manifest.
+    #[test]
+    fn a_change_is_followed_to_the_file_and_to_the_list() {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["system/state", "etc/kubernetes/manifests", "run/podium"] {
+            fs::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        let listener = UnixListener::bind(inside(root.path(), APID)).unwrap();
+        let node = root.path().to_owned();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let config = fs::read_to_string(inside(&node, STORED)).unwrap_or_default();
+                let uid = if config.contains("mark: m1") { "new" } else { "old" };
+                let manifest = inside(&node, &format!("{MANIFESTS}/podium-default-crowd-1.yaml"));
+                fs::write(manifest, if uid == "new" { "\"m1\"" } else { "\"none\"" }).unwrap();
+                let pods =
+                    serde_json::json!({"kubelet": "ok", "pods": [{"id": "default-crowd-1", "uid": uid}]});
+                writeln!(stream, "{pods}").unwrap();
+            }
+        });
+        // The file is only written when the list is asked for, so it is there after the first question.
+        let path = root.path().to_owned();
+        let asker = thread::spawn(move || {
+            until("asked", || Ok((uid(&path, "default-crowd-1")?.as_deref() == Some("new")).then_some(())))
+        });
+        let seen = reaction(root.path(), BASE, 1, "m1").unwrap();
+        asker.join().unwrap().unwrap();
+        assert!(seen.file_ms > 0.0 && seen.kubelet_ms >= seen.file_ms, "{seen:?}");
+    }
+}

@@ -1,0 +1,177 @@
+//! `bench reaction`: a changed config on a running node, to the manifest on disk and to the kubelet's pod list; and
+//! how long a pod is away when its image changes.
+//!
+//! All times are taken inside the guest by the tests' hand, see `podium_tests::react`. The pods that make the crowd
+//! never run: `maxPods` keeps them out, so that what is measured is the way of a change and not a machine at its end.
+//! Free-running: seconds of a guest without KVM are not those of hardware, but the two outages are of one node.
+
+use crate::{doctor, image, say};
+use anyhow::{Context, Result};
+use clap::Args;
+use podium_tests::artifacts::Image;
+use podium_tests::disk::Disk;
+use podium_tests::hand::{self, Hand};
+use podium_tests::inline;
+use podium_tests::machine::{BOOT_LIMIT, HAND};
+use podium_tests::markers::READY;
+use podium_tests::qemu::{Accel, Machine, Options};
+use podium_tests::react::Reaction;
+use serde::Serialize;
+use serde_json::json;
+
+/// How many pods the config has beside the hand.
+const CROWDS: [usize; 4] = [1, 10, 100, 1000];
+/// What Talos takes from a changed config to its pod: it reads the kubelet's list that often.
+const TALOS_MS: f64 = 20_000.0;
+/// The aims: manifest on disk, and the kubelet's list.
+const AIMS: (f64, f64) = (50.0, 1000.0);
+/// Where the pod whose image changes answers.
+const PORT: u16 = 8080;
+/// The same image under another name: what a kubelet compares is the name.
+const OTHER_IMAGE: &str = "podium.local/hello:2";
+
+/// Measure a config change to its manifest and to the kubelet's pod list, and an image update's outage.
+///
+/// Medians in milliseconds of guest time. The outage is measured with a UID that stays (stable) and one that changes
+/// with the image (hashed), on one node.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Changes measured for each number of pods, and image updates for each kind of UID
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// What executes the machine [possible values: auto, kvm, tcg]
+    #[arg(long, value_name = "HOW", default_value_t = Accel::Auto)]
+    accel: Accel,
+    /// Print the result as JSON on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+/// One number of pods.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Row {
+    pods: usize,
+    file_ms: f64,
+    kubelet_ms: f64,
+}
+
+/// Runs the measurement.
+///
+/// # Errors
+/// A change did not arrive.
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    doctor::ensure()?;
+    let image = image::ensure_for_tests()?;
+    let disk = Disk::temporary(&image.disk)?;
+    let machine = say::phase("booting", || boot(arguments, &image, &disk))?;
+    let hand = Hand::at(machine.port(hand::PORT)?, BOOT_LIMIT)?;
+    let mut rows = Vec::new();
+    for pods in CROWDS {
+        rows.push(say::phase(&format!("{pods} pods"), || row(&hand, pods, arguments.runs))?);
+    }
+    hand.tag("podium.local/hello:1", OTHER_IMAGE)?;
+    let stable = say::phase("image updates, stable UID", || outage(&hand, true, arguments.runs))?;
+    let hashed = say::phase("image updates, hashed UID", || outage(&hand, false, arguments.runs))?;
+    if arguments.json {
+        let result = json!({"reaction": rows, "update_gap_ms": stable, "update_gap_hashed_ms": hashed, "runs": arguments.runs});
+        return say::json(&result);
+    }
+    print!("{}", table(&rows, stable, hashed));
+    Ok(())
+}
+
+fn boot(arguments: &Arguments, image: &Image, disk: &Disk) -> Result<Machine> {
+    let mut options = Options::new(&image.kernel, &image.initramfs);
+    options.words.clone_from(&image.words);
+    // Given once it is kept in STATE, where the hand changes it.
+    options.words.push(inline::gzip(config(true, "podium.local/hello:1").as_bytes())?);
+    options.disk = Some(disk.path().to_owned());
+    options.accel = arguments.accel;
+    options.forwards = vec![(0, hand::PORT)];
+    let machine = Machine::start(&options)?;
+    machine.wait(READY, BOOT_LIMIT)?;
+    Ok(machine)
+}
+
+/// The hand and the pod whose image changes; more pods can be put behind them.
+fn config(stable: bool, image: &str) -> String {
+    format!(
+        "version: v1alpha1
+machine:
+  kubelet:
+    extraConfig: {{maxPods: 10}}
+    stablePodUID: {stable}
+  pods:{HAND}
+    - apiVersion: v1
+      kind: Pod
+      metadata: {{name: updated}}
+      spec:
+        hostNetwork: true
+        terminationGracePeriodSeconds: 5
+        containers: [{{name: updated, image: {image}, imagePullPolicy: Never}}]
+"
+    )
+}
+
+/// The medians of some changes; the first one, which makes the crowd, is none of them.
+fn row(hand: &Hand, pods: usize, runs: u32) -> Result<Row> {
+    let base = config(true, "podium.local/hello:1");
+    hand.reaction(&base, pods, "m0")?;
+    let changes = (1..=runs).map(|run| hand.reaction(&base, pods, &format!("m{run}")));
+    let changes = changes.collect::<Result<Vec<Reaction>>>()?;
+    let median_of = |part: fn(&Reaction) -> f64| median(changes.iter().map(part).collect());
+    Ok(Row {
+        pods,
+        file_ms: median_of(|change| change.file_ms)?,
+        kubelet_ms: median_of(|change| change.kubelet_ms)?,
+    })
+}
+
+/// The median time without an answer over some image updates. The first change, which may be one of the UID, is none.
+fn outage(hand: &Hand, stable: bool, runs: u32) -> Result<f64> {
+    let images = ["podium.local/hello:1", OTHER_IMAGE].into_iter().cycle().skip(1);
+    hand.settle(&config(stable, "podium.local/hello:1"), PORT)?;
+    let runs = usize::try_from(runs)?;
+    median(images.take(runs).map(|image| hand.gap(&config(stable, image), PORT)).collect::<Result<_>>()?)
+}
+
+fn median(mut values: Vec<f64>) -> Result<f64> {
+    values.sort_by(f64::total_cmp);
+    let last = values.len().checked_sub(1).context("nothing was measured")?;
+    let middle = f64::midpoint(values[last / 2], values[last.div_ceil(2)]);
+    Ok((middle * 10.0).round() / 10.0)
+}
+
+fn table(rows: &[Row], stable: f64, hashed: f64) -> String {
+    let met = |value: f64, aim: f64| format!("{value:.1} {}", if value <= aim { "met" } else { "MISSED" });
+    let mut cells =
+        vec![["pods", "manifest on disk ms", "in the kubelet's list ms"].map(str::to_owned).to_vec()];
+    for row in rows {
+        cells.push(vec![row.pods.to_string(), met(row.file_ms, AIMS.0), met(row.kubelet_ms, AIMS.1)]);
+    }
+    let aims = format!("aims: {:.0} ms, {:.0} ms; Talos: up to {TALOS_MS:.0} ms", AIMS.0, AIMS.1);
+    format!(
+        "{}{aims}\nimage update: {stable:.1} ms without an answer with a stable UID, {hashed:.1} ms with a hashed one\n",
+        say::table(&cells)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_are_of_odd_and_even_counts() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]).unwrap(), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.04]).unwrap(), 2.5);
+        assert!(median(Vec::new()).is_err());
+    }
+
+    #[test]
+    fn the_table_names_aims_and_talos() {
+        let row = |pods, file_ms, kubelet_ms| Row { pods, file_ms, kubelet_ms };
+        let table = table(&[row(1, 4.0, 300.0), row(1000, 80.0, 1500.0)], 900.0, 12_000.0);
+        assert!(table.contains("4.0 met") && table.contains("80.0 MISSED"), "{table}");
+        assert!(table.contains("1500.0 MISSED") && table.contains("20000 ms"), "{table}");
+    }
+}
