@@ -11,6 +11,8 @@ mod control;
 mod control_faults;
 #[path = "ns/live.rs"]
 mod live;
+#[path = "ns/fields.rs"]
+mod fields;
 #[path = "ns/logs.rs"]
 mod logs;
 #[path = "ns/shutdown.rs"]

@@ -130,6 +130,14 @@ impl Hand {
         Ok(serde_json::from_str(&self.ask(&format!("/ls?path={path}"))?)?)
     }
 
+    /// Where a link of the node leads.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn link(&self, path: &str) -> Result<String> {
+        self.ask(&format!("/link?path={path}"))
+    }
+
     /// Writes one word into a file of the node.
     ///
     /// # Errors

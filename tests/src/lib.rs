@@ -9,6 +9,7 @@ pub mod build;
 pub mod console;
 pub mod disk;
 pub mod faults;
+pub mod fields;
 pub mod hand;
 pub mod http;
 pub mod inline;

@@ -2,7 +2,8 @@
 //!
 //! `guest serve PORT` in a privileged pod that shares the node's processes and network: it lists and kills processes,
 //! and reads and writes the node's files through `/proc/1/root`. `guest crowd N` is a process with N sleeping
-//! children, `guest exit CODE` one that ends. It is in the test flavour of the image only.
+//! children, `guest exit CODE` one that ends. `guest sleep` waits, `guest true` ends, `guest inside PROGRAM` becomes a
+//! program of the node. It is in the test flavour of the image only.
 
 use anyhow::{Context, Result, bail, ensure};
 use podium_tests::react;
@@ -28,12 +29,13 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["serve", port] => serve(port.parse()?),
+        ["true"] => Ok(()),
         ["inside", words @ ..] => become_inside(words),
         ["crowd", count] => crowd(count.parse()?),
         // Further words tell one sleeper from another.
         ["sleep", ..] => sleep(),
         ["exit", code] => exit(code.parse()?),
-        _ => bail!("guest serve PORT | crowd N | sleep [WORD ...] | exit CODE"),
+        _ => bail!("guest serve PORT | crowd N | sleep [WORD ...] | exit CODE | true | inside PROGRAM [ARGUMENT ...]"),
     }
 }
 
@@ -89,6 +91,11 @@ fn act(target: &str) -> Result<Vec<u8>> {
             let mut names = names.collect::<Result<Vec<_>>>()?;
             names.sort();
             Ok(json!(names).to_string().into_bytes())
+        }
+        "/link" => {
+            let path = node_path(word("path")?);
+            let target = fs::read_link(&path).with_context(|| path.display().to_string())?;
+            Ok(target.to_string_lossy().into_owned().into_bytes())
         }
         "/write" => {
             let path = node_path(word("path")?);
