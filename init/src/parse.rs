@@ -156,11 +156,16 @@ fn unpack(raw: Vec<u8>, encoding: Encoding) -> Result<Vec<u8>, Box<Problem>> {
             Err(Problem::error("", message).into())
         }
         None => {
-            let complaint = said.errors.split_whitespace().collect::<Vec<_>>().join(" ");
-            let problem = Problem::error("", format!("damaged {format}: {complaint}"));
+            let problem = Problem::error("", format!("damaged {format}: {}", complaint(&said.errors)));
             Err(problem.remedy(format!("test it with: {format} -t")).into())
         }
     }
+}
+
+/// zstd's own words without its names for itself and for its input, which nobody has given it.
+fn complaint(errors: &str) -> String {
+    let words = errors.split_whitespace().filter(|word| !word.starts_with("/*stdin*\\"));
+    words.filter(|word| !["zstd:", ":"].contains(word)).collect::<Vec<_>>().join(" ")
 }
 
 fn too_large() -> Problem {
@@ -206,6 +211,16 @@ mod tests {
         ] {
             assert_eq!(told(over, ended, errors).as_deref(), want);
         }
+    }
+
+    #[test]
+    fn zstds_complaint_is_told_without_its_names() {
+        assert_eq!(complaint("zstd: /*stdin*\\: premature gz end \n"), "premature gz end");
+        assert_eq!(
+            complaint("/*stdin*\\ : Decoding error (36) : too much\n"),
+            "Decoding error (36) too much"
+        );
+        assert_eq!(complaint(""), "");
     }
 
     #[test]
