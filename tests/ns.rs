@@ -9,10 +9,10 @@ mod boot;
 mod control;
 #[path = "ns/control_faults.rs"]
 mod control_faults;
-#[path = "ns/live.rs"]
-mod live;
 #[path = "ns/fields.rs"]
 mod fields;
+#[path = "ns/live.rs"]
+mod live;
 #[path = "ns/logs.rs"]
 mod logs;
 #[path = "ns/shutdown.rs"]

@@ -72,7 +72,11 @@ const ACTS: &[(&str, &str, Act)] = &[
         node.dropped("one.yaml", pod("same", "same-1").as_bytes())?;
         node.dropped("two.yaml", pod("same", "same-2").as_bytes())
     }),
-    ("the directory removed, or replaced by rename", "the kernel refuses: it is a mount", directory_replaced),
+    (
+        "the directory removed, or replaced by rename, by a process of the node",
+        "the kernel refuses: it is a mount",
+        directory_replaced,
+    ),
     // It is JSON: what is a comment in YAML is an error there, and the kubelet ends the pod at once.
     ("ours with a comment more", "put back as it was; our pod runs", |node| {
         node.hand.replace(OURS, &[&node.ours[..], b"# more\n"].concat())?;
@@ -118,6 +122,16 @@ const ACTS: &[(&str, &str, Act)] = &[
         "a FIFO that stays",
         "moved out of sight, told; the kubelet is started again, and a new manifest runs",
         |node| fifo(node, "pipe.yaml", false),
+    ),
+    // The last one: for a process of another mount namespace the mount is none, and goes with its folder.
+    (
+        "the directory removed by a pod that has it by hostPath",
+        "made anew with every manifest, told; the kubelet is started again, and our pod runs",
+        |node| {
+            node.hand.change("remove folder", FOLDER, b"", 0)?;
+            node.is_put_back()?;
+            node.returns("podium-default-ours.yaml")
+        },
     ),
 ];
 
@@ -256,7 +270,7 @@ fn new_manifest(node: &Node) -> Result<String> {
 fn directory_replaced(node: &Node) -> Result<String> {
     let mut seen = Vec::new();
     for (what, text) in [("remove folder", ""), ("rename to", "/etc/kubernetes/old")] {
-        let refused = node.hand.change(what, FOLDER, text.as_bytes(), 0).err();
+        let refused = node.hand.change_there(what, FOLDER, text.as_bytes()).err();
         seen.push(format!("{:#}", refused.with_context(|| format!("{what} succeeded"))?));
     }
     ensure!(seen.iter().all(|error| error.contains("busy")), "{seen:?}");

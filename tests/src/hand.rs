@@ -159,9 +159,22 @@ impl Hand {
     /// # Errors
     /// When the kernel refuses it.
     pub fn change(&self, what: &str, path: &str, text: &[u8], number: u64) -> Result<()> {
+        self.change_by("do", what, path, text, number)
+    }
+
+    /// The same as a process of the node would do it, and not one of a pod: a mount point of another mount namespace
+    /// can be removed, and takes the mount with it.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn change_there(&self, what: &str, path: &str, text: &[u8]) -> Result<()> {
+        self.change_by("there", what, path, text, 0)
+    }
+
+    fn change_by(&self, verb: &str, what: &str, path: &str, text: &[u8], number: u64) -> Result<()> {
         let hex = hex(text);
         let what = what.replace(' ', "+");
-        self.ask(&format!("/do?what={what}&path={path}&number={number}&text={hex}")).map(drop)
+        self.ask(&format!("/{verb}?what={what}&path={path}&number={number}&text={hex}")).map(drop)
     }
 
     /// Writes a file of the node aside and renames it to its place.

@@ -9,11 +9,13 @@ use anyhow::{Context, Result, bail, ensure};
 use podium_tests::react;
 use rustix::fs::{CWD, FallocateFlags, FileType, Mode, fallocate, mknodat};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::move_into_link_name_space;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -30,12 +32,19 @@ fn main() -> Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["serve", port] => serve(port.parse()?),
         ["true"] => Ok(()),
+        ["there", what, path, text, number] => {
+            let mounts = File::open("/proc/1/ns/mnt")?;
+            move_into_link_name_space(mounts.as_fd(), None).context("the node's mounts")?;
+            change(&what.replace('+', " "), &node_path(path), &decode(text)?, number.parse()?)
+        }
         ["inside", words @ ..] => become_inside(words),
         ["crowd", count] => crowd(count.parse()?),
         // Further words tell one sleeper from another.
         ["sleep", ..] => sleep(),
         ["exit", code] => exit(code.parse()?),
-        _ => bail!("guest serve PORT | crowd N | sleep [WORD ...] | exit CODE | true | inside PROGRAM [ARGUMENT ...]"),
+        _ => bail!(
+            "guest serve PORT | crowd N | sleep [WORD ...] | exit CODE | true | inside PROGRAM [ARGUMENT ...]"
+        ),
     }
 }
 
@@ -107,6 +116,13 @@ fn act(target: &str) -> Result<Vec<u8>> {
             fs::remove_file(&path).with_context(|| path.display().to_string())?;
             Ok(Vec::new())
         }
+        // The same as a process of the node itself, for which its mounts are its own.
+        "/there" => {
+            let path = word("path")?;
+            inside("there", &[word("what")?, path, word("text")?, word("number")?])
+                .with_context(|| path.to_owned())
+                .map(|()| Vec::new())
+        }
         "/do" => {
             let text = word("text").map_or(Ok(Vec::new()), decode)?;
             let number = word("number").map_or(Ok(0), str::parse)?;
@@ -128,7 +144,10 @@ fn act(target: &str) -> Result<Vec<u8>> {
             Ok(Vec::new())
         }
         "/tag" => {
-            inside(&["/usr/bin/ctr", "-n", "k8s.io", "images", "tag", word("image")?, word("name")?])?;
+            inside(
+                "inside",
+                &["/usr/bin/ctr", "-n", "k8s.io", "images", "tag", word("image")?, word("name")?],
+            )?;
             Ok(Vec::new())
         }
         "/fill" => fill(word("path")?),
@@ -152,9 +171,9 @@ fn node_path(path: &str) -> PathBuf {
     PathBuf::from(format!("{ROOT}{path}"))
 }
 
-/// Runs a program of the node on its own root.
-fn inside(words: &[&str]) -> Result<()> {
-    let output = Command::new(std::env::current_exe()?).arg("inside").args(words).output()?;
+/// Runs a verb of this program in a process of its own, which may leave for the node's root or mounts.
+fn inside(verb: &str, words: &[&str]) -> Result<()> {
+    let output = Command::new(std::env::current_exe()?).arg(verb).args(words).output()?;
     ensure!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(())
 }
