@@ -6,6 +6,7 @@
 mod vm {
     mod bad_input;
     mod life;
+    mod live;
     mod manifests;
     mod sources;
     mod status;

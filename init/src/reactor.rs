@@ -111,7 +111,7 @@ impl Reactor {
             log::warn!("no cgroup2 on /sys/fs/cgroup: services run without cgroups of their own");
         }
         let now = clock::now();
-        let mut policy = Policy::new(now);
+        let mut policy = Policy::default();
         // Nothing is to be done before the loop begins.
         policy.step(live::Event::Booted(proof), now);
         let mut ring = Ring::default();

@@ -41,6 +41,17 @@ pub struct Orphans {
     pub reaped_ms: u64,
 }
 
+/// What a program of the node has printed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Printed {
+    /// Exit code 0.
+    pub ok: bool,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
 /// A connection's parameters; every call is a request of its own.
 #[derive(Debug, Clone, Copy)]
 pub struct Hand {
@@ -221,6 +232,15 @@ impl Hand {
     pub fn settle(&self, config: &str, port: u16) -> Result<()> {
         let config = hex(config.as_bytes());
         self.ask_for(&format!("/settle?port={port}&text={config}")).map(drop)
+    }
+
+    /// Runs `init ctl` inside the node, with words separated by blanks.
+    ///
+    /// # Errors
+    /// It cannot be run; that it refuses is none.
+    pub fn ctl(&self, words: &str) -> Result<Printed> {
+        let answer = self.ask_for(&format!("/ctl?words={}", hex(words.as_bytes())))?;
+        Ok(serde_json::from_str(&answer)?)
     }
 
     /// Gives an image of the node another name, too.

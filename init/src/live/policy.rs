@@ -20,8 +20,11 @@ pub const SOAK: Duration = Duration::from_secs(30);
 pub const PROOF_LIMIT: Duration = Duration::from_secs(300);
 /// How long a config is tried when nobody says otherwise: Talos's default.
 pub const TRY_LIMIT: Duration = Duration::from_secs(60);
-/// Between two changes that nobody asked for: whoever writes manifests or configs in a loop is not followed closer.
-const REST: Duration = Duration::from_secs(1);
+/// This many changes that no client asked for are done at once; whoever writes manifests or configs in a loop is then
+/// followed no closer than so many in [`BURST_SPAN`].
+const BURST: usize = 10;
+/// See [`BURST`].
+const BURST_SPAN: Duration = Duration::from_secs(10);
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +88,8 @@ pub struct Policy {
     running: Option<Ask>,
     /// Waiting for their turn, most urgent first; each at most once.
     waiting: Waiting,
-    rest_until: Time,
+    /// When the last changes ended that no client asked for, newest first.
+    unasked: [Option<Time>; BURST],
 }
 
 #[derive(Debug, Default)]
@@ -96,9 +100,9 @@ struct Waiting {
     repair: bool,
 }
 
-impl Policy {
+impl Default for Policy {
     /// A node at rest, not well yet.
-    pub fn new(now: Time) -> Self {
+    fn default() -> Self {
         Self {
             phase: Phase::Settled,
             may_revert: false,
@@ -108,10 +112,12 @@ impl Policy {
             well_since: None,
             running: None,
             waiting: Waiting::default(),
-            rest_until: now,
+            unasked: [None; BURST],
         }
     }
+}
 
+impl Policy {
     /// Takes one event.
     pub fn step(&mut self, event: Event, now: Time) -> Vec<Action> {
         let mut actions = Vec::new();
@@ -142,7 +148,7 @@ impl Policy {
         if self.running.is_some() {
             return None;
         }
-        let waiting = (self.waiting.file.is_some() || self.waiting.repair).then_some(self.rest_until);
+        let waiting = (self.waiting.file.is_some() || self.waiting.repair).then_some(self.rest_until());
         let proof = match self.phase {
             Phase::Settled => None,
             Phase::OnProof(until) => Some(self.well_since.map_or(until, |since| (since + SOAK).min(until))),
@@ -167,6 +173,10 @@ impl Policy {
         self.phase
     }
 
+    fn rest_until(&self) -> Time {
+        self.unasked[BURST - 1].map_or(Time::ZERO, |oldest| oldest + BURST_SPAN)
+    }
+
     fn on_proof(&mut self, until: Time, may_revert: bool, was_well: bool) {
         self.phase = Phase::OnProof(until);
         self.may_revert = may_revert;
@@ -180,7 +190,8 @@ impl Policy {
     fn ended(&mut self, result: Result<Report, String>, now: Time, actions: &mut Vec<Action>) {
         let Some(ask) = self.running.take() else { return };
         if !ask.has_client() {
-            self.rest_until = now + REST;
+            self.unasked.rotate_right(1);
+            self.unasked[0] = Some(now);
         }
         match result {
             Ok(Report::Nothing { why }) => actions.extend(why.map(Action::Report)),
@@ -249,7 +260,7 @@ impl Policy {
             return;
         }
         self.judge(now, actions);
-        let rested = now >= self.rest_until;
+        let rested = now >= self.rest_until();
         let next = if let Some(why) = self.waiting.revert.take() {
             Ask::Revert { why }
         } else if std::mem::take(&mut self.waiting.prove) {

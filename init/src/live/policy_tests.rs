@@ -22,7 +22,7 @@ fn apply() -> Event {
 
 /// A node that is well since long ago, at second 100.
 fn well() -> Policy {
-    let mut policy = Policy::new(at(0));
+    let mut policy = Policy::default();
     policy.step(Event::Kubelet(true), at(5));
     assert_eq!(policy.step(Event::Pods(true), at(6)), []);
     assert_eq!(policy.deadline(), None);
@@ -100,7 +100,7 @@ fn a_node_that_was_not_well_keeps_the_new_config() {
 
 #[test]
 fn the_only_config_is_kept_and_proved_when_it_can_be() {
-    let mut policy = Policy::new(at(0));
+    let mut policy = Policy::default();
     policy.step(apply(), at(10));
     policy.step(applied(Standing::Only), at(11));
     policy.step(Event::Kubelet(true), at(20));
@@ -139,12 +139,12 @@ fn a_chain_of_bad_configs_is_measured_by_the_last_good_time() {
 
 #[test]
 fn an_unproven_config_of_a_boot_is_reverted_too() {
-    let mut policy = Policy::new(at(0));
+    let mut policy = Policy::default();
     policy.step(Event::Booted(Some(true)), at(2));
     policy.step(Event::Kubelet(true), at(9));
     let seen = run(&mut policy, at(900));
     assert!(matches!(&seen[..], [(time, Ask::Revert { .. })] if *time == at(2) + PROOF_LIMIT), "{seen:?}");
-    let mut policy = Policy::new(at(0));
+    let mut policy = Policy::default();
     policy.step(Event::Booted(None), at(2));
     assert_eq!(policy.deadline(), None);
 }
@@ -152,21 +152,30 @@ fn an_unproven_config_of_a_boot_is_reverted_too() {
 #[test]
 fn one_change_at_a_time_and_what_comes_meanwhile_is_not_lost() {
     let mut policy = well();
-    assert_eq!(starts(&policy.step(Event::FileChanged("/c".into()), at(100))).len(), 1);
+    let file = || Ask::File { path: "/c".into() };
+    assert_eq!(starts(&policy.step(Event::FileChanged("/c".into()), at(100))), [&file()]);
     assert!(policy.is_busy());
     assert_eq!(policy.step(Event::FileChanged("/c".into()), at(100)), []);
     assert_eq!(policy.step(Event::ManifestsChanged, at(100)), []);
-    assert_eq!(
-        policy.step(Event::Ended(Ok(Report::Nothing { why: None })), at(101)),
-        [],
-        "nobody is followed at every step"
-    );
-    let [(time, Ask::File { .. })] = &run(&mut policy, at(200))[..] else { panic!() };
-    assert_eq!(*time, at(102));
-    policy.step(Event::Ended(Ok(Report::Nothing { why: None })), at(103));
-    assert_eq!(run(&mut policy, at(200)), [(at(104), Ask::Repair)]);
-    policy.step(Event::Ended(Ok(Report::Repaired)), at(105));
+    let nothing = || Event::Ended(Ok(Report::Nothing { why: None }));
+    assert_eq!(starts(&policy.step(nothing(), at(101))), [&file()]);
+    assert_eq!(starts(&policy.step(nothing(), at(102))), [&Ask::Repair]);
+    assert_eq!(policy.step(Event::Ended(Ok(Report::Repaired)), at(103)), []);
     assert_eq!(run(&mut policy, at(999)), []);
+}
+
+#[test]
+fn whoever_writes_in_a_loop_is_followed_no_closer_than_the_bound() {
+    let mut policy = well();
+    let mut done = 0;
+    for millisecond in 0..60_000 {
+        let now = at(100) + Duration::from_millis(millisecond);
+        done += starts(&policy.step(Event::ManifestsChanged, now)).len();
+        if policy.is_busy() {
+            done += starts(&policy.step(Event::Ended(Ok(Report::Repaired)), now)).len();
+        }
+    }
+    assert!((60..=80).contains(&done), "{done}");
 }
 
 #[test]

@@ -143,6 +143,7 @@ fn act(target: &str) -> Result<Vec<u8>> {
             react::settle(Path::new(ROOT), &text(word("text")?)?, word("port")?.parse()?)?;
             Ok(Vec::new())
         }
+        "/ctl" => ctl(&text(word("words")?)?),
         "/tag" => {
             inside(
                 "inside",
@@ -176,6 +177,15 @@ fn inside(verb: &str, words: &[&str]) -> Result<()> {
     let output = Command::new(std::env::current_exe()?).arg(verb).args(words).output()?;
     ensure!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(())
+}
+
+/// `init ctl` inside the node, with words separated by blanks: exit code, then what it printed.
+fn ctl(words: &str) -> Result<Vec<u8>> {
+    let mut command = Command::new(std::env::current_exe()?);
+    let output = command.args(["inside", "/usr/sbin/init", "ctl"]).args(words.split(' ')).output()?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    Ok(json!({"ok": output.status.success(), "out": out, "err": err}).to_string().into_bytes())
 }
 
 /// Becomes that program.
