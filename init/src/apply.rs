@@ -95,7 +95,8 @@ impl Request {
         let outcome = parse::check(&self.text, Encoding::Plain)?;
         client.problems(&outcome.problems);
         let errors = outcome.problems.iter().filter(|problem| problem.severity == Severity::Error).count();
-        let Some(config) = outcome.config.as_ref().filter(|_| errors == 0) else {
+        let Some(config) = outcome.config.as_ref().filter(|_| errors == 0 && outcome.refused.is_empty())
+        else {
             let plural = if errors == 1 { "" } else { "s" };
             client
                 .refuse(&format!("the config has {errors} error{plural}"), "mend them; nothing has changed");
@@ -184,7 +185,8 @@ fn file_changed(path: &str, client: &Client) -> Result<Report> {
             log::warn!("config from {path}: {key} is in force after the next boot: {why}");
         }
     }
-    let whole = outcome.problems.iter().all(|problem| problem.severity == Severity::Warning);
+    let whole = outcome.refused.is_empty()
+        && outcome.problems.iter().all(|problem| problem.severity == Severity::Warning);
     let next = force::Next { outcome, text, source: format!("file {path}"), changes: list };
     let applied = if whole { next.store_after(&old, None)? } else { next.unstored(&old)? };
     client.done(&json!({"result": "applied"}));

@@ -104,12 +104,17 @@ impl fmt::Display for Source {
 /// Takes the first usable config. Never fails: an empty config lets containerd and kubelet run.
 pub(crate) fn config(cmdline: &Cmdline, machine: &Machine) -> Loaded {
     let (mut tried, mut word) = (false, None);
+    let mut older: Vec<(Source, Vec<u8>)> = Vec::new();
     for source in sources(cmdline, machine.container) {
         if let Source::State(_) = source {
             if let Some(taken) = state::from_state(machine) {
                 return known(taken, word);
             }
             tried |= Vault::default().holdings() != Holdings::default();
+            // What was stored after them is of no use, so they are the next best.
+            if let Some(taken) = older.drain(..).find_map(|(source, raw)| try_one(&source, &raw, machine)) {
+                return known(taken, word);
+            }
             continue;
         }
         let raw = match fetch(&source) {
@@ -124,24 +129,33 @@ pub(crate) fn config(cmdline: &Cmdline, machine: &Machine) -> Loaded {
         tried = true;
         if source.is_word() {
             let digest = text_digest(&raw);
-            if was_taken(&digest) {
+            // A word behind one that was taken was not needed then either.
+            if was_taken(&digest) || !older.is_empty() {
                 log::info!("config from {source}: taken before; what is stored goes before it");
+                older.push((source, raw));
+                word.get_or_insert(digest);
                 continue;
             }
             word.get_or_insert(digest);
         }
-        match parse::check(&raw, source.encoding()) {
-            Ok(outcome) => {
-                if let Some(taken) = take(&source, &raw, outcome, machine) {
-                    return known(taken, word);
-                }
-            }
-            Err(error) => log::error!("config from {source}: {error:#}"),
+        if let Some(taken) = try_one(&source, &raw, machine) {
+            return known(taken, word);
         }
     }
     log::error!("no usable config: waiting for one; {}", remedy(tried, machine.container));
     remember(&InUse { word, ..InUse::default() }, b"");
     Loaded::default()
+}
+
+/// Checks one source's text and takes it, if it can be used.
+fn try_one(source: &Source, raw: &[u8], machine: &Machine) -> Option<Taken> {
+    match parse::check(raw, source.encoding()) {
+        Ok(outcome) => take(source, raw, outcome, machine),
+        Err(error) => {
+            log::error!("config from {source}: {error:#}");
+            None
+        }
+    }
 }
 
 /// First to last.
@@ -157,7 +171,8 @@ fn sources(cmdline: &Cmdline, container: bool) -> Vec<Source> {
 /// is newer than the word, which is the same at each boot.
 fn was_taken(digest: &str) -> bool {
     let vault = Vault::default();
-    vault.note(WORD_TAKEN).as_deref() == Some(digest) && vault.holdings().current.is_some()
+    let Holdings { current, good, .. } = vault.holdings();
+    vault.note(WORD_TAKEN).as_deref() == Some(digest) && (current.is_some() || good.is_some())
 }
 
 /// `None`: this source has no config.

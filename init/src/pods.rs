@@ -69,7 +69,7 @@ impl Watcher {
         for line in &news.lines {
             kmsg::say(line);
         }
-        let ready = self.watch.is_ready();
+        let ready = self.watch.is_well();
         if self.told != Some(ready) {
             self.told = tell(ready).then_some(ready);
         }

@@ -175,9 +175,9 @@ impl Watch {
         news
     }
 
-    /// Whether all pods that have a manifest run.
-    pub fn is_ready(&self) -> bool {
-        self.ready
+    /// Whether no pod that has a manifest is still, or again, on its way: true as well when there is none.
+    pub fn is_well(&self) -> bool {
+        !self.pods.values().any(|watched| watched.wanted && matches!(watched.phase, Phase::Waiting(..)))
     }
 
     /// How long to rest before the next look.

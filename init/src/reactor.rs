@@ -81,6 +81,8 @@ struct Reactor {
     /// Clients whose change has not begun, in the order of asking.
     waiting: VecDeque<(Ask, OwnedFd)>,
     watch: Option<Watch>,
+    /// A manifest of ours was touched while a change ran.
+    touched: bool,
     versions: Versions,
     /// More processes may have ended than one turn reaps.
     more_deaths: bool,
@@ -129,6 +131,7 @@ impl Reactor {
             policy,
             waiting: VecDeque::new(),
             watch: said(Watch::new(&configs)),
+            touched: false,
             versions: requests::versions(build_id),
             more_deaths: false,
             finished: None,
@@ -176,7 +179,7 @@ impl Reactor {
             self.supervisor.deadline(),
             self.clients.deadline(),
             self.jobs.deadline(),
-            self.policy.deadline(),
+            self.policy.deadline().filter(|_| self.supervisor.shutting_down().is_none()),
         ];
         let deadline = deadlines.into_iter().flatten().min();
         let deadline = deadline.map(|deadline| deadline.saturating_sub(clock::now()));
@@ -304,6 +307,8 @@ impl Reactor {
                 Action::KillGroup(id, pid) => self.kill_group(id, pid),
                 Action::Report(line) => self.say(line),
                 Action::RemoveManifests => {
+                    // It would bring them back.
+                    self.jobs.kill(Kind::Change);
                     if let Err(error) = manifest_dir::remove_ours(Path::new(paths::MANIFESTS)) {
                         self.say(format!("{error:#}"));
                     }

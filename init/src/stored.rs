@@ -70,6 +70,13 @@ impl Vault {
         read_if_there(&self.path(slot))
     }
 
+    /// Whether the current one has this text.
+    pub(crate) fn holds(&self, text: &[u8]) -> bool {
+        let bytes = self.read(Slot::Current).ok().flatten().unwrap_or_default();
+        // One whose line does not match was edited below it.
+        bytes.ends_with(text)
+    }
+
     /// What there is.
     pub(crate) fn holdings(&self) -> Holdings {
         let staged = self.generation(Slot::Staged);
@@ -115,6 +122,10 @@ impl Vault {
     /// As [`Self::propose`]; the old one is still there.
     pub(crate) fn commit(&self, proposal: Proposal, slot: Slot) -> Result<u64> {
         let to = self.path(slot);
+        if slot == Slot::Current {
+            // Before anything is replaced: what cannot be kept is not acknowledged.
+            self.remember(&proposal)?;
+        }
         if slot == Slot::Current
             && let Ok(Some(bytes)) = self.read(Slot::Current)
             && open(&bytes).is_ok_and(|stored| stored.seal.is_none())
@@ -123,9 +134,15 @@ impl Vault {
             self.keep_aside("by-hand", &bytes)?;
         }
         rename(&proposal.path, &to).with_context(|| format!("rename to {}", to.display()))?;
-        file::sync_dir(&self.root).and_then(|()| file::sync_dir(&self.folder))?;
-        if slot == Slot::Current {
-            self.remember(proposal.generation)?;
+        let settled = file::sync_dir(&self.root).and_then(|()| file::sync_dir(&self.folder)).and_then(|()| {
+            // What waited for the next boot is older than this.
+            if slot == Slot::Current { remove_if_there(&self.path(Slot::Staged)) } else { Ok(()) }
+        });
+        if let Err(error) = settled {
+            log::warn!(
+                "config {}: {error:#}; a power cut now may bring the old one back",
+                proposal.generation
+            );
         }
         Ok(proposal.generation)
     }
@@ -228,18 +245,21 @@ impl Vault {
         Ok(Proposal { generation, path })
     }
 
-    /// Copies the current config into the history, and forgets the oldest.
-    fn remember(&self, generation: u64) -> Result<()> {
-        let bytes = self.read(Slot::Current)?.context("there is no stored config")?;
-        let path = self.remembered_path(generation);
+    /// Copies a proposal into the history; the oldest makes room first.
+    fn remember(&self, proposal: &Proposal) -> Result<()> {
+        let bytes = read_if_there(&proposal.path)?.context("the proposal is gone")?;
+        let path = self.remembered_path(proposal.generation);
         file::make_dir(&self.folder.join("history"), 0o700)?;
-        if read_if_there(&path)?.as_deref() != Some(bytes.as_slice()) {
-            file::store(&path, &bytes, 0o600)?;
+        if read_if_there(&path)?.as_deref() == Some(bytes.as_slice()) {
+            return Ok(());
         }
         let mut all = self.remembered();
         all.sort_unstable();
-        let surplus = all.len().saturating_sub(HISTORY);
-        all.into_iter().take(surplus).try_for_each(|oldest| remove_if_there(&self.remembered_path(oldest)))
+        let surplus = (all.len() + 1).saturating_sub(HISTORY);
+        all.into_iter()
+            .take(surplus)
+            .try_for_each(|oldest| remove_if_there(&self.remembered_path(oldest)))?;
+        file::store(&path, &bytes, 0o600)
     }
 
     fn remembered_path(&self, generation: u64) -> PathBuf {

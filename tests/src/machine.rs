@@ -1,7 +1,6 @@
 //! A machine for tests: limits, configs, and one way to start the image under test.
 
 use crate::artifacts::Image;
-use crate::console::Echo;
 use crate::disk::Disk;
 use crate::hand::{self, Hand};
 use crate::http;
@@ -60,9 +59,6 @@ pub fn on_a_new_disk(test: impl FnOnce(&Disk) -> Result<()>) -> Result<()> {
     test(&disk).map_err(|error| anyhow!("{error:#}\nservice logs on the disk:\n{}", disk.logs(25)))
 }
 
-/// Set to anything: the consoles of all machines are shown on standard error, for a person who looks for a fault.
-const SHOW: &str = "PODIUM_TEST_CONSOLE";
-
 /// Boots `disk` with further kernel words and disks; the ports of both pods are forwarded.
 ///
 /// # Errors
@@ -76,9 +72,6 @@ pub fn boot(disk: &Disk, words: &[String], extra_disks: &[ExtraDisk]) -> Result<
     options.extra_disks = extra_disks.to_vec();
     options.forwards = vec![(0, HELLO_PORT), (0, hand::PORT)];
     options.reboots = true;
-    if std::env::var_os(SHOW).is_some() {
-        options.echo = Echo::Stderr;
-    }
     Machine::start(&options)
 }
 

@@ -20,6 +20,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+/// Set to anything: consoles are shown on standard error, for a person who looks for a fault.
+const SHOW: &str = "PODIUM_TEST_CONSOLE";
+
 /// QEMU opens its socket within a fraction of a second; a loaded host may need far longer.
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// After the guest has switched off, QEMU only has to close its files.
@@ -136,7 +139,7 @@ impl Options {
             icount: false,
             forwards: Vec::new(),
             reboots: false,
-            echo: Echo::No,
+            echo: if std::env::var_os(SHOW).is_some() { Echo::Stderr } else { Echo::No },
             arguments: Vec::new(),
         }
     }

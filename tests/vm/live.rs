@@ -62,8 +62,8 @@ fn a_config_changes_on_a_running_node_and_a_bad_one_is_taken_back() -> Result<()
 
         let running = processes(&hand)?;
         let kubelet = hand.process("kubelet", "kubelet")?;
-        let with_setting = config(&[HELLO, HAND, SECOND])
-            .replace("machine:\n", "machine:\n  kubelet: {extraConfig: {maxPods: 42}}\n  env: {A: b}\n");
+        let settings = "machine:\n  kubelet: {extraConfig: {maxPods: 42}}\n  env: {A: b}\n";
+        let with_setting = config(&[HELLO, HAND, SECOND]).replace("machine:\n", settings);
         let from = machine.console.mark();
         let done = apply(&hand, &with_setting, "")?;
         ensure!(done.ok && done.out.contains("applied, generation 3, pods 3"), "{done:?}");
@@ -74,7 +74,7 @@ fn a_config_changes_on_a_running_node_and_a_bad_one_is_taken_back() -> Result<()
         proved(&machine, from, 3).context("other settings")?;
 
         let from = machine.console.mark();
-        let bad = config(&[HELLO, HAND, BROKEN]);
+        let bad = config(&[HELLO, HAND, BROKEN]).replace("machine:\n", settings);
         let done = apply(&hand, &bad, " --timeout 45")?;
         ensure!(done.ok && done.out.contains("on-proof for 45 s"), "{done:?}");
         machine.console.wait(from, "podium: pod default/second: stopped", BOOT_LIMIT)?;

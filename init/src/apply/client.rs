@@ -9,15 +9,20 @@ use crate::load::CONFIG_MAX;
 use anyhow::{Context, Result, bail};
 use podium_init::config::{Problem, Severity};
 use podium_init::live::Change;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How long a client may take to send the next part of its config.
 const CLIENT_LIMIT: Duration = Duration::from_secs(20);
+
+/// The client took no line within its limit.
+static GONE: AtomicBool = AtomicBool::new(false);
 
 /// The client, or nobody.
 pub(super) struct Client(Option<RefCell<job::Client>>);
@@ -46,6 +51,15 @@ impl Client {
         std::io::stdin().lock().take(most).read_to_end(&mut bytes).context("receive the config")?;
         if bytes.len() > CONFIG_MAX {
             bail!("the config is larger than {} MiB", CONFIG_MAX >> 20);
+        }
+        if let Some(client) = &self.0 {
+            // A client that has sent all shuts down its sending half; one that died has closed both.
+            let client = client.borrow();
+            let mut fds = [PollFd::new(&*client, PollFlags::empty())];
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            if matches!(poll(&mut fds, Some(&now)), Ok(1)) {
+                bail!("the client has gone before it had sent all");
+            }
         }
         Ok(bytes)
     }
@@ -89,14 +103,19 @@ impl Client {
 
     fn say(&self, line: &Value) {
         if let Some(client) = &self.0 {
-            // A client that is gone need not be told.
-            drop(client.borrow_mut().send(line));
+            // A client that is gone, or takes nothing for so long, is told nothing more: a change does not wait for it.
+            if !GONE.load(Ordering::Relaxed) && client.borrow_mut().send(line).is_err() {
+                GONE.store(true, Ordering::Relaxed);
+            }
         }
     }
 }
 
 /// What is said in the boot log while a change is done is the client's business as well.
 pub(super) fn tell_log(level: log::Level, text: &dyn fmt::Display) {
+    if GONE.load(Ordering::Relaxed) {
+        return;
+    }
     let line = json!({"log": text.to_string(), "level": level.to_string().to_lowercase()});
     let _ = std::io::stdout().write_all(format!("{line}\n").as_bytes());
 }

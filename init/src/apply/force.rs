@@ -8,7 +8,7 @@ use crate::prepare::{files, system};
 use crate::stored::{Proposal, Vault};
 use crate::sys::file;
 use crate::{hook, manifest_dir};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use podium_init::config::{InUse, MachineConfig, Outcome};
 use podium_init::live::{Applied, Change, Needs, PROOF_LIMIT, Standing, held_back, restarts};
 use podium_init::paths;
@@ -40,7 +40,7 @@ impl Next {
     /// In force as far as it goes: it has pods that cannot be run, so it is not kept for the next boot.
     pub(super) fn unstored(self, old: &InUse) -> Result<Applied> {
         let in_use = self.in_use(old, 0);
-        self.put(&in_use, Standing::Good)
+        self.put(&in_use, Standing::Unstored)
     }
 
     /// The current one from now on, and in force. The proposal is on disk already.
@@ -66,6 +66,10 @@ impl Next {
         let in_use = self.in_use(old, generation);
         let (text, source) = (self.text.clone(), self.source.clone());
         let applied = self.put(&in_use, standing(&vault, generation, limit))?;
+        if !vault.holds(&text) {
+            log::info!("config: its file has changed once more; the newer text is looked at next");
+            return Ok(applied);
+        }
         let sealed = vault.propose(&text, &source).and_then(|proposal| vault.commit(proposal, Slot::Current));
         if let Err(error) = sealed.and_then(|_| super::remember_word(&vault, old)) {
             log::warn!("config: not kept with a checksum: {error:#}");
@@ -133,7 +137,8 @@ impl Next {
 /// that they have.
 pub(super) fn manifests(outcome: &Outcome) -> Result<usize> {
     let before: StaticPods = read_own(paths::STATIC_PODS).unwrap_or_default();
-    let refused = before.next(&outcome.manifests, &outcome.problems, &[]).refused();
+    let mut refused = before.next(&outcome.manifests, &outcome.problems, &[]).refused();
+    refused.extend(outcome.refused.iter().cloned());
     let dir = Path::new(paths::MANIFESTS);
     for line in manifest_dir::unblock()? {
         log::warn!("{line}");
@@ -141,8 +146,9 @@ pub(super) fn manifests(outcome: &Outcome) -> Result<usize> {
     let applied = manifest_dir::apply(dir, &outcome.manifests, &refused)?;
     let pods = before.next(&outcome.manifests, &outcome.problems, &applied.foreign);
     file::replace(Path::new(paths::STATIC_PODS), &serde_json::to_vec(&pods)?, 0o600)?;
-    if let Some(first) = applied.failed.first() {
-        bail!("{} of the manifests: {first:#}", applied.failed.len());
+    // The others are in force; a change of the directory, or the next config, tries these again.
+    for error in &applied.failed {
+        log::error!("static pods: {error:#}");
     }
     Ok(outcome.manifests.len())
 }
@@ -180,5 +186,8 @@ pub(super) fn stored(
     let changes = podium_init::live::changes(&old.config, outcome.config.as_ref().unwrap_or(&none));
     let next = Next { outcome, text, source: source.to_owned(), changes };
     let in_use = next.in_use(old, generation);
-    next.put(&in_use, Standing::Good)
+    // Generation 0 is the image's own.
+    let standing =
+        if generation == 0 { Standing::Good } else { standing(&Vault::default(), generation, None) };
+    next.put(&in_use, standing)
 }

@@ -36,40 +36,58 @@ pub(super) fn prove() -> Result<Report> {
     Ok(Report::Proved)
 }
 
-/// Back to what was before.
+/// Back to what was before. Nothing is moved before there is something to go back to; an error that may pass ends it,
+/// and the policy tries again.
 pub(super) fn revert(why: &str) -> Result<Report> {
     let (vault, old) = (Vault::default(), in_use()?);
     log::warn!("config: going back: {why}");
-    if !old.tried && vault.generation(Slot::Current) == Some(old.generation) {
-        let aside = vault.set_aside(Slot::Current)?;
-        log::warn!("config {}: kept for inspection as {}", old.generation, aside.display());
-    }
     let order: &[Slot] = if old.tried { &[Slot::Current, Slot::Good] } else { &[Slot::Good] };
     for slot in order {
-        match from(&vault, *slot, &old) {
-            Ok(Some(report)) => {
-                if *slot == Slot::Good {
-                    vault.make_current(Slot::Good)?;
-                }
-                return Ok(report);
-            }
-            Ok(None) => {}
-            Err(error) => log::error!("config from STATE ({slot}): {error:#}"),
+        let Some(report) = from(&vault, *slot, &old)? else { continue };
+        if *slot == Slot::Good {
+            settle(&vault, &old);
         }
+        return Ok(report);
     }
-    image_default(&old)
+    let report = image_default(&old)?;
+    aside(&vault, &old);
+    Ok(report)
 }
 
+/// The last known good one is in force: it is the current one, too.
+fn settle(vault: &Vault, old: &InUse) {
+    aside(vault, old);
+    if let Err(error) = vault.make_current(Slot::Good) {
+        log::error!("config: {error:#}; the next boot takes the last known good one all the same");
+    }
+}
+
+/// What was reverted is kept for inspection.
+fn aside(vault: &Vault, old: &InUse) {
+    if old.tried || vault.generation(Slot::Current) != Some(old.generation) {
+        return;
+    }
+    match vault.set_aside(Slot::Current) {
+        Ok(to) => log::warn!("config {}: kept for inspection as {}", old.generation, to.display()),
+        Err(error) => log::error!("config {}: not moved aside: {error:#}", old.generation),
+    }
+}
+
+/// Puts one in force. `None`: it is not there, or cannot be used at all.
 fn from(vault: &Vault, slot: Slot, old: &InUse) -> Result<Option<Report>> {
     let Some(bytes) = vault.read(slot)? else { return Ok(None) };
     let stored = match open(&bytes) {
         Ok(stored) => stored,
-        Err(damaged) => bail!("{damaged}"),
+        Err(damaged) => {
+            log::error!("config from STATE ({slot}): {damaged}");
+            return Ok(None);
+        }
     };
     let outcome = parse::check(stored.text, Encoding::Plain)?;
     load::say_problems("STATE", &outcome.problems);
     if outcome.config.is_none() {
-        bail!("cannot be used any more");
+        log::error!("config from STATE ({slot}): cannot be used any more");
+        return Ok(None);
     }
     let generation = stored.seal.as_ref().map_or(0, |seal| seal.generation);
     let source = stored.seal.as_ref().map_or_else(|| slot.to_string(), |seal| seal.source.clone());

@@ -20,6 +20,8 @@ pub struct Outcome {
     pub config: Option<MachineConfig>,
     /// The pods that can be run, in the config's order.
     pub manifests: Vec<Manifest>,
+    /// Ids of the pods that cannot be run, also of those whose problems are only counted below.
+    pub refused: Vec<String>,
     /// All that is wrong or doubtful, in the order of the text; at most [`MAX_PROBLEMS`] and one that counts the rest.
     pub problems: Vec<Problem>,
 }
@@ -162,6 +164,7 @@ mod tests {
         let outcome = Outcome {
             config: Some(MachineConfig::default()),
             manifests: Vec::new(),
+            refused: vec!["default-y".into()],
             problems: vec![Problem::warning("machine", "x").at(Some((1, 2))).remedy("y").pod("default-z")],
         };
         let text = serde_json::to_string(&outcome).unwrap();

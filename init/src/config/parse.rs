@@ -10,6 +10,7 @@ use super::text::{self, Source};
 use super::tree::{self, Kind, Node, join};
 use super::{Outcome, Problem, decode, validate};
 use crate::manifests::{self, Uids};
+use std::collections::BTreeSet;
 
 /// Checks a config's text (undone of base64 and compression).
 pub fn parse(bytes: &[u8]) -> Outcome {
@@ -84,9 +85,13 @@ fn check(document: &Node, source: &Source<'_>, others: Vec<Problem>) -> Outcome 
     let (mut manifests, problems) = manifests::plan_with(&pods, uids, &|path| document.locate(path));
     manifests.retain(|manifest| !spoilt.contains(&manifest.id));
     problems.into_iter().for_each(|problem| report.push(problem));
+    // Not by their problems: of those only the first are listed.
+    let made: BTreeSet<&str> = manifests.iter().map(|manifest| manifest.id.as_str()).collect();
+    let ids = (0..pods.len()).map(|index| pod_id(document, index));
+    let refused = ids.filter(|id| !made.contains(id.as_str())).collect();
     match report.finish() {
-        (problems, true) => Outcome { config: Some(config), manifests, problems },
-        (problems, false) => Outcome { config: None, manifests: Vec::new(), problems },
+        (problems, true) => Outcome { config: Some(config), manifests, refused, problems },
+        (problems, false) => Outcome { problems, ..Outcome::default() },
     }
 }
 

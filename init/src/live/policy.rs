@@ -11,6 +11,7 @@
 use super::report::{Applied, Ask, Report, Standing};
 use crate::clock::Time;
 use crate::services::Service;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long kubelet and pods must be up without a break: longer than a container that fails at start looks well, and
@@ -23,6 +24,8 @@ pub const TRY_LIMIT: Duration = Duration::from_secs(60);
 /// This many changes that no client asked for are done at once; whoever writes manifests or configs in a loop is then
 /// followed no closer than so many in [`BURST_SPAN`].
 const BURST: usize = 10;
+/// From a revert that failed to the next: what kept it (no memory, a disk) may pass.
+const REVERT_DELAY: Duration = Duration::from_secs(30);
 /// See [`BURST`].
 const BURST_SPAN: Duration = Duration::from_secs(10);
 
@@ -90,12 +93,19 @@ pub struct Policy {
     waiting: Waiting,
     /// When the last changes ended that no client asked for, newest first.
     unasked: [Option<Time>; BURST],
+    /// The node was well when the change that runs began: what the change does may show before it has ended.
+    began_well: bool,
+    /// A revert has brought back what was well; until then that counts for the next change, too.
+    trusted_until: Time,
+    /// A revert that failed is tried again then.
+    revert_at: Time,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     revert: Option<String>,
-    file: Option<String>,
+    /// At most as many as are watched.
+    files: BTreeSet<String>,
     prove: bool,
     repair: bool,
 }
@@ -113,6 +123,9 @@ impl Default for Policy {
             running: None,
             waiting: Waiting::default(),
             unasked: [None; BURST],
+            began_well: false,
+            trusted_until: Time::ZERO,
+            revert_at: Time::ZERO,
         }
     }
 }
@@ -125,8 +138,10 @@ impl Policy {
             Event::Booted(None) => {}
             // What it goes back to has been well once.
             Event::Booted(Some(may_revert)) => self.on_proof(now + PROOF_LIMIT, may_revert, true),
-            Event::Started(ask) => self.running = Some(ask),
-            Event::FileChanged(path) => self.waiting.file = Some(path),
+            Event::Started(ask) => self.run(ask, now),
+            Event::FileChanged(path) => {
+                self.waiting.files.insert(path);
+            }
             Event::ManifestsChanged => self.waiting.repair = true,
             Event::Ended(result) => self.ended(result, now, &mut actions),
             Event::Pods(up) => {
@@ -148,14 +163,17 @@ impl Policy {
         if self.running.is_some() {
             return None;
         }
-        let waiting = (self.waiting.file.is_some() || self.waiting.repair).then_some(self.rest_until());
+        let Waiting { revert, files, prove, repair } = &self.waiting;
+        let revert = revert.is_some().then_some(self.revert_at);
+        let waiting = (!files.is_empty() || *prove || *repair).then_some(self.rest_until());
         let proof = match self.phase {
+            _ if *prove => None,
             Phase::Settled => None,
-            Phase::OnProof(until) => Some(self.well_since.map_or(until, |since| (since + SOAK).min(until))),
+            Phase::OnProof(until) => Some(self.well_since.map_or(until, |since| since + SOAK)),
             Phase::Unproven => self.well_since.map(|since| since + SOAK),
             Phase::Tried(until) => Some(until),
         };
-        [waiting, proof].into_iter().flatten().min()
+        [revert, waiting, proof].into_iter().flatten().min()
     }
 
     /// Whether a change runs, so that no other may be started.
@@ -166,6 +184,11 @@ impl Policy {
     /// The last [`Event::Kubelet`].
     pub fn has_kubelet(&self) -> bool {
         self.kubelet
+    }
+
+    /// The last [`Event::Pods`].
+    pub fn has_pods(&self) -> bool {
+        self.pods
     }
 
     /// Where the config in force stands.
@@ -183,6 +206,11 @@ impl Policy {
         self.was_well = was_well;
     }
 
+    fn run(&mut self, ask: Ask, now: Time) {
+        self.began_well = self.well_since.is_some_and(|since| now.saturating_sub(since) >= SOAK);
+        self.running = Some(ask);
+    }
+
     fn look(&mut self, now: Time) {
         self.well_since = (self.pods && self.kubelet).then(|| self.well_since.unwrap_or(now));
     }
@@ -194,7 +222,15 @@ impl Policy {
             self.unasked[0] = Some(now);
         }
         match result {
-            Ok(Report::Nothing { why }) => actions.extend(why.map(Action::Report)),
+            Ok(Report::Nothing { why }) => {
+                actions.extend(why.map(Action::Report));
+                match ask {
+                    Ask::Revert { why } => self.revert_again(why, now),
+                    // Another config has been stored meanwhile, which has its own proof to give.
+                    Ask::Prove => self.phase = Phase::Settled,
+                    Ask::Apply { .. } | Ask::File { .. } | Ask::Rollback { .. } | Ask::Repair => {}
+                }
+            }
             Ok(Report::Repaired) => {}
             Ok(Report::Proved) => self.phase = Phase::Settled,
             Ok(Report::Staged { generation, reboot }) => match reboot {
@@ -204,9 +240,13 @@ impl Policy {
             Ok(Report::Applied(applied)) => self.applied(&ask, *applied, now, actions),
             Err(why) => {
                 actions.push(Action::Report(format!("config: a change ended without a result: {why}")));
-                // What it had already done is made what the config in force says.
-                if ask != Ask::Repair {
-                    self.waiting.repair = true;
+                match ask {
+                    Ask::Revert { why } => self.revert_again(why, now),
+                    Ask::Repair => {}
+                    // What it had already done is made what the config in force says.
+                    Ask::Apply { .. } | Ask::File { .. } | Ask::Rollback { .. } | Ask::Prove => {
+                        self.waiting.repair = true;
+                    }
                 }
             }
         }
@@ -214,13 +254,21 @@ impl Policy {
 
     fn applied(&mut self, ask: &Ask, applied: Applied, now: Time, actions: &mut Vec<Action>) {
         let Applied { generation, standing, pods, services, restart } = applied;
-        let was_well = self.well_since.is_some_and(|since| now.saturating_sub(since) >= SOAK)
+        let was_well = self.began_well
+            || now < self.trusted_until
             // A config that follows one on proof is measured by what was before that.
             || matches!(self.phase, Phase::OnProof(_) | Phase::Tried(_)) && self.was_well;
+        if matches!(ask, Ask::Revert { .. }) && self.was_well {
+            self.trusted_until = now + 2 * SOAK;
+        }
         let what = match standing {
             Standing::Good => {
                 self.phase = Phase::Settled;
                 "the last known good one".to_owned()
+            }
+            Standing::Unstored => {
+                self.phase = Phase::Settled;
+                "as far as it goes, and not stored: it has errors".to_owned()
             }
             Standing::OnProof(limit) => {
                 self.on_proof(now + limit, true, was_well);
@@ -254,6 +302,11 @@ impl Policy {
         actions.push(Action::Adopt(services, restart));
     }
 
+    fn revert_again(&mut self, why: String, now: Time) {
+        self.revert_at = now + REVERT_DELAY;
+        self.waiting.revert = Some(why);
+    }
+
     /// What follows from time and from what waits.
     fn settle(&mut self, now: Time, actions: &mut Vec<Action>) {
         if self.running.is_some() {
@@ -261,18 +314,18 @@ impl Policy {
         }
         self.judge(now, actions);
         let rested = now >= self.rest_until();
-        let next = if let Some(why) = self.waiting.revert.take() {
+        let next = if let Some(why) = self.waiting.revert.take_if(|_| now >= self.revert_at) {
             Ask::Revert { why }
-        } else if std::mem::take(&mut self.waiting.prove) {
+        } else if rested && std::mem::take(&mut self.waiting.prove) {
             Ask::Prove
-        } else if let Some(path) = if rested { self.waiting.file.take() } else { None } {
+        } else if let Some(path) = if rested { self.waiting.files.pop_first() } else { None } {
             Ask::File { path }
         } else if rested && std::mem::take(&mut self.waiting.repair) {
             Ask::Repair
         } else {
             return;
         };
-        self.running = Some(next.clone());
+        self.run(next.clone(), now);
         actions.push(Action::Start(next));
     }
 
@@ -280,15 +333,16 @@ impl Policy {
         let well_for = self.well_since.map(|since| now.saturating_sub(since));
         match self.phase {
             Phase::Settled => {}
+            // It is proved once that is stored.
             Phase::OnProof(_) | Phase::Unproven if well_for.is_some_and(|span| span >= SOAK) => {
-                self.phase = Phase::Settled;
                 self.waiting.prove = true;
             }
-            Phase::OnProof(until) if now >= until => {
+            // One that is well at its limit gets the rest of the soak.
+            Phase::OnProof(until) if now >= until && well_for.is_none() => {
                 let why = match (self.kubelet, self.pods) {
                     (false, _) => "the kubelet did not come up, or did not stay up",
                     (true, false) => "not all pods came up, or stayed up",
-                    (true, true) => "kubelet and pods did not stay up long enough",
+                    (true, true) => "kubelet and pods did not stay up",
                 };
                 if self.may_revert && self.was_well {
                     actions.push(Action::Report(format!("config: {why} within its limit; going back")));

@@ -200,3 +200,55 @@ fn a_config_that_needs_a_reboot_gets_it() {
     policy.step(apply(), at(102));
     assert!(matches!(&policy.step(staged(None), at(103))[..], [Action::Report(_)]));
 }
+
+#[test]
+fn what_a_change_shows_before_it_has_ended_does_not_count_against_the_node() {
+    let mut policy = well();
+    policy.step(apply(), at(100));
+    policy.step(Event::Pods(false), at(101));
+    policy.step(applied(Standing::OnProof(at(60))), at(102));
+    assert!(matches!(&run(&mut policy, at(900))[..], [(time, Ask::Revert { .. })] if *time == at(162)));
+    policy.step(applied(Standing::Good), at(163));
+    policy.step(Event::Pods(true), at(165));
+    policy.step(apply(), at(170));
+    policy.step(Event::Pods(false), at(171));
+    policy.step(applied(Standing::OnProof(at(60))), at(172));
+    let seen = run(&mut policy, at(900));
+    assert!(matches!(&seen[..], [(_, Ask::Revert { .. })]), "what came back was well: {seen:?}");
+}
+
+#[test]
+fn one_that_is_well_at_its_limit_gets_the_rest_of_the_soak() {
+    let mut policy = well();
+    policy.step(apply(), at(100));
+    policy.step(applied(Standing::OnProof(at(10))), at(101));
+    assert_eq!(run(&mut policy, at(900)), [(at(101) + SOAK, Ask::Prove)]);
+    let mut policy = well();
+    policy.step(apply(), at(100));
+    policy.step(applied(Standing::OnProof(at(10))), at(101));
+    let actions = policy.step(Event::Pods(false), at(120));
+    assert!(matches!(starts(&actions)[..], [Ask::Revert { .. }]), "a break after the limit is the end of it");
+}
+
+#[test]
+fn a_revert_or_a_proof_that_fails_is_tried_again() {
+    let mut policy = well();
+    policy.step(apply(), at(100));
+    policy.step(applied(Standing::Tried(at(60))), at(100));
+    assert_eq!(run(&mut policy, at(170)).len(), 1);
+    policy.step(Event::Ended(Err("no memory".into())), at(171));
+    while policy.is_busy() {
+        policy.step(Event::Ended(Ok(Report::Repaired)), at(171));
+    }
+    assert!(
+        matches!(&run(&mut policy, at(900))[..], [(time, Ask::Revert { .. })] if *time == at(171) + REVERT_DELAY)
+    );
+
+    let mut policy = well();
+    policy.step(apply(), at(100));
+    policy.step(applied(Standing::OnProof(PROOF_LIMIT)), at(100));
+    assert_eq!(run(&mut policy, at(900)), [(at(130), Ask::Prove)]);
+    let actions = policy.step(Event::Ended(Err("no space".into())), at(131));
+    assert_eq!(starts(&actions), [&Ask::Prove]);
+    assert_eq!(policy.phase(), Phase::OnProof(at(100) + PROOF_LIMIT), "not before it is stored");
+}

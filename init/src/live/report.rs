@@ -123,6 +123,8 @@ pub enum Report {
 pub enum Standing {
     /// It is the last known good one.
     Good,
+    /// It has pods that cannot be run, so the next boot does not take it.
+    Unstored,
     /// It has this long to prove itself; there is another to go back to.
     OnProof(Duration),
     /// As [`Self::OnProof`], but there is nothing to go back to.

@@ -49,15 +49,30 @@ fn try_one(vault: &Vault, slot: Slot, holdings: &Holdings, machine: &Machine) ->
             return None;
         }
     };
-    let generation = stored.seal.as_ref().map_or(0, |seal| seal.generation);
+    let mut generation = stored.seal.as_ref().map_or(0, |seal| seal.generation);
     let Some(mut taken) = take(&source, stored.text, outcome, machine) else {
         if stored.seal.is_some() {
             set_aside(vault, slot, &source);
         }
         return None;
     };
+    let mut holdings = *holdings;
+    if slot == Slot::Current && stored.seal.is_none() {
+        // From now on it is a config like any other: it can be proved, damaged, and gone back to.
+        let sealed = vault
+            .propose(stored.text, "file /system/state/config.yaml")
+            .and_then(|proposal| vault.commit(proposal, Slot::Current));
+        match sealed {
+            Ok(new) => {
+                log::info!("config from {source}: put there by hand, kept as generation {new}");
+                generation = new;
+                holdings = vault.holdings();
+            }
+            Err(error) => log::warn!("config from {source}: not kept with a checksum: {error:#}"),
+        }
+    }
     taken.in_use.generation = generation;
-    taken.proof = settle(vault, slot, holdings);
+    taken.proof = if generation == 0 { None } else { settle(vault, slot, &holdings) };
     Some(taken)
 }
 

@@ -29,11 +29,19 @@ impl Reactor {
     pub(super) fn change(&mut self, watch: bool, now: Time) {
         // At the end the manifests go, and nothing shall bring them back.
         if self.supervisor.shutting_down().is_some() {
+            self.watch = None;
+            self.waiting.clear();
             return;
         }
         let mut statuses = self.supervisor.statuses();
         let kubelet = statuses.any(|status| status.service == KUBELET && status.state == State::Up);
         drop(statuses);
+        let mut statuses = self.supervisor.statuses();
+        let helper = statuses.any(|status| status.service == PODS_HELPER && status.state == State::Up);
+        drop(statuses);
+        if !helper && self.policy.has_pods() {
+            self.decide(Event::Pods(false), now);
+        }
         if kubelet != self.policy.has_kubelet() {
             self.decide(Event::Kubelet(kubelet), now);
         }
@@ -48,7 +56,10 @@ impl Reactor {
 
     /// Starts the next change that a client has asked for, once none runs.
     pub(super) fn change_for_clients(&mut self) {
-        while !self.policy.is_busy() && self.jobs.has_room(Kind::Change) {
+        while self.supervisor.shutting_down().is_none()
+            && !self.policy.is_busy()
+            && self.jobs.has_room(Kind::Change)
+        {
             let Some((ask, connection)) = self.waiting.pop_front() else { return };
             self.change_for(ask, connection);
         }
@@ -75,11 +86,17 @@ impl Reactor {
         let now = clock::now();
         // What it did itself is not news.
         self.take_seen(true, now);
+        let touched = std::mem::take(&mut self.touched);
         let result = match exit {
             Exit::Code(0) => report().map_err(|error| format!("{error:#}")),
             exit => Err(exit.to_string()),
         };
+        // Whether it was the change or somebody else, only a look can tell.
+        let look = touched && !matches!(result, Ok(Report::Repaired));
         self.decide(Event::Ended(result), now);
+        if look {
+            self.decide(Event::ManifestsChanged, now);
+        }
     }
 
     /// Takes what inotify has. While a change runs, files of ours are its business.
@@ -89,7 +106,8 @@ impl Reactor {
             match seen {
                 Seen::Config(path) => self.decide(Event::FileChanged(path), now),
                 // What is being written aside, and what the kubelet does not look at.
-                Seen::Manifest(name) if name.starts_with('.') || busy && is_ours(&name) => {}
+                Seen::Manifest(name) if name.starts_with('.') => {}
+                Seen::Manifest(name) if busy && is_ours(&name) => self.touched = true,
                 Seen::Manifest(_) => self.decide(Event::ManifestsChanged, now),
                 Seen::Everything => {
                     self.decide(Event::FileChanged(paths::STATE_CONFIG.to_owned()), now);

@@ -77,6 +77,14 @@ impl Jobs {
         Some(self.0.swap_remove(place))
     }
 
+    /// Kills those of a kind; they are reaped like those that end by themselves.
+    pub(super) fn kill(&mut self, kind: Kind) {
+        for job in self.0.iter().filter(|job| job.kind == kind) {
+            // One that has ended meanwhile is as good.
+            drop(process::signal(job.pid, SIGKILL));
+        }
+    }
+
     /// When [`Self::expire`] has something to do.
     pub(super) fn deadline(&self) -> Option<Time> {
         self.0.iter().filter_map(|job| job.until).min()
