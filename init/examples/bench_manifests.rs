@@ -46,7 +46,7 @@ fn measure(count: usize) -> Value {
         let start = Instant::now();
         let applied = manifest_dir::apply(dir.path(), &manifests, &BTreeSet::new()).unwrap();
         write = write.min(milliseconds(start));
-        assert_eq!((applied.written, applied.failed.len()), (count, 0));
+        assert_eq!((applied.written.len(), applied.failed.len()), (count, 0));
     }
     json!({"pods": count, "render_ms": render, "write_ms": write})
 }

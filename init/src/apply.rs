@@ -29,6 +29,9 @@ use std::time::Duration;
 /// `/run/podium/config.json`: a config of the largest size as JSON.
 const IN_USE_MAX: usize = 16 << 20;
 
+/// Files that are said to have been put back; after so many the reason is clear.
+const SAID_MAX: usize = 20;
+
 /// Does one change.
 ///
 /// # Errors
@@ -119,7 +122,7 @@ impl Request {
         let vault = Vault::default();
         if self.mode == Mode::Staged || reboot.is_some() {
             let proposal = vault.propose(&self.text, &self.source)?;
-            let generation = vault.commit(proposal, Slot::Staged)?;
+            let generation = vault.commit(&proposal, Slot::Staged)?;
             remember_word(&vault, &old)?;
             client.done(&json!({"result": "staged", "generation": generation, "reboot": reboot.is_some() && self.mode != Mode::Staged}));
             let reboot = reboot.filter(|_| self.mode != Mode::Staged);
@@ -131,7 +134,7 @@ impl Request {
             next.try_for(&old, self.limit.unwrap_or(TRY_LIMIT))?
         } else {
             let proposal = vault.propose(&next.text, &next.source)?;
-            let stored = next.store(&old, &vault, proposal, self.limit)?;
+            let stored = next.store(&old, &vault, &proposal, self.limit)?;
             remember_word(&vault, &old)?;
             stored
         };
@@ -204,7 +207,9 @@ fn repair() -> Result<Report> {
     if outcome.config.is_none() {
         bail!("{} is damaged; the manifests stay as they are", paths::CONFIG_TEXT);
     }
-    force::manifests(&outcome)?;
+    for file in force::manifests(&outcome)?.into_iter().take(SAID_MAX) {
+        log::warn!("{}/{file}: changed or removed by somebody else; put back", paths::MANIFESTS);
+    }
     Ok(Report::Repaired)
 }
 

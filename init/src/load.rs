@@ -272,7 +272,7 @@ fn keep(source: &Source, text: &[u8], digest: &str, whole: bool) -> Option<u64> 
             Ok(Stored { seal: Some(seal), text: have }) if have == text => seal.generation,
             _ => {
                 let proposal = vault.propose(text, &source.to_string())?;
-                let generation = vault.commit(proposal, Slot::Current)?;
+                let generation = vault.commit(&proposal, Slot::Current)?;
                 log::info!("config from {source}: kept in STATE");
                 generation
             }

@@ -24,8 +24,8 @@ const MOST_OF_A_NAME: u32 = 1000;
 /// What was done to a directory.
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
-    /// Manifests written, changed ones and new ones.
-    pub(crate) written: usize,
+    /// Files written, changed ones and new ones.
+    pub(crate) written: Vec<String>,
     /// Files of ours removed.
     pub(crate) deleted: usize,
     /// Files of others, left alone.
@@ -125,7 +125,7 @@ pub(crate) fn apply(dir: &Path, want: &[Manifest], refused: &BTreeSet<String>) -
     }
     for manifest in changes.changes.into_iter().chain(changes.additions) {
         match file::replace(&dir.join(&manifest.file), manifest.bytes.as_bytes(), 0o600) {
-            Ok(()) => applied.written += 1,
+            Ok(()) => applied.written.push(manifest.file.clone()),
             Err(error) => applied.failed.push(error),
         }
     }

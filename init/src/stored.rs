@@ -120,11 +120,11 @@ impl Vault {
     ///
     /// # Errors
     /// As [`Self::propose`]; the old one is still there.
-    pub(crate) fn commit(&self, proposal: Proposal, slot: Slot) -> Result<u64> {
+    pub(crate) fn commit(&self, proposal: &Proposal, slot: Slot) -> Result<u64> {
         let to = self.path(slot);
         if slot == Slot::Current {
             // Before anything is replaced: what cannot be kept is not acknowledged.
-            self.remember(&proposal)?;
+            self.remember(proposal)?;
         }
         if slot == Slot::Current
             && let Ok(Some(bytes)) = self.read(Slot::Current)
@@ -155,7 +155,7 @@ impl Vault {
         let bytes = self.read(slot)?.with_context(|| format!("there is no {slot}"))?;
         let generation = open(&bytes).ok().and_then(|stored| stored.seal).map_or(0, |seal| seal.generation);
         let proposal = self.write_candidate(&bytes, generation)?;
-        self.commit(proposal, Slot::Current)?;
+        self.commit(&proposal, Slot::Current)?;
         if slot == Slot::Staged {
             remove_if_there(&self.path(slot))?;
         }

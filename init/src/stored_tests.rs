@@ -12,7 +12,7 @@ fn vault() -> (TempDir, Vault) {
 
 fn apply(vault: &Vault, text: &str) -> u64 {
     let proposal = vault.propose(text.as_bytes(), "test").unwrap();
-    vault.commit(proposal, Slot::Current).unwrap()
+    vault.commit(&proposal, Slot::Current).unwrap()
 }
 
 fn text(vault: &Vault, slot: Slot) -> Option<String> {
@@ -75,7 +75,7 @@ fn a_staged_config_becomes_the_current_one_as_it_is() {
     let (_dir, vault) = vault();
     apply(&vault, "one");
     let proposal = vault.propose(b"two", "test").unwrap();
-    assert_eq!(vault.commit(proposal, Slot::Staged).unwrap(), 2);
+    assert_eq!(vault.commit(&proposal, Slot::Staged).unwrap(), 2);
     assert_eq!(text(&vault, Slot::Current).as_deref(), Some("one"));
     vault.make_current(Slot::Staged).unwrap();
     assert_eq!(text(&vault, Slot::Current).as_deref(), Some("two"));

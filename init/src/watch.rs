@@ -57,7 +57,7 @@ impl Watch {
         match watch.inotify.watches().add(paths::MANIFESTS, mask) {
             Ok(folder) => watch.manifests = Some(folder),
             Err(error) => {
-                log::warn!("{} is not watched: {error}; what others do there stays", paths::MANIFESTS)
+                log::warn!("{} is not watched: {error}; what others do there stays", paths::MANIFESTS);
             }
         }
         Ok(watch)

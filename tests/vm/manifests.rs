@@ -31,7 +31,7 @@ fn process(hand: &Hand) -> Result<Process> {
 }
 
 #[test]
-#[ignore = "needs a node that takes up a changed config"]
+#[ignore = "some fifty new pods take longer than all other tests together where there is no KVM"]
 fn every_field_takes_effect_with_a_stable_uid() -> Result<()> {
     on_a_new_disk(|disk| {
         let machine = boot(disk, &[inline::gzip(with(&pod()).as_bytes())?], &[])?;
@@ -92,7 +92,6 @@ fn shows(hand: &Hand, process: &Process, effect: Shows) -> Result<bool> {
 }
 
 #[test]
-#[ignore = "needs a node that takes up a changed config"]
 fn a_changed_image_restarts_the_container_in_its_pod() -> Result<()> {
     on_a_new_disk(|disk| {
         let machine = boot(disk, &[inline::gzip(with(&pod()).as_bytes())?], &[])?;

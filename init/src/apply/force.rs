@@ -48,7 +48,7 @@ impl Next {
         self,
         old: &InUse,
         vault: &Vault,
-        proposal: Proposal,
+        proposal: &Proposal,
         limit: Option<Duration>,
     ) -> Result<Applied> {
         let in_use = self.in_use(old, proposal.generation);
@@ -70,7 +70,8 @@ impl Next {
             log::info!("config: its file has changed once more; the newer text is looked at next");
             return Ok(applied);
         }
-        let sealed = vault.propose(&text, &source).and_then(|proposal| vault.commit(proposal, Slot::Current));
+        let sealed =
+            vault.propose(&text, &source).and_then(|proposal| vault.commit(&proposal, Slot::Current));
         if let Err(error) = sealed.and_then(|_| super::remember_word(&vault, old)) {
             log::warn!("config: not kept with a checksum: {error:#}");
         }
@@ -107,7 +108,8 @@ impl Next {
         if changed("machine.files") {
             files::write(&config.machine.files);
         }
-        let pods = manifests(&self.outcome)?;
+        manifests(&self.outcome)?;
+        let pods = self.outcome.manifests.len();
         // From here on hooks and helpers see the new one.
         load::remember(in_use, &self.text);
         let node = NodeFacts {
@@ -133,9 +135,9 @@ impl Next {
     }
 }
 
-/// Makes the manifest directory hold the pods of a config; how many there are. Pods that cannot be run keep the file
-/// that they have.
-pub(super) fn manifests(outcome: &Outcome) -> Result<usize> {
+/// Makes the manifest directory hold the pods of a config; the files that were written. Pods that cannot be run keep the
+/// file that they have.
+pub(super) fn manifests(outcome: &Outcome) -> Result<Vec<String>> {
     let before: StaticPods = read_own(paths::STATIC_PODS).unwrap_or_default();
     let mut refused = before.next(&outcome.manifests, &outcome.problems, &[]).refused();
     refused.extend(outcome.refused.iter().cloned());
@@ -150,7 +152,7 @@ pub(super) fn manifests(outcome: &Outcome) -> Result<usize> {
     for error in &applied.failed {
         log::error!("static pods: {error:#}");
     }
-    Ok(outcome.manifests.len())
+    Ok(applied.written)
 }
 
 /// What proof a config of this generation still owes.

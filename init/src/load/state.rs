@@ -61,7 +61,7 @@ fn try_one(vault: &Vault, slot: Slot, holdings: &Holdings, machine: &Machine) ->
         // From now on it is a config like any other: it can be proved, damaged, and gone back to.
         let sealed = vault
             .propose(stored.text, "file /system/state/config.yaml")
-            .and_then(|proposal| vault.commit(proposal, Slot::Current));
+            .and_then(|proposal| vault.commit(&proposal, Slot::Current));
         match sealed {
             Ok(new) => {
                 log::info!("config from {source}: put there by hand, kept as generation {new}");

@@ -65,7 +65,7 @@ impl Reactor {
         let answer = control::parse(line).and_then(|request| match request.by() {
             By::Init => self.answer_request(place, request, now).map(Some),
             By::Answer => self.hand_over(place, &request),
-            By::Change => self.hand_over_change(place, request),
+            By::Change => self.hand_over_change(place, &request),
         });
         match answer {
             Ok(Some(answer)) => self.clients.tell(place, &answer, now),
@@ -175,14 +175,14 @@ impl Reactor {
     }
 
     /// As [`Self::hand_over`], to the job that changes the config.
-    fn hand_over_change(&mut self, place: usize, request: Request) -> Result<Option<String>, Refusal> {
+    fn hand_over_change(&mut self, place: usize, request: &Request) -> Result<Option<String>, Refusal> {
         self.refuse_at_the_end()?;
         if self.waiting.len() >= CHANGES_WAITING {
             return Err(Refusal::new("too many changes wait for their turn", "ask later: `config status`"));
         }
         let by = self.who(place);
         let line = request.to_line();
-        let ask = match request {
+        let ask = match *request {
             Request::ConfigApply { mode, dry_run, timeout_s } => {
                 let limit = timeout_s.map(Duration::from_secs);
                 if limit.is_some_and(|limit| !PROOF_LIMITS.contains(&limit)) {
