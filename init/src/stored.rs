@@ -9,6 +9,7 @@ use crate::sys::file;
 use anyhow::{Context, Result, bail};
 use podium_init::paths;
 use podium_init::store::{BOOTS_TO_PROVE, HISTORY, Holdings, REJECTED, Seal, Slot, open, seal};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::fs::{read_dir, remove_file, rename};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -68,13 +69,6 @@ impl Vault {
     /// It is there and cannot be read.
     pub(crate) fn read(&self, slot: Slot) -> Result<Option<Vec<u8>>> {
         read_if_there(&self.path(slot))
-    }
-
-    /// Whether the current one has this text.
-    pub(crate) fn holds(&self, text: &[u8]) -> bool {
-        let bytes = self.read(Slot::Current).ok().flatten().unwrap_or_default();
-        // One whose line does not match was edited below it.
-        bytes.ends_with(text)
     }
 
     /// What there is.
@@ -145,6 +139,33 @@ impl Vault {
             );
         }
         Ok(proposal.generation)
+    }
+
+    /// Seals a text that somebody has put in the current one's place. `None`: there is a newer one by now, and it stays.
+    ///
+    /// # Errors
+    /// As [`Self::propose`], or the file is one of its own that cannot be renamed (a container's single file).
+    pub(crate) fn seal_current(&self, text: &[u8], source: &str) -> Result<Option<u64>> {
+        let proposal = self.propose(text, source)?;
+        self.remember(&proposal)?;
+        let to = self.path(Slot::Current);
+        // By exchange, so that what was there is still there to be looked at, and can be put back.
+        let exchange = || {
+            renameat_with(CWD, &proposal.path, CWD, &to, RenameFlags::EXCHANGE)
+                .with_context(|| format!("exchange with {}", to.display()))
+        };
+        exchange()?;
+        // One whose line does not match was edited below it.
+        let is_it = read_if_there(&proposal.path)?.is_some_and(|bytes| bytes.ends_with(text));
+        if !is_it {
+            exchange()?;
+        }
+        remove_if_there(&proposal.path)?;
+        if is_it {
+            remove_if_there(&self.path(Slot::Staged))?;
+        }
+        file::sync_dir(&self.root).and_then(|()| file::sync_dir(&self.folder))?;
+        Ok(is_it.then_some(proposal.generation))
     }
 
     /// Makes one of the others the current one, as it is.

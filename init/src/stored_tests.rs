@@ -117,3 +117,26 @@ fn a_damaged_one_is_there_and_has_no_generation() {
     std::fs::write(&path, bytes).unwrap();
     assert_eq!(vault.generation(Slot::Current), Some(0));
 }
+
+#[test]
+fn a_file_put_there_by_hand_is_sealed_unless_a_newer_one_has_come() {
+    let (_dir, vault) = vault();
+    std::fs::write(vault.path(Slot::Current), "one").unwrap();
+    assert_eq!(vault.seal_current(b"one", "by hand").unwrap(), Some(1));
+    assert_eq!(
+        (text(&vault, Slot::Current).as_deref(), vault.generation(Slot::Current)),
+        (Some("one"), Some(1))
+    );
+    std::fs::write(vault.path(Slot::Current), "newer").unwrap();
+    assert_eq!(vault.seal_current(b"two", "by hand").unwrap(), None);
+    assert_eq!(std::fs::read(vault.path(Slot::Current)).unwrap(), b"newer");
+}
+
+#[test]
+fn what_waited_for_the_next_boot_does_not_undo_what_is_applied_later() {
+    let (_dir, vault) = vault();
+    let staged = vault.propose(b"staged", "test").unwrap();
+    vault.commit(&staged, Slot::Staged).unwrap();
+    apply(&vault, "later");
+    assert_eq!(vault.holdings().staged, None);
+}

@@ -25,6 +25,8 @@ const MANIFESTS: &str = "/etc/kubernetes/manifests";
 const IN_FORCE: &str = "/run/podium/config.yaml";
 /// Where apid answers.
 const APID: &str = "/run/podium/apid.sock";
+/// apid's own reasons for a pod that the kubelet does not have as its manifest says.
+const AWAITS: [&str; 4] = ["Updating", "NotSeen", "NoManifest", "KubeletUnreachable"];
 /// Until a change has reached the kubelet's list: generous, for a failed wait is no measurement.
 const LIMIT: Duration = Duration::from_secs(300);
 /// Between two looks at something that costs little.
@@ -125,7 +127,9 @@ fn uid(root: &Path, id: &str) -> Result<Option<String>> {
     let answer: Value = serde_json::from_str(&line).with_context(|| format!("apid's answer: {line:.200}"))?;
     ensure!(answer["kubelet"] == "ok", "the kubelet does not answer apid: {}", answer["kubelet"]);
     let pods = answer["pods"].as_array().context("no list of pods")?;
-    let pod = pods.iter().find(|pod| pod["id"] == id);
+    // Until the kubelet has the pod of the manifest, apid says so.
+    let awaits = |pod: &Value| AWAITS.iter().any(|reason| pod["reason"] == *reason);
+    let pod = pods.iter().find(|pod| pod["id"] == id && !awaits(pod));
     Ok(pod.and_then(|pod| pod["uid"].as_str()).map(str::to_owned))
 }
 

@@ -66,14 +66,16 @@ impl Next {
         let in_use = self.in_use(old, generation);
         let (text, source) = (self.text.clone(), self.source.clone());
         let applied = self.put(&in_use, standing(&vault, generation, limit))?;
-        if !vault.holds(&text) {
-            log::info!("config: its file has changed once more; the newer text is looked at next");
-            return Ok(applied);
-        }
-        let sealed =
-            vault.propose(&text, &source).and_then(|proposal| vault.commit(&proposal, Slot::Current));
-        if let Err(error) = sealed.and_then(|_| super::remember_word(&vault, old)) {
-            log::warn!("config: not kept with a checksum: {error:#}");
+        match vault.seal_current(&text, &source) {
+            Ok(Some(_)) => {
+                if let Err(error) = super::remember_word(&vault, old) {
+                    log::warn!("config: {error:#}; the kernel's words may go before it at the next boot");
+                }
+            }
+            Ok(None) => {
+                log::info!("config: its file has changed once more; the newer text is looked at next")
+            }
+            Err(error) => log::warn!("config: not kept with a checksum: {error:#}"),
         }
         Ok(applied)
     }

@@ -59,11 +59,9 @@ fn try_one(vault: &Vault, slot: Slot, holdings: &Holdings, machine: &Machine) ->
     let mut holdings = *holdings;
     if slot == Slot::Current && stored.seal.is_none() {
         // From now on it is a config like any other: it can be proved, damaged, and gone back to.
-        let sealed = vault
-            .propose(stored.text, "file /system/state/config.yaml")
-            .and_then(|proposal| vault.commit(&proposal, Slot::Current));
-        match sealed {
-            Ok(new) => {
+        match vault.seal_current(stored.text, "file /system/state/config.yaml") {
+            Ok(None) => {}
+            Ok(Some(new)) => {
                 log::info!("config from {source}: put there by hand, kept as generation {new}");
                 generation = new;
                 holdings = vault.holdings();
