@@ -7,7 +7,7 @@
 
 use crate::sys::file;
 use anyhow::{Context, Result, bail};
-use podium_init::manifests::{Found, MAX_MANIFEST, Manifest, diff, is_ours};
+use podium_init::manifests::{Found, MAX_MANIFEST, Manifest, diff, double, is_ours};
 use podium_init::paths;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -130,6 +130,36 @@ pub(crate) fn apply(dir: &Path, want: &[Manifest], refused: &BTreeSet<String>) -
         }
     }
     Ok(applied)
+}
+
+/// Moves files of others out of the kubelet's sight that it would take for pods of ours, and takes them out of `foreign`.
+/// What a kubelet has seen of such a file it forgets together with our pod: our manifest is then renamed into its place
+/// once more, so that it sees that after the end of the other. Gives a line for each thing that was moved.
+///
+/// # Errors
+/// One of them cannot be moved, or a manifest not be written.
+pub(crate) fn move_doubles(dir: &Path, want: &[Manifest], foreign: &mut Vec<String>) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    let mut rest = Vec::new();
+    for name in foreign.drain(..) {
+        let path = dir.join(&name);
+        let text = file::read(&path, MAX_MANIFEST).unwrap_or_default();
+        let Some(manifest) = double(&text, want) else {
+            rest.push(name);
+            continue;
+        };
+        let to = set_aside(dir, OsStr::new(&name), Path::new(paths::QUARANTINE))?;
+        file::replace(&dir.join(&manifest.file), manifest.bytes.as_bytes(), 0o600)?;
+        lines.push(format!(
+            "{}: the kubelet would take it for the pod {}/{} of the config; moved to {}",
+            path.display(),
+            manifest.namespace,
+            manifest.name,
+            to.display()
+        ));
+    }
+    *foreign = rest;
+    Ok(lines)
 }
 
 /// Removes every manifest of ours: the kubelet then ends their pods, each by its grace period. Those of others stay.

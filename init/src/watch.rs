@@ -7,7 +7,9 @@
 use anyhow::{Context, Result};
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 use podium_init::paths;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -36,6 +38,9 @@ pub(crate) enum Seen {
     Config(String),
     /// Something of this name came, went or changed in the manifest directory.
     Manifest(String),
+    /// Something of this name was made in the manifest directory and is gone again, and it was no file that somebody
+    /// wrote: a FIFO does that, and a kubelet that has opened it waits for ever.
+    Vanished(String),
     /// The kernel dropped events: anything may have happened.
     Everything,
 }
@@ -78,7 +83,19 @@ impl Watch {
         // An error is that nothing waits.
         let Ok(events) = self.inotify.read_events(&mut buffer) else { return Vec::new() };
         let mut all = Vec::new();
+        // Names of which nobody has seen more than that they came.
+        let mut only_made = BTreeSet::new();
         for event in events {
+            if Some(&event.wd) == self.manifests.as_ref()
+                && let Some(name) = event.name
+            {
+                let made = EventMask::CREATE | EventMask::ISDIR;
+                if event.mask & made == EventMask::CREATE {
+                    only_made.insert(name.to_owned());
+                } else if event.mask.intersects(EventMask::CLOSE_WRITE | EventMask::MOVED_FROM) {
+                    only_made.remove(name);
+                }
+            }
             let seen = if event.mask.contains(EventMask::Q_OVERFLOW) {
                 Some(Seen::Everything)
             } else if Some(&event.wd) == self.manifests.as_ref() {
@@ -91,6 +108,12 @@ impl Watch {
             };
             all.extend(seen.filter(|seen| !all.contains(seen)));
         }
+        let is_gone = |name: &OsString| {
+            let path = Path::new(paths::MANIFESTS).join(name);
+            path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound)
+        };
+        let gone = only_made.into_iter().filter(is_gone);
+        all.extend(gone.map(|name| Seen::Vanished(name.to_string_lossy().into_owned())));
         all
     }
 }

@@ -92,19 +92,36 @@ const ACTS: &[(&str, &str, Act)] = &[
             node.is_unharmed()
         },
     ),
+    (
+        "a .bak of ours with another argument",
+        "moved out of the kubelet's sight, told; our pod runs",
+        |node| {
+            let text = String::from_utf8(node.ours.clone())?.replace("ours-1", "ours-bad");
+            node.hand.replace(&format!("{FOLDER}/podium-default-ours.yaml.bak"), text.as_bytes())?;
+            node.returns("podium-default-ours.yaml.bak")
+        },
+    ),
     ("a link to ours", "moved out of the kubelet's sight, told; our pod runs", |node| {
         node.hand.change("link to", &format!("{FOLDER}/link.yaml"), OURS.as_bytes(), 0)?;
         node.returns("link.yaml")
+    }),
+    ("ours renamed", "put back, the other name moved out of sight and told; our pod runs", |node| {
+        node.hand.change("rename to", OURS, format!("{FOLDER}/renamed.yaml").as_bytes(), 0)?;
+        node.is_put_back()?;
+        node.returns("renamed.yaml")
     }),
     ("ours removed", "put back; our pod runs", |node| {
         node.hand.change("remove", OURS, b"", 0)?;
         node.is_put_back()?;
         node.returns("podium-default-ours.yaml")
     }),
+    ("a FIFO for a moment", "told; the kubelet is started again, and a new manifest runs", |node| {
+        fifo(node, "moment.yaml", true)
+    }),
     (
         "a FIFO that stays",
         "moved out of sight, told; a kubelet that waits for it is released, and a new manifest runs",
-        |node| fifo(node, "pipe.yaml"),
+        |node| fifo(node, "pipe.yaml", false),
     ),
 ];
 
@@ -250,11 +267,15 @@ fn directory_replaced(node: &Node) -> Result<String> {
     node.is_unharmed()
 }
 
-fn fifo(node: &Node, name: &str) -> Result<String> {
+fn fifo(node: &Node, name: &str, only_a_moment: bool) -> Result<String> {
     let path = format!("{FOLDER}/{name}");
     let before = node.process("ours-1")?;
     let from = node.machine.console.mark();
     node.hand.change("make FIFO", &path, b"", 0)?;
+    if only_a_moment {
+        // Podium may have been faster.
+        node.hand.remove(&path).ok();
+    }
     let line = node.machine.console.wait(from, name, OWN_LIMIT);
     // First what matters more: a kubelet that hangs.
     let more = node.takes_more()?;

@@ -265,6 +265,9 @@ fn what_others_do_in_the_manifest_directory_is_put_right() {
     std::fs::write(dir.join("podium-default-hello.yaml"), "{}").unwrap();
     let right = || look().filter(|(_, text)| *text == before["podium-default-hello.yaml"].1);
     eventually("the manifest's own text", LIMIT, right).unwrap();
+    std::fs::copy(dir.join("podium-default-hello.yaml"), dir.join("podium-default-hello.yaml.bak")).unwrap();
+    node.wait("hello.yaml.bak: the kubelet would take it for the pod default/hello of the config; moved to")
+        .unwrap();
     nix::unistd::mkfifo(&dir.join("trap.yaml"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let reader = std::thread::spawn({
         let trap = dir.join("trap.yaml");
@@ -273,6 +276,16 @@ fn what_others_do_in_the_manifest_directory_is_put_right() {
     });
     node.wait("a FIFO can hang the kubelet; moved to").unwrap();
     let names = ["mine.yaml", "podium-default-hello.yaml"];
+    until_manifests(&node, &names);
+    let starts = node.starts("kubelet").unwrap().len();
+    nix::unistd::mkfifo(&dir.join("moment.yaml"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // Podium may have been faster; then it was moved, and whoever waited is released.
+    if std::fs::remove_file(dir.join("moment.yaml")).is_ok() {
+        let line = node.wait("moment.yaml: ").unwrap();
+        if line.text.contains("came and went") {
+            node.nth_start("kubelet", starts + 1).unwrap();
+        }
+    }
     until_manifests(&node, &names);
     eventually("the reader is released", LIMIT, || reader.is_finished().then_some(())).unwrap();
     let listed = || node.ctl(&["pods"]).unwrap().out.contains("mine.yaml").then_some(());

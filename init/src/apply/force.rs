@@ -73,7 +73,7 @@ impl Next {
                 }
             }
             Ok(None) => {
-                log::info!("config: its file has changed once more; the newer text is looked at next")
+                log::info!("config: its file has changed once more; the newer text is looked at next");
             }
             Err(error) => log::warn!("config: not kept with a checksum: {error:#}"),
         }
@@ -147,7 +147,10 @@ pub(super) fn manifests(outcome: &Outcome) -> Result<Vec<String>> {
     for line in manifest_dir::unblock()? {
         log::warn!("{line}");
     }
-    let applied = manifest_dir::apply(dir, &outcome.manifests, &refused)?;
+    let mut applied = manifest_dir::apply(dir, &outcome.manifests, &refused)?;
+    for line in manifest_dir::move_doubles(dir, &outcome.manifests, &mut applied.foreign)? {
+        log::warn!("{line}");
+    }
     let pods = before.next(&outcome.manifests, &outcome.problems, &applied.foreign);
     file::replace(Path::new(paths::STATIC_PODS), &serde_json::to_vec(&pods)?, 0o600)?;
     // The others are in force; a change of the directory, or the next config, tries these again.

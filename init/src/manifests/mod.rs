@@ -10,6 +10,7 @@
 
 mod diff;
 mod envelope;
+mod foreign;
 mod names;
 mod path;
 mod quantity;
@@ -19,6 +20,7 @@ mod together;
 mod uid;
 
 pub use diff::{Changes, Found, diff, is_ours};
+pub use foreign::double;
 pub use uid::Uids;
 
 use crate::config::Problem;

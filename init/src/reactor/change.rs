@@ -106,7 +106,14 @@ impl Reactor {
             match seen {
                 Seen::Config(path) => self.decide(Event::FileChanged(path), now),
                 // What is being written aside, and what the kubelet does not look at.
-                Seen::Manifest(name) if name.starts_with('.') => {}
+                Seen::Manifest(name) | Seen::Vanished(name) if name.starts_with('.') => {}
+                Seen::Vanished(name) => {
+                    let path = format!("{}/{name}", paths::MANIFESTS);
+                    self.say(format!(
+                        "{path}: came and went; a kubelet may hang on it, so it is started again"
+                    ));
+                    self.restart(KUBELET);
+                }
                 Seen::Manifest(name) if busy && is_ours(&name) => self.touched = true,
                 Seen::Manifest(_) => self.decide(Event::ManifestsChanged, now),
                 Seen::Everything => {
