@@ -30,6 +30,7 @@ use podium_init::shutdown::{Shutdown, request};
 use podium_init::supervisor::{Action, Event, Exit, Id, Pid, Supervisor};
 use podium_init::{notices, paths};
 use std::collections::VecDeque;
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -44,6 +45,9 @@ const DEATHS_A_TURN: usize = 256;
 const REST: Duration = Duration::from_millis(100);
 /// The cgroup that the kubelet makes for all pods.
 const PODS: &str = "kubepods";
+/// Kept for the way down: one for the manifest directory, one for the pods' cgroup. Without them a node that has run
+/// out of descriptors would leave its pods to SIGKILL.
+const RESERVE: usize = 2;
 
 /// Runs the node until its life shall end.
 ///
@@ -66,6 +70,8 @@ pub(crate) fn run(ready: Ready) -> Result<Shutdown> {
 #[derive(Debug)]
 struct Reactor {
     supervisor: Supervisor,
+    /// [`RESERVE`] descriptors, opened before all others: a lower limit takes those of high numbers first.
+    reserve: Vec<File>,
     places: Vec<Place>,
     signals: Option<Signals>,
     /// Watched once the pods were told to stop.
@@ -93,6 +99,7 @@ impl Reactor {
     /// Prepares signals, folders and what each service needs. What fails is said here and tried again at each start.
     fn new(ready: Ready) -> Self {
         let Ready { services, build_id, proof, configs, .. } = ready;
+        let reserve = (0..RESERVE).filter_map(|_| said(File::open("/dev/null"))).collect();
         signals::unignore();
         let signals = said(signals::receive(&signals::all()));
         if !reboot::in_pid_namespace() {
@@ -121,6 +128,7 @@ impl Reactor {
         ring.push(events::Kind::Node, None, &text, clock::now());
         Self {
             supervisor: Supervisor::new(services, now),
+            reserve,
             places,
             signals,
             pods: None,
@@ -309,6 +317,7 @@ impl Reactor {
                 Action::RemoveManifests => {
                     // It would bring them back.
                     self.jobs.kill(Kind::Change);
+                    self.reserve.clear();
                     if let Err(error) = manifest_dir::remove_ours(Path::new(paths::MANIFESTS)) {
                         self.say(format!("{error:#}"));
                     }
