@@ -21,6 +21,9 @@ use std::path::{Path, PathBuf};
 /// Files that were quarantined under one name before another name is asked for.
 const MOST_OF_A_NAME: u32 = 1000;
 
+/// Before the name of a file of others while the node goes down; kubelets skip names with a leading dot.
+const HIDDEN: &str = ".hidden-by-shutdown-";
+
 /// What was done to a directory.
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
@@ -39,6 +42,7 @@ pub(crate) struct Applied {
 pub(crate) fn write(manifests: &[Manifest]) -> Vec<String> {
     let (dir, quarantine) = (Path::new(paths::MANIFESTS), Path::new(paths::QUARANTINE));
     let done = file::make_dir(dir, 0o700)
+        .and_then(|()| show_again(dir))
         .and_then(|()| sweep(dir, quarantine))
         .and_then(|moved| Ok((moved, apply(dir, manifests, &BTreeSet::new())?)));
     match done {
@@ -162,20 +166,39 @@ pub(crate) fn move_doubles(dir: &Path, want: &[Manifest], foreign: &mut Vec<Stri
     Ok(lines)
 }
 
-/// Removes every manifest of ours: the kubelet then ends their pods, each by its grace period. Those of others stay.
+/// Takes every manifest out of the kubelet's sight: it then ends their pods, each by its grace period. Ours are removed,
+/// those of others get a leading dot until [`show_again`] at the next boot.
 ///
 /// # Errors
-/// The last of those that a file gave; the other files are removed all the same.
-pub(crate) fn remove_ours(dir: &Path) -> Result<()> {
+/// The last of those that a file gave; the other files are gone all the same.
+pub(crate) fn hide_all(dir: &Path) -> Result<()> {
     let mut result = Ok(());
     for entry in entries(dir)? {
-        if entry.file_name().to_str().is_some_and(is_ours)
-            && let Err(error) = remove_file(entry.path())
-        {
-            result = Err(error).with_context(|| format!("remove {}", entry.path().display()));
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let hidden = if is_ours(&name) {
+            remove_file(entry.path()).with_context(|| format!("remove {}", entry.path().display()))
+        } else if name.starts_with('.') {
+            continue;
+        } else {
+            rename_new(&entry.path(), dir, &format!("{HIDDEN}{name}")).map(drop)
+        };
+        if hidden.is_err() {
+            result = hidden;
         }
     }
     result
+}
+
+/// Gives files of others that the last shutdown has hidden their names back. The directory is a tmpfs, but not where
+/// a container's volume is in its place.
+fn show_again(dir: &Path) -> Result<()> {
+    for entry in entries(dir)? {
+        if let Some(name) = entry.file_name().to_string_lossy().strip_prefix(HIDDEN) {
+            rename_new(&entry.path(), dir, name)?;
+        }
+    }
+    Ok(())
 }
 
 fn entries(dir: &Path) -> Result<Vec<DirEntry>> {

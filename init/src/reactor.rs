@@ -27,6 +27,7 @@ use podium_init::events::{self, Ring};
 use podium_init::live::{self, Ask, Policy};
 use podium_init::notices::{MESSAGE_MAX, Notice};
 use podium_init::shutdown::{Shutdown, request};
+use podium_init::staticpods::StaticPods;
 use podium_init::supervisor::{Action, Event, Exit, Id, Pid, Supervisor};
 use podium_init::{notices, paths};
 use std::collections::VecDeque;
@@ -45,9 +46,11 @@ const DEATHS_A_TURN: usize = 256;
 const REST: Duration = Duration::from_millis(100);
 /// The cgroup that the kubelet makes for all pods.
 const PODS: &str = "kubepods";
-/// Kept for the way down: one for the manifest directory, one for the pods' cgroup. Without them a node that has run
+/// Kept for the way down: for the manifest directory, a manifest, the pods' cgroup. Without them a node that has run
 /// out of descriptors would leave its pods to SIGKILL.
-const RESERVE: usize = 2;
+const RESERVE: usize = 3;
+/// The list of the static pods: some hundred KiB for a thousand of them.
+const STATIC_PODS_MAX: usize = 16 << 20;
 
 /// Runs the node until its life shall end.
 ///
@@ -318,10 +321,15 @@ impl Reactor {
                     // It would bring them back.
                     self.jobs.kill(Kind::Change);
                     self.reserve.clear();
-                    if let Err(error) = manifest_dir::remove_ours(Path::new(paths::MANIFESTS)) {
+                    if let Err(error) = manifest_dir::hide_all(Path::new(paths::MANIFESTS)) {
                         self.say(format!("{error:#}"));
                     }
+                    self.step(Event::Grace(longest_grace()));
                 }
+                Action::EndPods => match cgroup::signal(PODS, nix::libc::SIGTERM) {
+                    0 => {}
+                    count => self.say(format!("shutdown: {count} processes of pods are left, told to end")),
+                },
                 Action::WatchPods => self.watch_pods(),
                 Action::Finish(how) => self.finished = Some(how),
             }
@@ -391,6 +399,14 @@ struct Sources {
     watch: bool,
     /// As [`Clients::sources`] gave them; what follows is of no interest.
     control: Vec<bool>,
+}
+
+/// As whoever wrote the manifests left it; the default when it is not known.
+fn longest_grace() -> Duration {
+    let read = || -> Result<StaticPods> {
+        Ok(serde_json::from_slice(&file::read(Path::new(paths::STATIC_PODS), STATIC_PODS_MAX)?)?)
+    };
+    said(read()).map_or(Duration::ZERO, |pods| pods.longest_grace())
 }
 
 /// Says an error and goes on.

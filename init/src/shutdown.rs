@@ -1,4 +1,5 @@
-//! The end of a node's life, as phases with limits: pods by their own grace, then services, then the runtime.
+//! The end of a node's life, as phases with limits: pods by the kubelet and their own grace, then services, then what
+//! no kubelet has stopped, by SIGTERM and the same grace.
 //!
 //! [`crate::supervisor`] drives this; `halt.rs` does what comes after. The sum of all limits is bounded, so that no
 //! pod, service or mount can keep a machine from going down.
@@ -43,11 +44,18 @@ pub fn request(signal: i32) -> Option<(Shutdown, &'static str)> {
     }
 }
 
-/// Pods get the default grace period (30 s) and a little more for the kubelet's own work.
-pub const PODS_LIMIT: Duration = Duration::from_secs(35);
-/// From the request to the hand-over to `halt.rs`, which bounds each of its own steps: seconds in all unless a disk
-/// or a server hangs, 45 s and 5 s a disk that stays mounted at the worst.
-pub const TOTAL_LIMIT: Duration = Duration::from_secs(50);
+/// What a pod has that asks for nothing: Kubernetes's `terminationGracePeriodSeconds`.
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+/// A node that was told to go down does so while somebody still waits for it, whatever a pod asks for.
+pub const MOST_GRACE: Duration = Duration::from_secs(300);
+/// After its grace period a pod is killed; this is for the kubelet's own work on it.
+const KUBELETS_WORK: Duration = Duration::from_secs(5);
+/// The kubelet, containerd and the log writer go one after the other, each with its own limit and that of a SIGKILL.
+pub const SERVICES_LIMIT: Duration = Duration::from_secs(45);
+/// From the request to the hand-over to `halt.rs` at the worst, which bounds its own steps: pods that neither the
+/// kubelet nor SIGTERM ends, and services that only SIGKILL does.
+pub const TOTAL_LIMIT: Duration =
+    Duration::from_secs(2 * (MOST_GRACE.as_secs() + KUBELETS_WORK.as_secs()) + SERVICES_LIMIT.as_secs());
 /// What is left for the services once somebody has asked a second time.
 pub const HURRY_LIMIT: Duration = Duration::from_secs(5);
 /// This many requests within [`AT_ONCE_WITHIN`] skip every phase.
@@ -62,6 +70,8 @@ pub enum Phase {
     Pods,
     /// Every service is stopped, those that others need after them.
     Services,
+    /// Pods that no kubelet has stopped were told to end, and are waited for.
+    Rest,
     /// Handed over to `halt.rs`.
     Over,
 }
@@ -73,6 +83,8 @@ pub enum Next {
     Wait,
     /// Stop all services.
     StopServices,
+    /// Tell what is left of pods to end, and look whether it has.
+    EndPods,
     /// Hand over.
     Finish,
 }
@@ -82,8 +94,11 @@ pub enum Next {
 pub struct Progress {
     kind: Shutdown,
     phase: Phase,
-    pods_until: Time,
-    until: Time,
+    since: Time,
+    /// How long pods may take: the longest grace period, and the kubelet's work.
+    pods_limit: Duration,
+    /// Somebody has asked again.
+    hurry_until: Option<Time>,
     requests: [Option<Time>; AT_ONCE_REQUESTS],
 }
 
@@ -95,10 +110,17 @@ impl Progress {
         Self {
             kind,
             phase: if pods { Phase::Pods } else { Phase::Services },
-            pods_until: now + PODS_LIMIT,
-            until: now + TOTAL_LIMIT,
+            since: now,
+            pods_limit: DEFAULT_GRACE + KUBELETS_WORK,
+            hurry_until: None,
             requests,
         }
+    }
+
+    /// The longest grace period among the pods became known; one of less than the default shortens nothing, because
+    /// nobody knows those of files of others.
+    pub fn grant(&mut self, grace: Duration) {
+        self.pods_limit = grace.clamp(DEFAULT_GRACE, MOST_GRACE) + KUBELETS_WORK;
     }
 
     /// How the life ends.
@@ -113,11 +135,13 @@ impl Progress {
 
     /// When [`Self::poll`] has something to do even if nothing happens.
     pub fn deadline(&self) -> Option<Time> {
-        match self.phase {
-            Phase::Pods => Some(self.pods_until.min(self.until)),
-            Phase::Services => Some(self.until),
-            Phase::Over => None,
-        }
+        let limit = match self.phase {
+            Phase::Pods | Phase::Rest => self.pods_limit,
+            Phase::Services => SERVICES_LIMIT,
+            Phase::Over => return None,
+        };
+        let until = self.since + limit;
+        Some(self.hurry_until.map_or(until, |hurry| until.min(hurry)))
     }
 
     /// Somebody asked again: pods are no longer waited for, and many requests at once end everything.
@@ -130,31 +154,36 @@ impl Progress {
             self.phase = Phase::Over;
             return Next::Finish;
         }
-        self.until = self.until.min(now + HURRY_LIMIT);
-        self.pods_gone()
+        self.hurry_until.get_or_insert(now + HURRY_LIMIT);
+        match self.phase {
+            Phase::Pods => self.pods_gone(now),
+            // They were told; the rest of the hurry is theirs.
+            Phase::Services | Phase::Rest | Phase::Over => Next::Wait,
+        }
     }
 
     /// No pod is left, or nobody waits for them any more.
-    pub fn pods_gone(&mut self) -> Next {
+    pub fn pods_gone(&mut self, now: Time) -> Next {
         match self.phase {
-            Phase::Pods => {
-                self.phase = Phase::Services;
-                Next::StopServices
-            }
+            Phase::Pods => self.enter(Phase::Services, Next::StopServices, now),
+            Phase::Rest => self.enter(Phase::Over, Next::Finish, now),
             Phase::Services | Phase::Over => Next::Wait,
         }
     }
 
     /// `services_down`: no service is left that can be stopped.
     pub fn poll(&mut self, services_down: bool, now: Time) -> Next {
+        let is_late = self.deadline().is_some_and(|until| now >= until);
         match self.phase {
-            Phase::Pods if now >= self.pods_until => self.pods_gone(),
-            Phase::Services if services_down || now >= self.until => {
-                self.phase = Phase::Over;
-                Next::Finish
-            }
-            Phase::Pods | Phase::Services | Phase::Over => Next::Wait,
+            Phase::Pods | Phase::Rest if is_late => self.pods_gone(now),
+            Phase::Services if services_down || is_late => self.enter(Phase::Rest, Next::EndPods, now),
+            Phase::Pods | Phase::Services | Phase::Rest | Phase::Over => Next::Wait,
         }
+    }
+
+    fn enter(&mut self, phase: Phase, next: Next, now: Time) -> Next {
+        (self.phase, self.since) = (phase, now);
+        next
     }
 }
 
@@ -170,9 +199,11 @@ mod tests {
     fn pods_first_then_services_then_over() {
         let mut progress = Progress::start(Shutdown::PowerOff, true, at(10));
         assert_eq!(progress.poll(true, at(11)), Next::Wait);
-        assert_eq!(progress.pods_gone(), Next::StopServices);
+        assert_eq!(progress.pods_gone(at(12)), Next::StopServices);
         assert_eq!(progress.poll(false, at(12)), Next::Wait);
-        assert_eq!(progress.poll(true, at(13)), Next::Finish);
+        assert_eq!(progress.poll(true, at(13)), Next::EndPods);
+        assert_eq!(progress.poll(true, at(13)), Next::Wait);
+        assert_eq!(progress.pods_gone(at(14)), Next::Finish);
         assert_eq!(progress.poll(true, at(14)), Next::Wait);
         assert_eq!(progress.deadline(), None);
     }
@@ -180,10 +211,33 @@ mod tests {
     #[test]
     fn every_phase_is_bounded() {
         let mut progress = Progress::start(Shutdown::Reboot, true, at(0));
-        assert_eq!(progress.deadline(), Some(PODS_LIMIT));
-        assert_eq!(progress.poll(false, PODS_LIMIT), Next::StopServices);
-        assert_eq!(progress.deadline(), Some(TOTAL_LIMIT));
-        assert_eq!(progress.poll(false, TOTAL_LIMIT), Next::Finish);
+        assert_eq!(progress.deadline(), Some(at(35)));
+        assert_eq!(progress.poll(false, at(34)), Next::Wait);
+        assert_eq!(progress.poll(false, at(35)), Next::StopServices);
+        assert_eq!(progress.deadline(), Some(at(35) + SERVICES_LIMIT));
+        assert_eq!(progress.poll(false, at(80)), Next::EndPods);
+        assert_eq!(progress.deadline(), Some(at(80 + 35)));
+        assert_eq!(progress.poll(false, at(80 + 35)), Next::Finish);
+    }
+
+    #[test]
+    fn the_longest_grace_period_of_a_pod_counts_up_to_a_bound() {
+        for (grace, limit) in [(1, 35), (30, 35), (120, 125), (86_400, 305)] {
+            let mut progress = Progress::start(Shutdown::Reboot, true, at(7));
+            progress.grant(at(grace));
+            assert_eq!(progress.deadline(), Some(at(7 + limit)), "{grace}");
+        }
+    }
+
+    #[test]
+    fn without_a_kubelet_pods_have_their_grace_after_the_services() {
+        let mut progress = Progress::start(Shutdown::Reboot, false, at(0));
+        progress.grant(at(120));
+        assert_eq!(progress.poll(true, at(3)), Next::EndPods);
+        assert_eq!(progress.deadline(), Some(at(3 + 125)));
+        assert_eq!(progress.hurry(at(10)), Next::Wait);
+        assert_eq!(progress.deadline(), Some(at(10) + HURRY_LIMIT));
+        assert_eq!(progress.poll(true, at(10) + HURRY_LIMIT), Next::Finish);
     }
 
     #[test]

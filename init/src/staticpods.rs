@@ -9,6 +9,7 @@ use crate::digest::fnv1a;
 use crate::manifests::Manifest;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// The most problems that are kept of one pod.
 pub const PROBLEMS_OF_A_POD: usize = 20;
@@ -51,6 +52,9 @@ pub struct StaticPod {
     pub file: String,
     /// Tells two manifests apart: [`fnv1a`], 32 hex digits; empty while it has none.
     pub digest: String,
+    /// How long it may take to end; 0 where that is not known.
+    #[serde(default)]
+    pub grace_s: u64,
     /// False: as the config has it, it cannot be run. `file` may still hold what could.
     pub valid: bool,
     /// What is wrong or doubtful, as lines; at most [`PROBLEMS_OF_A_POD`] and one that counts the rest.
@@ -90,6 +94,11 @@ impl StaticPods {
         Self { pods }
     }
 
+    /// The longest time that one of them may take to end.
+    pub fn longest_grace(&self) -> Duration {
+        Duration::from_secs(self.pods.iter().map(|pod| pod.grace_s).max().unwrap_or_default())
+    }
+
     /// The ids of pods that the config has and that cannot be run.
     pub fn refused(&self) -> BTreeSet<String> {
         self.pods.iter().filter(|pod| !pod.valid).map(|pod| pod.id.clone()).collect()
@@ -117,6 +126,7 @@ fn valid(manifest: &Manifest, before: Option<&StaticPod>, problems: &[&Problem])
         origin: Origin::Config,
         file: manifest.file.clone(),
         digest,
+        grace_s: manifest.grace_s,
         valid: true,
         problems: lines(problems),
     }
@@ -134,6 +144,7 @@ fn refused(id: &str, before: Option<&StaticPod>, problems: &[&Problem]) -> Stati
         origin: Origin::Config,
         file: String::new(),
         digest: String::new(),
+        grace_s: 0,
         valid: false,
         problems: Vec::new(),
     };
@@ -150,6 +161,7 @@ fn of_others(file: &str) -> StaticPod {
         origin: Origin::File,
         file: file.to_owned(),
         digest: String::new(),
+        grace_s: 0,
         valid: true,
         problems: Vec::new(),
     }
@@ -208,5 +220,17 @@ mod tests {
         let third = next(&second, &[pod("a", "image: i:2")]);
         assert_eq!(versions(&third)[..1], [("default-a", 2, true)]);
         assert!(third.pods[0].problems.is_empty());
+    }
+
+    #[test]
+    fn the_longest_grace_is_that_of_what_runs_also_of_what_was_refused_since() {
+        let grace = |pods: &StaticPods| pods.longest_grace().as_secs();
+        assert_eq!(grace(&StaticPods::default()), 0);
+        let slow = pod("b", "image: i").replace("spec: {", "spec: {terminationGracePeriodSeconds: 120, ");
+        let first = next(&StaticPods::default(), &[pod("a", "image: i"), slow]);
+        assert_eq!(grace(&first), 120);
+        let second = next(&first, &[pod("a", "image: i"), pod("b", "imgae: i")]);
+        assert_eq!(grace(&second), 120);
+        assert_eq!(grace(&next(&second, &[pod("a", "image: i")])), 30);
     }
 }

@@ -106,6 +106,8 @@ pub enum Event {
     Restart(Id),
     /// No pod has a process left.
     PodsGone,
+    /// The longest grace period that a pod of ours asks for.
+    Grace(Duration),
     /// The node's life shall end. The text names who asked.
     Shutdown(Shutdown, String),
     /// [`Supervisor::deadline`] has come.
@@ -123,8 +125,10 @@ pub enum Action {
     KillGroup(Id, Pid),
     /// One line for the boot log.
     Report(String),
-    /// Remove our manifests, so that the kubelet stops the pods.
+    /// Take all manifests out of the kubelet's sight, so that it stops the pods; say `Grace` before any other event.
     RemoveManifests,
+    /// SIGTERM to every process of a pod that is left.
+    EndPods,
     /// Say `PodsGone` when the pods' cgroup is empty or absent.
     WatchPods,
     /// Leave the loop.
@@ -203,8 +207,13 @@ impl Supervisor {
             Event::Restart(_) if self.shutdown.is_some() => {}
             Event::Restart(id) => self.with(id, |record| record.restart(now, &mut actions)),
             Event::PodsGone => {
-                let next = self.shutdown.as_mut().map_or(Next::Wait, Progress::pods_gone);
+                let next = self.shutdown.as_mut().map_or(Next::Wait, |progress| progress.pods_gone(now));
                 self.follow(next, "no pod is left", now, &mut actions);
+            }
+            Event::Grace(longest) => {
+                if let Some(progress) = &mut self.shutdown {
+                    progress.grant(longest);
+                }
             }
             Event::Shutdown(kind, by) => self.shutdown_asked(kind, &by, now, &mut actions),
             Event::Deadline => {

@@ -157,7 +157,9 @@ impl World {
                     assert!(!line.is_empty() && !line.contains('\n'));
                     self.pods_done |= line.starts_with("shutdown: pods done");
                 }
-                Action::RemoveManifests | Action::WatchPods => assert!(self.asked_at.is_some()),
+                Action::RemoveManifests | Action::WatchPods | Action::EndPods => {
+                    assert!(self.asked_at.is_some())
+                }
             }
         }
     }

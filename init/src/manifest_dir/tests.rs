@@ -83,7 +83,9 @@ fn files_of_others_are_listed_and_untouched() {
     assert_eq!(sweep(&dir, &quarantine).unwrap(), [""; 0]);
     let applied = apply(&dir, &manifests(&["a"], "x"), &BTreeSet::new()).unwrap();
     assert_eq!(applied.foreign, ["README", "mine.yaml", "podium.yaml"]);
-    remove_ours(&dir).unwrap();
+    hide_all(&dir).unwrap();
+    assert!(names(&dir).iter().all(|name| name.starts_with('.')), "{:?}", names(&dir));
+    show_again(&dir).unwrap();
     assert_eq!(names(&dir), [".hidden", "README", "mine.yaml", "podium.yaml"]);
     assert_eq!(std::fs::read(dir.join("mine.yaml")).unwrap(), b"kind: Pod");
 }
@@ -147,6 +149,6 @@ fn one_file_that_cannot_be_written_does_not_stop_the_others() {
     let applied = apply(&dir, &manifests(&["a", "b"], "x"), &BTreeSet::new()).unwrap();
     assert_eq!((applied.written.len(), applied.failed.len()), (1, 1));
     assert_eq!(names(&dir), ["podium-default-a.yaml", "podium-default-b.yaml"], "nothing is left behind");
-    assert!(remove_ours(&dir).is_err());
+    assert!(hide_all(&dir).is_err());
     assert_eq!(names(&dir), ["podium-default-a.yaml"], "the other one is removed all the same");
 }

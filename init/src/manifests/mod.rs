@@ -24,6 +24,7 @@ pub use foreign::double;
 pub use uid::Uids;
 
 use crate::config::Problem;
+use crate::shutdown::DEFAULT_GRACE;
 use envelope::Pod;
 use k8s_openapi::api::core::v1::Container;
 use path::{Findings, Path};
@@ -61,6 +62,8 @@ pub struct Manifest {
     pub bytes: String,
     /// Ports of the host that it takes.
     pub host_ports: Vec<(u16, Protocol)>,
+    /// `terminationGracePeriodSeconds`, or its default.
+    pub grace_s: u64,
     /// Names of `spec.containers`, in order.
     pub containers: Vec<String>,
     /// Names of `spec.initContainers`, in order.
@@ -288,6 +291,9 @@ fn render(
         file: format!("podium-{}.yaml", identity.id()),
         bytes,
         host_ports: Vec::new(),
+        grace_s: spec
+            .and_then(|spec| u64::try_from(spec.termination_grace_period_seconds?).ok())
+            .unwrap_or(DEFAULT_GRACE.as_secs()),
         containers: spec.map(|spec| names(&spec.containers)).unwrap_or_default(),
         init_containers: spec.and_then(|spec| spec.init_containers.as_deref()).map(names).unwrap_or_default(),
     }

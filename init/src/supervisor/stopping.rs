@@ -26,8 +26,8 @@ impl Supervisor {
         let pods = self.find(KUBELET).is_some_and(|kubelet| kubelet.state == State::Up);
         self.shutdown = Some(Progress::start(kind, pods, now));
         actions.push(Action::Report(format!("shutdown: {kind}, asked by {by}")));
+        actions.push(Action::RemoveManifests);
         if pods {
-            actions.push(Action::RemoveManifests);
             actions.push(Action::WatchPods);
         } else {
             self.follow(Next::StopServices, "no kubelet to stop pods", now, actions);
@@ -43,8 +43,12 @@ impl Supervisor {
                     record.want(Wanted::Down, now);
                 }
             }
-            Next::Finish => {
+            Next::EndPods => {
                 actions.push(Action::Report(format!("shutdown: services done: {why}")));
+                actions.push(Action::EndPods);
+                actions.push(Action::WatchPods);
+            }
+            Next::Finish => {
                 actions.extend(self.shutdown.as_ref().map(|progress| Action::Finish(progress.kind())));
             }
         }

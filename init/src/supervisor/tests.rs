@@ -185,7 +185,8 @@ fn shutdown_stops_pods_then_kubelet_then_containerd() {
     let actions = node.step(Event::Exited(12, Exit::Code(0)), at(13));
     assert!(actions.contains(&Action::Signal(10, 15)), "preload, a step, holds nothing up");
     let actions = node.step(Event::Exited(10, Exit::Code(0)), at(14));
-    assert_eq!(actions.last(), Some(&Action::Finish(Shutdown::PowerOff)));
+    assert!(actions.ends_with(&[Action::EndPods, Action::WatchPods]), "{actions:?}");
+    assert_eq!(node.step(Event::PodsGone, at(14)), [Action::Finish(Shutdown::PowerOff)]);
 }
 
 #[test]
@@ -200,13 +201,19 @@ fn services_are_kept_up_while_pods_are_stopped_and_not_after() {
 }
 
 #[test]
-fn without_a_kubelet_nobody_waits_for_pods() {
+fn without_a_kubelet_pods_are_told_to_end_once_the_services_have() {
     let mut node = node();
     node.begin(Time::ZERO);
     node.step(Event::Spawned(CONTAINERD, 10), at(0));
     let actions = node.step(Event::Shutdown(Shutdown::Halt, "test".into()), at(1));
     assert!(actions.contains(&Action::Signal(10, 15)));
-    assert!(!actions.contains(&Action::WatchPods));
+    assert!(!actions.contains(&Action::WatchPods) && !actions.contains(&Action::EndPods));
+    node.step(Event::Grace(at(120)), at(1));
+    let actions = node.step(Event::Exited(10, Exit::Code(0)), at(2));
+    assert!(actions.ends_with(&[Action::EndPods, Action::WatchPods]), "{actions:?}");
+    assert_eq!(node.deadline(), Some(at(2 + 125)));
+    assert_eq!(node.step(Event::Deadline, at(126)), []);
+    assert_eq!(node.step(Event::Deadline, at(127)), [Action::Finish(Shutdown::Halt)]);
 }
 
 #[test]

@@ -39,6 +39,27 @@ pub(crate) fn kill(group: &str) -> Result<()> {
     write(&file, "1").at("write 1 to", file)
 }
 
+/// Sends a signal to every process of a group and of the groups below it; how many there were. One that ends or is
+/// forked meanwhile may be missed: [`kill`] misses none. Without such a group there are none.
+pub(crate) fn signal(group: &str, number: i32) -> usize {
+    let mut count = 0;
+    let mut folders = vec![folder(group)];
+    while let Some(folder) = folders.pop() {
+        let pids = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+        // 0 is a process of another PID namespace.
+        for pid in pids.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 1) {
+            count += usize::from(super::process::signal(pid, number).is_ok());
+        }
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        folders.extend(
+            entries
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|entry| entry.path()),
+        );
+    }
+    count
+}
+
 /// `cgroup.events` of a group: readable at once, then watched with [`super::poll::For::Change`].
 #[derive(Debug)]
 pub(crate) struct Events(File);

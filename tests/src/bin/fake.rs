@@ -22,6 +22,9 @@ const LOOK: Duration = Duration::from_millis(5);
 /// The same for a file that a thousand processes wait for.
 const DOZE: Duration = Duration::from_millis(500);
 
+/// Where a kubelet has the processes of a pod.
+const POD_GROUP: &str = "/sys/fs/cgroup/kubepods/besteffort/pod1";
+
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().collect();
     let name = args.first().and_then(|arg| Path::new(arg).file_name()?.to_str()).unwrap_or("fake");
@@ -89,6 +92,22 @@ fn perform(name: &str, line: &str) -> Result<()> {
             rustix::process::setsid()?;
             std::fs::write(format!("/fake/{name}.daemon"), std::process::id().to_string())?;
             wait()
+        }
+        // A process of a pod, which ends by SIGTERM and leaves a mark then.
+        ["pod"] => {
+            child(&["--", "contained"])?;
+            perform(name, "until /fake/pod.up")
+        }
+        ["contained"] => {
+            rustix::process::setsid()?;
+            std::fs::create_dir_all(POD_GROUP)?;
+            std::fs::write(format!("{POD_GROUP}/cgroup.procs"), "0")?;
+            let mut term = SigSet::empty();
+            term.add(nix::sys::signal::Signal::SIGTERM);
+            term.thread_block()?;
+            std::fs::write("/fake/pod.up", "")?;
+            term.wait()?;
+            Ok(std::fs::write("/fake/pod.ended", "")?)
         }
         // A moving target: each process makes the next one and ends.
         ["chain"] => child(&["--", "link"]).map(drop),
