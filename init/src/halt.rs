@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use nix::libc::{EINVAL, EIO, EPERM, SIGKILL, SIGTERM};
 use podium_init::shutdown::Shutdown;
 use podium_init::supervisor::Exit;
-use podium_init::unmounts::{Target, plan};
+use podium_init::unmounts::{Target, plan, to_save};
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::convert::Infallible;
 use std::panic::PanicHookInfo;
@@ -29,6 +29,8 @@ const KILL_LIMIT: Duration = Duration::from_secs(3);
 const UNMOUNT_LIMIT: Duration = Duration::from_secs(5);
 /// All unmounts together.
 const UNMOUNTS_LIMIT: Duration = Duration::from_secs(15);
+/// All attempts together to make read-only what cannot be unmounted.
+const SAVES_LIMIT: Duration = Duration::from_secs(15);
 /// Passes without any success before the rest is given up.
 const FRUITLESS_PASSES: u32 = 3;
 /// Between two such passes: what holds a mount may be on its way out.
@@ -138,8 +140,7 @@ fn unmount_all() {
             return unmounted(refused.len());
         }
         if fruitless == FRUITLESS_PASSES || clock::now() >= until {
-            targets.iter().for_each(save);
-            return;
+            return save_all(&targets);
         }
         let mut progress = false;
         for target in targets {
@@ -165,15 +166,26 @@ fn unmounted(refused: usize) {
     }
 }
 
+/// What stays mounted: each disk is saved, in the time that all of them have.
+fn save_all(stuck: &[Target]) {
+    let until = clock::now() + SAVES_LIMIT;
+    let disks = to_save(stuck);
+    for (done, target) in disks.iter().enumerate() {
+        let left = until.saturating_sub(clock::now());
+        if left.is_zero() {
+            kmsg::say(&format!("halt: {} disks more stay mounted", disks.len() - done));
+            break;
+        }
+        save(target, UNMOUNT_LIMIT.min(left));
+    }
+    kmsg::say(&format!("halt: {} mounts are left, of {} disks", stuck.len(), disks.len()));
+}
+
 /// A file system that stays mounted: says why, and makes it read-only if that keeps data from being lost.
-fn save(target: &Target) {
+fn save(target: &Target, limit: Duration) {
     let path = &target.path;
     let held = format!("halt: {path} stays mounted, held by {}", holders::of(Path::new(path)));
-    if !target.on_disk {
-        kmsg::say(&held);
-        return;
-    }
-    match helper(&["halt", "read-only", path], UNMOUNT_LIMIT) {
+    match helper(&["halt", "read-only", path], limit) {
         Outcome::Done => kmsg::say(&format!("{held}; now read-only")),
         Outcome::Failed(errno) => {
             let error = std::io::Error::from_raw_os_error(errno);

@@ -4,6 +4,8 @@
 //! kernel's own trees: none of it holds data. What is mounted below `/run` is unmounted, because containers'
 //! overlays there keep `/var` busy.
 
+use std::collections::BTreeSet;
+
 /// The longest list: a node runs some hundred pods with some mounts each.
 pub const MOST: usize = 10_000;
 
@@ -12,6 +14,8 @@ pub const MOST: usize = 10_000;
 pub struct Target {
     /// Where it is mounted.
     pub path: String,
+    /// The file system's device number, as text: mounts of one file system have the same.
+    pub device: String,
     /// It is on a block device, so that unwritten data can be lost.
     pub on_disk: bool,
 }
@@ -25,15 +29,24 @@ pub fn plan(mountinfo: &str) -> Vec<Target> {
     targets
 }
 
+/// Of mounts that cannot be undone those that stand for a file system of a disk: one each, for it is the file system
+/// that must not lose what was written.
+pub fn to_save(stuck: &[Target]) -> Vec<&Target> {
+    let mut seen = BTreeSet::new();
+    stuck.iter().filter(|target| target.on_disk && seen.insert(target.device.as_str())).collect()
+}
+
 /// One line: `36 35 98:0 /root /mount rw,noatime shared:1 - ext4 /dev/vda4 rw`.
 fn target(line: &str) -> Option<Target> {
     let (mount, file_system) = line.split_once(" - ")?;
-    let path = unescape(mount.split(' ').nth(4)?);
+    let mut fields = mount.split(' ').skip(2);
+    let device = fields.next()?.to_owned();
+    let path = unescape(fields.nth(1)?);
     let source = file_system.split(' ').nth(1)?;
     let on_disk = source.starts_with("/dev/");
     let needed = ["/", "/run", "/proc", "/sys", "/dev"].contains(&path.as_str());
     let kernels = ["/proc/", "/sys/", "/dev/"].iter().any(|tree| path.starts_with(tree));
-    (!needed && !kernels).then_some(Target { path, on_disk })
+    (!needed && !kernels).then_some(Target { path, device, on_disk })
 }
 
 /// The kernel writes blank, tab, line feed and backslash as `\` and three octal digits.
@@ -100,6 +113,15 @@ mod tests {
             on_disk.iter().map(|target| target.path.as_str()).collect::<Vec<_>>(),
             ["/system/state", "/var"]
         );
+    }
+
+    #[test]
+    fn a_file_system_is_saved_once_however_often_it_is_mounted() {
+        let stuck = plan(
+            "1 0 8:1 / /var rw - ext4 /dev/a rw\n2 1 8:1 /x /var/x rw - ext4 /dev/a rw\n3 1 8:2 / /b rw - ext4 /dev/b rw\n4 1 0:9 / /t rw - tmpfs t rw\n",
+        );
+        let saved: Vec<_> = to_save(&stuck).into_iter().map(|target| target.device.as_str()).collect();
+        assert_eq!(saved, ["8:1", "8:2"]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Runs a program for at most so long: for helper processes that call programs which may hang on a dead server.
 //!
-//! Never in PID 1 itself, whose loop alone waits. What the program prints is bounded; the rest is dropped.
+//! Never in PID 1's loop, which alone waits; before the loop by [`super::tool`]. What the program prints is bounded; the
+//! rest is dropped.
 
 use super::poll::{self, For};
 use super::{At, clock};
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 /// The most of each stream that is kept.
 const OUTPUT_MAX: usize = 1 << 20;
+/// After this long somebody who watches wants to know that it goes on.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs `program`, with the environment that we have, to its end. Gives what it printed on standard output.
 ///
@@ -26,7 +29,7 @@ pub(crate) fn run(program: &str, args: &[&str], limit: Duration) -> Result<Strin
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().at("run", program)?;
     let (mut said, mut complained) = (Vec::new(), Vec::new());
-    if let Err(error) = listen(&mut child, until, &mut said, &mut complained) {
+    if let Err(error) = listen(&mut child, until, &mut said, &mut complained, &mut || {}) {
         // It may have ended by itself meanwhile, which is as well.
         drop(child.kill());
         child.wait().at("wait for", program)?;
@@ -42,7 +45,15 @@ pub(crate) fn run(program: &str, args: &[&str], limit: Duration) -> Result<Strin
 }
 
 /// Reads both streams until the process has ended: not until they are closed, since a child of it may hold them.
-fn listen(child: &mut Child, until: Duration, said: &mut Vec<u8>, complained: &mut Vec<u8>) -> Result<()> {
+/// `patience` is called each [`PATIENCE`].
+pub(super) fn listen(
+    child: &mut Child,
+    until: Duration,
+    said: &mut Vec<u8>,
+    complained: &mut Vec<u8>,
+    patience: &mut dyn FnMut(),
+) -> Result<()> {
+    let mut next = clock::now() + PATIENCE;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a PID")?;
     let end = pidfd_open(pid, PidfdFlags::empty())?;
     let (mut out, mut err) =
@@ -55,10 +66,14 @@ fn listen(child: &mut Child, until: Duration, said: &mut Vec<u8>, complained: &m
         if left.is_zero() {
             bail!("not done in time");
         }
+        if clock::now() >= next {
+            patience();
+            next = clock::now() + PATIENCE;
+        }
         let mut fds = vec![(end.as_fd(), For::Reading)];
         fds.extend(out_open.then(|| (out.as_fd(), For::Reading)));
         fds.extend(err_open.then(|| (err.as_fd(), For::Reading)));
-        let ended = poll::wait(&fds, Some(left))?.first().copied().unwrap_or(false);
+        let ended = poll::wait(&fds, Some(left.min(PATIENCE)))?.first().copied().unwrap_or(false);
         out_open = out_open && take(&mut out, said)?;
         err_open = err_open && take(&mut err, complained)?;
         if ended {

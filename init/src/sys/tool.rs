@@ -1,14 +1,20 @@
 //! Runs one of the image's programs to its end, for the steps of a boot: PID 1 waits for it and reads what it says.
 //!
-//! Only before the loop begins: from then on the reactor alone reaps. What it prints is bounded, and given back as
-//! one line for an error.
+//! Only before the loop begins: from then on the reactor alone reaps. Its time is bounded, and what it prints, which is
+//! given back as one line for an error.
 
+use super::clock;
+use super::limited::listen;
 use anyhow::{Context, Result, bail};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 /// The most output that is kept; the rest is read and dropped, so that the program never blocks.
-const OUTPUT_MAX: u64 = 64 * 1024;
+const OUTPUT_MAX: usize = 64 * 1024;
+/// e2fsck of a disk of some TB takes the better part of an hour; what takes longer hangs on a broken disk, and the node
+/// is of more use without that one.
+const LIMIT: Duration = Duration::from_secs(3600);
 
 /// How a program ended.
 #[derive(Debug)]
@@ -28,6 +34,25 @@ impl Ended {
 
 /// Runs `program` with `args`, an empty environment, and `input` on its standard input.
 pub(crate) fn run(program: &str, args: &[&str], input: &[u8]) -> Result<Ended> {
+    start(LIMIT, program, args, input)
+}
+
+/// Like [`run`], and an error with what it printed unless it ends with code 0.
+pub(crate) fn must(program: &str, args: &[&str], input: &[u8]) -> Result<String> {
+    within(LIMIT, program, args, input)
+}
+
+/// Like [`must`], for one that is to be quick.
+pub(crate) fn within(limit: Duration, program: &str, args: &[&str], input: &[u8]) -> Result<String> {
+    let ended = start(limit, program, args, input)?;
+    if !ended.status.success() {
+        bail!("{program}: {}: {}", ended.status, ended.line());
+    }
+    Ok(ended.output)
+}
+
+fn start(limit: Duration, program: &str, args: &[&str], input: &[u8]) -> Result<Ended> {
+    let since = clock::now();
     let mut child = Command::new(program)
         .args(args)
         .env_clear()
@@ -37,39 +62,33 @@ pub(crate) fn run(program: &str, args: &[&str], input: &[u8]) -> Result<Ended> {
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("run {program}"))?;
-    let talked = talk(&mut child, input);
+    let (mut said, mut complained) = (Vec::new(), Vec::new());
+    let mut patience = || {
+        let seconds = clock::now().saturating_sub(since).as_secs();
+        log::info!("{program} {}: at work for {seconds} s", args.join(" "));
+    };
+    let talked = give(&mut child, input)
+        .and_then(|()| listen(&mut child, since + limit, &mut said, &mut complained, &mut patience));
+    if talked.is_err() {
+        // It may have ended by itself meanwhile, which is as well.
+        drop(child.kill());
+    }
     let status = child.wait().with_context(|| format!("wait for {program}"))?;
-    Ok(Ended { status, output: talked.with_context(|| format!("talk to {program}"))? })
+    talked.with_context(|| format!("{program} {}", args.join(" ")))?;
+    said.truncate(OUTPUT_MAX);
+    complained.truncate(OUTPUT_MAX);
+    said.append(&mut complained);
+    Ok(Ended { status, output: String::from_utf8_lossy(&said).into_owned() })
 }
 
-/// Like [`run`], and an error with what it printed unless it ends with code 0.
-pub(crate) fn must(program: &str, args: &[&str], input: &[u8]) -> Result<String> {
-    let ended = run(program, args, input)?;
-    if !ended.status.success() {
-        bail!("{program}: {}: {}", ended.status, ended.line());
-    }
-    Ok(ended.output)
-}
-
-/// `input` is smaller than a pipe's buffer, and so are these programs' errors: nothing can block crosswise.
-fn talk(child: &mut Child, input: &[u8]) -> Result<String> {
-    if let Some(mut stdin) = child.stdin.take() {
+/// `input` is smaller than a pipe's buffer: nothing can block crosswise.
+fn give(child: &mut Child, input: &[u8]) -> Result<()> {
+    let Some(mut stdin) = child.stdin.take() else { return Ok(()) };
+    match stdin.write_all(input) {
         // A program that does not read its input closes it: its exit code tells what that means.
-        match stdin.write_all(input) {
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
-            _ => {}
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
     }
-    let mut bytes = Vec::new();
-    if let Some(mut stdout) = child.stdout.take() {
-        stdout.by_ref().take(OUTPUT_MAX).read_to_end(&mut bytes)?;
-        std::io::copy(&mut stdout, &mut std::io::sink())?;
-    }
-    if let Some(mut stderr) = child.stderr.take() {
-        stderr.by_ref().take(OUTPUT_MAX).read_to_end(&mut bytes)?;
-        std::io::copy(&mut stderr, &mut std::io::sink())?;
-    }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]
@@ -87,6 +106,12 @@ mod tests {
         let error = must("/bin/cat", &["/no/such/file"], b"").unwrap_err().to_string();
         assert!(error.starts_with("/bin/cat: exit status: 1: /bin/cat: /no/such/file"), "{error}");
         assert!(must("/no/such/program", &[], b"").unwrap_err().to_string().contains("run /no/such/program"));
+    }
+
+    #[test]
+    fn one_that_hangs_is_killed() {
+        let error = within(Duration::from_millis(50), "/bin/sleep", &["1000"], b"").unwrap_err();
+        assert_eq!(format!("{error:#}"), "/bin/sleep 1000: not done in time");
     }
 
     #[test]
