@@ -1,4 +1,4 @@
-//! The first steps of the node stage: /proc, the panic time-out, the command line, then every early mount.
+//! The first steps of the node stage: /proc, what the kernel must know, the command line, then every early mount.
 //!
 //! Nothing here ends the boot: what cannot be mounted is said with what it means, and the node goes on with what it
 //! has. "Already mounted" is done, not an error: the initramfs stage or a container runtime was first. In a container
@@ -19,7 +19,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Seconds from a kernel panic, so from our own death too, to the reboot: long enough to read the last line.
-pub(crate) const PANIC_DELAY: &str = "10";
+const PANIC_DELAY: &str = "10";
 /// Inode number of the first PID namespace (`PROC_PID_INIT_INO` in the kernel's proc_ns.h).
 const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 /// Bytes of /proc/cmdline that are read; the kernel's own bound on x86 is 2 KiB, on others up to 64 KiB.
@@ -47,8 +47,8 @@ pub(crate) fn begin(args: &[String]) -> (Cmdline, bool) {
     let proc = EARLY.iter().take_while(|mount| mount.target != "/sys");
     let early: Vec<_> = proc.filter_map(|mount| make(mount).err()).collect();
     let container = in_container();
-    if !container && let Err(error) = sys::file::set(Path::new("/proc/sys/kernel/panic"), PANIC_DELAY) {
-        log::warn!("{error:#}; a kernel panic will not reboot the machine");
+    if !container {
+        tell_kernel(Path::new("/proc/sys/kernel"));
     }
     log::info!(
         "init {}, node stage{}",
@@ -66,15 +66,31 @@ pub(crate) fn begin(args: &[String]) -> (Cmdline, bool) {
     (cmdline, container)
 }
 
-/// Mounts what the table says, then STATE and `/var`.
-pub(crate) fn mount(container: bool) -> Machine {
-    if !container {
-        // Before the optional mounts: the kernel asks it for their modules.
-        let helper = Path::new("/proc/sys/kernel/modprobe");
-        if let Err(error) = sys::file::set(helper, paths::MODPROBE) {
-            log::warn!("{error:#}; drivers are not loaded on demand");
+/// What the kernel must know before anything else, in both stages; `folder` is its part of /proc/sys.
+pub(crate) fn tell_kernel(folder: &Path) {
+    let devkmsg = folder.join("printk_devkmsg");
+    // First, because it is about every line from here on: by itself the kernel drops most of ten lines in five seconds.
+    // EINVAL: somebody has said on the kernel command line what it shall be.
+    if !sys::file::read_line(&devkmsg).is_ok_and(|text| text == "on")
+        && let Err(error) = sys::file::set(&devkmsg, "on")
+        && !says(&error, &[Errno::EINVAL])
+    {
+        log::warn!("{error:#}; lines of this log may be missing");
+    }
+    for (name, value, otherwise) in [
+        // Without it a panic, of the kernel or of ours, would leave the machine dark for ever.
+        ("panic", PANIC_DELAY, "a kernel panic will not reboot the machine"),
+        // Before the first mount: the kernel asks it for the file system's module.
+        ("modprobe", paths::MODPROBE, "drivers are not loaded on demand"),
+    ] {
+        if let Err(error) = sys::file::set(&folder.join(name), value) {
+            log::warn!("{error:#}; {otherwise}");
         }
     }
+}
+
+/// Mounts what the table says, then STATE and `/var`.
+pub(crate) fn mount(container: bool) -> Machine {
     let mut absent = Vec::new();
     for mount in EARLY {
         match make(mount) {
@@ -116,7 +132,14 @@ pub(crate) enum Made {
 /// Makes one mount of the table or the plan, unless something is mounted there already.
 pub(crate) fn make(mount: &Mount) -> Result<Made> {
     let target = Path::new(mount.target.as_ref());
-    if sys::mount::is_mount_point(target)? && !matches!(mount.what, What::Bind { .. }) {
+    let is_there = match &mount.what {
+        // A bind mount may cover another mount; what it shall show tells whether it is the one.
+        What::Bind { source, .. } => {
+            sys::mount::is_mount_point(target)? && is_same(Path::new(source), target)
+        }
+        What::FileSystem { .. } | What::Overlay { .. } => sys::mount::is_mount_point(target)?,
+    };
+    if is_there {
         tighten(mount, target);
         return Ok(Made::WasThere);
     }
@@ -176,6 +199,12 @@ fn make_new(mount: &Mount, target: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether two paths lead to one file or folder.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+    identity(one).is_some_and(|one| Some(one) == identity(other))
+}
+
 /// Adds the flags that a mount made by somebody else lacks. Never takes one away.
 fn tighten(mount: &Mount, target: &Path) {
     let tightened = sys::mount::flags(target).and_then(|have| match have.contains(mount.flags) {
@@ -209,8 +238,12 @@ fn make_file_to_cover(target: &Path) -> Result<()> {
 
 /// ENODEV: no such file system in the kernel. ENOENT: sysfs has no folder for it.
 fn says_absent(error: &anyhow::Error) -> bool {
+    says(error, &[Errno::ENODEV, Errno::ENOENT])
+}
+
+fn says(error: &anyhow::Error, what: &[Errno]) -> bool {
     let errno = error.downcast_ref::<sys::Error>().and_then(sys::Error::errno);
-    matches!(errno.map(Errno::from_raw), Some(Errno::ENODEV | Errno::ENOENT))
+    errno.is_some_and(|errno| what.contains(&Errno::from_raw(errno)))
 }
 
 /// A container's root may be writable, and then needs no overlay.
@@ -301,6 +334,20 @@ mod tests {
         assert!(says_absent(&error(Errno::ENOENT)));
         assert!(!says_absent(&error(Errno::EPERM)));
         assert!(!says_absent(&anyhow::anyhow!("something else")));
+    }
+
+    #[test]
+    fn the_kernel_is_told_to_drop_no_line_to_reboot_and_whom_to_ask_for_modules() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["printk_devkmsg", "panic", "modprobe"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        tell_kernel(dir.path());
+        let text = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+        assert_eq!(
+            [text("printk_devkmsg"), text("panic"), text("modprobe")],
+            ["on", "10", "/usr/sbin/modprobe"]
+        );
     }
 
     #[test]

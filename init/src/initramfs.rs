@@ -44,10 +44,7 @@ fn run() -> Result<Infallible> {
     for target in ["/proc", "/sys", "/dev"] {
         make(target)?;
     }
-    // Without this a panic, of the kernel or of ours, would leave the machine dark for ever.
-    if let Err(error) = file::set(Path::new("/proc/sys/kernel/panic"), boot::PANIC_DELAY) {
-        log::warn!("{error:#}; a kernel panic will not reboot the machine");
-    }
+    boot::tell_kernel(Path::new("/proc/sys/kernel"));
     log::info!("init {}, initramfs stage", env!("CARGO_PKG_VERSION"));
     let words = file::read(Path::new("/proc/cmdline"), SMALL)?;
     // The next stage tells the problems with it.
