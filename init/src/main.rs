@@ -91,9 +91,13 @@ fn main() -> ExitCode {
 /// The node stage: cmdline -> mounts -> config -> prepare -> reactor. Its end is always a shutdown.
 fn pid1(args: &[String]) -> Result<Shutdown> {
     let (cmdline, container) = boot::begin(args);
-    let machine = boot::mount(container);
-    let loaded = load::config(&cmdline, &machine);
-    let ready = prepare::prepare(&machine, &loaded);
+    // Only the loop's own data outlives this: a config with its pods may be some MiB.
+    let ready = {
+        let machine = boot::mount(container);
+        let loaded = load::config(&cmdline, &machine);
+        prepare::prepare(&machine, &loaded)
+    };
+    drop(cmdline);
     reactor::run(ready)
 }
 
