@@ -4,6 +4,7 @@
 //! It tells PID 1 two things: READY=1 when the devices that were there have their drivers and dhcpcd's config is made
 //! for the cards among them, and SIGPWR when the button is pressed. It names no nodes and changes no permissions: that is devtmpfs's work.
 
+use crate::prepare::system;
 use crate::sys::device::{self, Next, Uevents};
 use crate::sys::module::{Report, Store};
 use crate::sys::{notify, poll};
@@ -37,6 +38,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let mut helper = Helper::default();
     helper.coldplug();
     helper.follow_cards();
+    helper.follow_settings();
     if let Some(socket) = std::env::var_os("NOTIFY_SOCKET") {
         notify::send(&socket.to_string_lossy(), "READY=1")?;
     }
@@ -55,6 +57,8 @@ struct Helper {
     buttons: BTreeMap<u32, OwnedFd>,
     /// Modules, and `` for the tables, of which a failure was said.
     said: BTreeSet<String>,
+    /// Settings of the config whose files were not there at the last look.
+    unset: Option<BTreeSet<String>>,
 }
 
 impl Helper {
@@ -171,7 +175,16 @@ impl Helper {
         if has_card || is_lost {
             self.follow_cards();
         }
+        if has_card || is_lost || !modaliases.is_empty() {
+            self.follow_settings();
+        }
         Ok(())
+    }
+
+    /// Settings of a device are there once its driver is.
+    fn follow_settings(&mut self) {
+        let config = network::config_in_use();
+        self.unset = Some(system::late_settings(&config, self.unset.as_ref()));
     }
 
     /// A card may be what the config's selectors wait for.

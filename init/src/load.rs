@@ -8,6 +8,8 @@
 mod label;
 mod state;
 
+pub(crate) use label::load_drivers;
+
 use crate::boot::Machine;
 use crate::parse::{self, Encoding};
 use crate::stored::Vault;

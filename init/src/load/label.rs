@@ -68,14 +68,14 @@ fn wait_for(label: &str, contents: &mut BTreeMap<String, Content>) -> Result<(Pa
 
 /// The initramfs loads what the root needs; another disk's driver may be in the root alone. `init devices` does all
 /// of this, but starts after the config is known.
-fn load_drivers(seen: &mut BTreeSet<String>) {
+pub(crate) fn load_drivers(seen: &mut BTreeSet<String>) {
     let present = device::bus_modaliases();
     let new: BTreeSet<&str> = present.difference(seen).map(String::as_str).collect();
     if !new.is_empty() {
         match Store::open() {
             Ok(store) => {
                 for (_, error) in store.load(new, "").faults() {
-                    log::warn!("config: {error}");
+                    log::warn!("{error}");
                 }
             }
             Err(error) => log::warn!("config: {error:#}; no drivers are loaded"),

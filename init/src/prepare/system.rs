@@ -4,19 +4,29 @@
 //! the rest is done.
 
 use crate::boot::{self, Machine};
-use crate::sys::file;
+use crate::load::load_drivers;
 use crate::sys::module::Store;
+use crate::sys::{clock, file};
 use crate::token;
+use podium_init::clock::Time;
 use podium_init::config::MachineConfig;
 use podium_init::modules::{AT_BOOT, behind_sysctl};
+use podium_init::mounts::What;
 use podium_init::render::{self, RenderedFile, names};
 use podium_init::services::{self, NodeFacts, Service};
 use podium_init::sysctls::{self, Setting};
 use podium_init::{mounts, paths};
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 /// The loopback interface's `flags`: `IFF_UP | IFF_LOOPBACK`. The kernel adds 127.0.0.1 and ::1 itself.
 const LOOPBACK_UP: &str = "0x9";
+/// How long the disks of `machine.kubelet.extraMounts` may take to appear, all together: a USB disk needs two to three
+/// seconds, and pods that need none of them wait as well.
+const DISK_WAIT: Duration = Duration::from_secs(5);
+/// Between two looks.
+const DISK_PAUSE: Duration = Duration::from_millis(50);
 /// What cannot run without `/var`.
 const NEED_DATA: [&str; 4] = ["containerd", "preload", "kubelet", "pods"];
 /// Files that depend on what DHCP said as well: its hook writes them on a running node.
@@ -33,10 +43,29 @@ pub(crate) fn services(config: &MachineConfig, machine: &Machine, node: &NodeFac
 
 /// The mounts of the config.
 pub(crate) fn mounts(config: &MachineConfig) {
+    let until = clock::now() + DISK_WAIT;
     for mount in mounts::plan(config) {
+        if let What::FileSystem { source, .. } = &mount.what
+            && source.starts_with("/dev/")
+        {
+            wait_for(Path::new(source.as_ref()), until);
+        }
         if let Err(error) = boot::make(&mount) {
             log::error!("{error:#}; what needs {} will fail", mount.target);
         }
+    }
+}
+
+/// Waits for a disk whose driver may still have to be loaded.
+fn wait_for(device: &Path, until: Time) {
+    let mut seen = BTreeSet::new();
+    let mut is_told = false;
+    while !device.exists() && clock::now() < until {
+        load_drivers(&mut seen);
+        if !std::mem::replace(&mut is_told, true) {
+            log::info!("waiting up to {} s for {}", DISK_WAIT.as_secs(), device.display());
+        }
+        std::thread::sleep(DISK_PAUSE);
     }
 }
 
@@ -47,12 +76,14 @@ pub(crate) fn kernel_settings(config: &MachineConfig, container: bool) {
     for problem in problems.into_iter().chain(more) {
         log::error!("{problem}");
     }
-    let mut missing = Vec::new();
+    let (mut missing, mut late) = (Vec::new(), Vec::new());
     for Setting { name, value, path, asked_for } in settings.iter().chain(&sysfs) {
         let path = Path::new(path);
         match file::set(path, value) {
             Ok(()) => {}
             Err(_) if !asked_for && !path.exists() => missing.push(name.as_str()),
+            // In a container nobody looks for devices.
+            Err(_) if !container && !path.exists() => late.push(name.as_str()),
             Err(error) if *asked_for => log::error!("{name}: {error:#}"),
             Err(error) => log::warn!("{name}: {error:#}"),
         }
@@ -60,6 +91,37 @@ pub(crate) fn kernel_settings(config: &MachineConfig, container: bool) {
     if !missing.is_empty() {
         log::info!("settings that this kernel does not have: {}", missing.join(" "));
     }
+    if !late.is_empty() {
+        log::warn!("settings that are not there yet, set once their device is: {}", late.join(" "));
+    }
+}
+
+/// Sets what the config asks for of devices that have appeared: what was not there when somebody last looked
+/// (`unset`), and at the first look everything. Gives what is not there still.
+pub(crate) fn late_settings(config: &MachineConfig, unset: Option<&BTreeSet<String>>) -> BTreeSet<String> {
+    let (settings, _) = sysctls::plan(config, true);
+    let (sysfs, _) = sysctls::sysfs(config);
+    set_late(settings.iter().chain(&sysfs), unset)
+}
+
+fn set_late<'a>(
+    settings: impl Iterator<Item = &'a Setting>,
+    unset: Option<&BTreeSet<String>>,
+) -> BTreeSet<String> {
+    let mut missing = BTreeSet::new();
+    for Setting { name, value, path, .. } in settings {
+        let path = Path::new(path);
+        if !path.exists() {
+            missing.insert(name.clone());
+        } else if unset.is_none_or(|unset| unset.contains(name)) {
+            match file::set(path, value) {
+                Ok(()) if unset.is_some() => log::info!("{name}: set, now that its device is there"),
+                Ok(()) => {}
+                Err(error) => log::error!("{name}: {error:#}"),
+            }
+        }
+    }
+    missing
 }
 
 /// What every node needs, `machine.kernel.modules` in their order, each with its parameters, and what the sysctls
@@ -173,5 +235,31 @@ fn forget_registries(config: &MachineConfig) {
         if let Err(error) = std::fs::remove_dir_all(entry.path()) {
             log::error!("remove {}: {error}; its mirrors stay in use", entry.path().display());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_of_a_device_is_set_when_that_appears_and_not_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("eth0");
+        let settings = [Setting {
+            name: "net.eth0".into(),
+            value: "1".into(),
+            path: path.display().to_string(),
+            asked_for: true,
+        }];
+        let missing = set_late(settings.iter(), None);
+        assert!(missing.contains("net.eth0"));
+        std::fs::write(&path, "0").unwrap();
+        let missing = set_late(settings.iter(), Some(&missing));
+        assert!(missing.is_empty());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "1");
+        std::fs::write(&path, "2").unwrap();
+        set_late(settings.iter(), Some(&missing));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "2", "somebody else has set it since");
     }
 }
