@@ -9,6 +9,7 @@ mod client;
 mod force;
 mod revert;
 
+use crate::boot::Machine;
 use crate::job;
 use crate::load;
 use crate::parse::{self, Encoding};
@@ -17,10 +18,10 @@ use crate::sys::file;
 use crate::{kmsg, manifest_dir};
 use anyhow::{Context, Result, bail};
 use client::Client;
-use podium_init::config::{InUse, Outcome, Severity};
-use podium_init::live::{Ask, Change, Mode, Needs, Report, TRY_LIMIT, changes, difference};
+use podium_init::config::{InUse, MachineConfig, Outcome, Severity};
+use podium_init::live::{Ask, Change, Mode, Needs, Report, TRY_LIMIT, changes, difference, in_container};
 use podium_init::paths;
-use podium_init::store::{Slot, open};
+use podium_init::store::{Slot, again, open};
 use serde_json::{Value, json};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -51,7 +52,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         Ok(report) => report,
         Err(error) => {
             client.refuse(&format!("{error:#}"), "what was in force stays so");
-            Report::Nothing { why: Some(format!("config: {error:#}")) }
+            Report::Failed { why: format!("config: {error:#}") }
         }
     };
     let json = serde_json::to_vec(&report)?;
@@ -74,12 +75,13 @@ fn act(ask: &Ask, client: &Client) -> Result<Report> {
         Ask::Rollback { generation, by } => {
             client.begin();
             let (generation, text) = revert::recall(*generation)?;
-            let source = format!("generation {generation} again, by {by}");
+            let source = again(generation, by);
             Request { text, source, mode: Mode::Auto, dry_run: false, limit: None }.act(client)
         }
-        Ask::File { path } => file_changed(path, client),
+        Ask::File { path } => file_changed(path),
         Ask::Revert { why } => revert::revert(why),
         Ask::Prove => revert::prove(),
+        Ask::Keep { kept } => revert::keep(*kept),
         Ask::Repair => repair(),
     }
 }
@@ -97,18 +99,25 @@ impl Request {
     fn act(self, client: &Client) -> Result<Report> {
         let outcome = parse::check(&self.text, Encoding::Plain)?;
         client.problems(&outcome.problems);
+        let old = in_use()?;
+        // Also of one that is refused, as far as it can be read: who mends it sees both.
+        let list = outcome
+            .config
+            .as_ref()
+            .map(|config| changed(&old.config, config))
+            .transpose()?
+            .unwrap_or_default();
+        if outcome.config.is_some() {
+            client.lines("diff", &difference(&whole(&old)?, &as_value(&outcome)?));
+            client.changes(&list);
+        }
         let errors = outcome.problems.iter().filter(|problem| problem.severity == Severity::Error).count();
-        let Some(config) = outcome.config.as_ref().filter(|_| errors == 0 && outcome.refused.is_empty())
-        else {
+        if !outcome.is_whole() {
             let plural = if errors == 1 { "" } else { "s" };
             client
                 .refuse(&format!("the config has {errors} error{plural}"), "mend them; nothing has changed");
             return Ok(Report::Nothing { why: None });
         };
-        let old = in_use()?;
-        let list = changes(&old.config, config);
-        client.lines("diff", &difference(&whole(&old)?, &as_value(&outcome)?));
-        client.changes(&list);
         let reboot = needs_reboot(&list);
         if let (Some(why), Mode::NoReboot | Mode::Try) = (&reboot, self.mode) {
             let mode = self.mode.word();
@@ -152,7 +161,7 @@ fn remember_word(vault: &Vault, old: &InUse) -> Result<()> {
 }
 
 /// A watched file was written, renamed into its place, or removed.
-fn file_changed(path: &str, client: &Client) -> Result<Report> {
+fn file_changed(path: &str) -> Result<Report> {
     let old = in_use()?;
     let bytes = match Path::new(path).symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -182,45 +191,68 @@ fn file_changed(path: &str, client: &Client) -> Result<Report> {
         let why = format!("config from {path}: not used; generation {} stays in force", old.generation);
         return Ok(Report::Nothing { why: Some(why) });
     };
-    let list = changes(&old.config, config);
+    let list = changed(&old.config, config)?;
     for Change { path: key, needs } in &list {
-        if let Needs::Reboot(why) | Needs::Later(why) = needs {
-            log::warn!("config from {path}: {key} is in force after the next boot: {why}");
+        match needs {
+            Needs::Reboot(why) | Needs::Later(why) => {
+                log::warn!("config from {path}: {key} is in force after the next boot: {why}");
+            }
+            Needs::Never(_) => log::warn!("config from {path}: {key}: {needs}"),
+            Needs::Nothing | Needs::Restart => {}
         }
     }
-    let whole = outcome.refused.is_empty()
-        && outcome.problems.iter().all(|problem| problem.severity == Severity::Warning);
     let next = force::Next { outcome, text, source: format!("file {path}"), changes: list };
-    let applied = if whole { next.store_after(&old, None)? } else { next.unstored(&old)? };
-    client.done(&json!({"result": "applied"}));
+    let applied = if path == paths::STATE_CONFIG {
+        next.store_after(&old)?
+    } else {
+        next.store_beside(&old, &load::text_digest(&bytes))?
+    };
     Ok(Report::Applied(applied.into()))
+}
+
+/// `init unblock`: moves what can hang a kubelet out of its sight. A process of its own, for it waits for no change.
+///
+/// # Errors
+/// Something could not be moved.
+pub(crate) fn unblock(_args: &[String]) -> Result<()> {
+    job::enter()?;
+    kmsg::start();
+    let moved = manifest_dir::unblock()?;
+    for line in &moved.lines {
+        log::warn!("{line}");
+    }
+    moved.failed.into_iter().next().map_or(Ok(()), Err)
 }
 
 /// Makes the manifest directory what the config in force says.
 fn repair() -> Result<Report> {
     let text = file::read(Path::new(paths::CONFIG_TEXT), load::CONFIG_MAX)?;
-    if text.is_empty() {
-        manifest_dir::unblock()?;
-        return Ok(Report::Repaired);
-    }
-    let outcome = parse::check(&text, Encoding::Plain)?;
-    if outcome.config.is_none() {
+    let outcome = if text.is_empty() { Outcome::default() } else { parse::check(&text, Encoding::Plain)? };
+    if outcome.config.is_none() && !text.is_empty() {
         bail!("{} is damaged; the manifests stay as they are", paths::CONFIG_TEXT);
     }
-    for file in force::manifests(&outcome)?.into_iter().take(SAID_MAX) {
+    let done = force::manifests(&outcome)?;
+    for file in done.written.iter().take(SAID_MAX) {
         log::warn!("{}/{file}: changed or removed by somebody else; put back", paths::MANIFESTS);
     }
-    Ok(Report::Repaired)
+    Ok(Report::Repaired { failed: done.failed })
 }
 
 /// Everything that only a boot can change, in one sentence.
 fn needs_reboot(changes: &[Change]) -> Option<String> {
     let needs = changes.iter().filter_map(|change| match &change.needs {
         Needs::Reboot(why) => Some(format!("{} needs a reboot: {why}", change.path)),
-        Needs::Nothing | Needs::Restart | Needs::Later(_) => None,
+        Needs::Nothing | Needs::Restart | Needs::Later(_) | Needs::Never(_) => None,
     });
     let all: Vec<String> = needs.collect();
     (!all.is_empty()).then(|| all.join("; "))
+}
+
+/// What a new config changes on this machine.
+fn changed(old: &MachineConfig, new: &MachineConfig) -> Result<Vec<Change>> {
+    let machine: Machine = force::read_own(paths::MACHINE)?;
+    let list = changes(old, new);
+    Ok(if machine.container { in_container(list) } else { list })
 }
 
 /// The config in force, as it was made known.

@@ -11,8 +11,8 @@ mod table;
 
 use anyhow::{Context, Result, bail};
 use arguments::{Command, Invocation};
-use connection::Connection;
-use podium_init::control::Request;
+use connection::{Connection, Line};
+use podium_init::control::{Refusal, Request};
 use serde_json::Value;
 use show::Printer;
 use std::fs::File;
@@ -86,7 +86,11 @@ fn ask(request: &Request, socket: &str, mut printer: Printer<'_>) -> Result<()> 
     // Only now: who reads our output may take a rest, and the node would not wait for it.
     drop(node);
     printer.begin(request, &first)?;
-    lines.iter().try_for_each(|line| printer.go_on(request, line))
+    lines.iter().try_for_each(|line| printer.go_on(request, line))?;
+    match request {
+        Request::ConfigRollback { .. } => is_done(lines.last().unwrap_or(&first)),
+        _ => Ok(()),
+    }
 }
 
 /// The config is read before anything is asked, and sent once the node wants it.
@@ -100,10 +104,24 @@ fn apply(request: &Request, file: &str, socket: &str, mut printer: Printer<'_>) 
     } else {
         printer.go_on(request, &first)?;
     }
+    let mut last = first;
     while let Some(line) = node.next()? {
         printer.go_on(request, &line)?;
+        last = line;
     }
-    Ok(())
+    is_done(&last)
+}
+
+/// A change that was done says so in its last line; one that was killed says nothing.
+fn is_done(last: &Line) -> Result<()> {
+    if last.value.get("result").is_some() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        "the node has ended the change without a result",
+        "`init ctl config status` and `init ctl config history` tell what is in force",
+    )
+    .into())
 }
 
 /// More lines follow the first one.
@@ -143,4 +161,18 @@ fn read_config(file: &str) -> Result<Vec<u8>> {
 
 fn says_closed(error: &anyhow::Error) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_without_a_result_was_not_done() {
+        let line = |text: &str| Line { text: text.to_owned(), value: serde_json::from_str(text).unwrap() };
+        assert!(is_done(&line(r#"{"ok":true,"result":"dry run"}"#)).is_ok());
+        for text in [r#"{"ok":true,"send":true}"#, r#"{"change":"machine.env","needs":"at once"}"#] {
+            assert!(is_done(&line(text)).unwrap_err().to_string().contains("without a result"), "{text}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! A source's text is checked by the parsing child; PID 1 takes only its outcome. What is wrong with a source is said
 //! line by line and the next one is tried; with none left the node goes on with an empty config and waits. A config
-//! from the kernel command line is kept in STATE once it is whole, so that the next boot has it without the words, and
+//! from the kernel command line, or a container's environment, is kept in STATE once it is whole, so that the next boot has it without the words, and
 //! what is applied over it later is not undone by the same words; nothing that is broken ever replaces what is stored.
 
 mod label;
@@ -17,12 +17,13 @@ use crate::sys::file;
 use anyhow::{Context, Result, anyhow};
 use podium_init::base64;
 use podium_init::cmdline::{Cmdline, Location};
-use podium_init::config::{InUse, MachineConfig, Outcome, Problem, Severity};
+use podium_init::config::{InUse, MachineConfig, Outcome, Problem};
 use podium_init::digest::fnv1a;
-use podium_init::manifests::Manifest;
+use podium_init::manifests::{Manifest, kept};
 use podium_init::paths;
-use podium_init::store::{Holdings, Slot, Stored, open};
+use podium_init::store::{Holdings, Proof, Slot, Stored, open, owed};
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
@@ -45,8 +46,8 @@ pub(crate) struct Loaded {
     pub manifests: Vec<Manifest>,
     /// What is wrong or doubtful in it.
     pub problems: Vec<Problem>,
-    /// `Some`: it has to prove itself; `true`: there is one to go back to.
-    pub proof: Option<bool>,
+    /// `Some`: it has to prove itself.
+    pub proof: Option<Proof>,
     /// The file that it came from, if it was one that can be watched.
     pub file: Option<String>,
 }
@@ -58,7 +59,8 @@ struct Taken {
     text: Vec<u8>,
     manifests: Vec<Manifest>,
     problems: Vec<Problem>,
-    proof: Option<bool>,
+    proof: Option<Proof>,
+    refused: BTreeSet<String>,
     file: Option<String>,
 }
 
@@ -83,8 +85,8 @@ impl Source {
     /// Given by whoever starts the machine, each time it starts.
     fn is_word(&self) -> bool {
         match self {
-            Self::Inline(_) | Self::Word(_) => true,
-            Self::UserData | Self::State(_) | Self::Image => false,
+            Self::UserData | Self::Inline(_) | Self::Word(_) => true,
+            Self::State(_) | Self::Image => false,
         }
     }
 }
@@ -110,12 +112,12 @@ pub(crate) fn config(cmdline: &Cmdline, machine: &Machine) -> Loaded {
     for source in sources(cmdline, machine.container) {
         if let Source::State(_) = source {
             if let Some(taken) = state::from_state(machine) {
-                return known(taken, word);
+                return known(taken, word, machine.has_state);
             }
             tried |= Vault::default().holdings() != Holdings::default();
             // What was stored after them is of no use, so they are the next best.
             if let Some(taken) = older.drain(..).find_map(|(source, raw)| try_one(&source, &raw, machine)) {
-                return known(taken, word);
+                return known(taken, word, machine.has_state);
             }
             continue;
         }
@@ -141,7 +143,7 @@ pub(crate) fn config(cmdline: &Cmdline, machine: &Machine) -> Loaded {
             word.get_or_insert(digest);
         }
         if let Some(taken) = try_one(&source, &raw, machine) {
-            return known(taken, word);
+            return known(taken, word, machine.has_state);
         }
     }
     log::error!("no usable config: waiting for one; {}", remedy(tried, machine.container));
@@ -169,7 +171,7 @@ fn sources(cmdline: &Cmdline, container: bool) -> Vec<Source> {
     given.chain([Source::State(Slot::Current), Source::Image]).collect()
 }
 
-/// Whether a kernel word's config is stored, or was before somebody applied another one over it. Then the stored one
+/// Whether a kernel word's (or the environment's) config is stored, or was before somebody applied another one over it. Then the stored one
 /// is newer than the word, which is the same at each boot.
 fn was_taken(digest: &str) -> bool {
     let vault = Vault::default();
@@ -202,11 +204,11 @@ fn if_there(path: &str) -> Result<Option<Vec<u8>>> {
 /// Says what is wrong with it; a usable one from a kernel word is kept.
 fn take(source: &Source, raw: &[u8], outcome: Outcome, machine: &Machine) -> Option<Taken> {
     say_problems(&source.to_string(), &outcome.problems);
+    let partial = !outcome.is_whole();
     let config = outcome.config?;
     log::info!("config from {source}: {}", count(outcome.manifests.len()));
     let mut in_use =
-        InUse { source: source.to_string(), digest: text_digest(raw), config, ..InUse::default() };
-    let whole = outcome.problems.iter().all(|problem| problem.severity == Severity::Warning);
+        InUse { source: source.to_string(), digest: text_digest(raw), config, partial, ..InUse::default() };
     let text = match unpacked(source, raw) {
         Ok(text) => text.into_owned(),
         // It was parsed, so it can be undone; were it not, there would be nothing to keep or show.
@@ -218,20 +220,46 @@ fn take(source: &Source, raw: &[u8], outcome: Outcome, machine: &Machine) -> Opt
     let mut proof = None;
     if source.is_word()
         && machine.has_state
-        && let Some(generation) = keep(source, &text, &in_use.digest, whole)
+        && let Some(generation) = keep(source, &text, &in_use.digest, !partial)
     {
         in_use.generation = generation;
-        let good = Vault::default().generation(Slot::Good);
-        proof = (good != Some(generation)).then_some(good.is_some());
+        proof = owed(&Vault::default().holdings());
     }
     let file = if let Source::Word(Location::Path(path)) = source { Some(path.clone()) } else { None };
-    Some(Taken { in_use, text, manifests: outcome.manifests, problems: outcome.problems, proof, file })
+    let Outcome { manifests, problems, refused, .. } = outcome;
+    Some(Taken { in_use, text, manifests, problems, proof, refused: refused.into_iter().collect(), file })
 }
 
-/// Makes it known to the helpers and to later changes.
-fn known(taken: Taken, word: Option<String>) -> Loaded {
-    let Taken { mut in_use, text, manifests, problems, proof, file } = taken;
+/// The pods of the last known good config, or of the newest one in the history before `generation`.
+pub(crate) fn last_good(generation: u64) -> Option<Vec<Manifest>> {
+    let vault = Vault::default();
+    let good = vault.read(Slot::Good).ok().flatten();
+    let text = good.and_then(|bytes| open(&bytes).ok().map(|stored| stored.text.to_vec()));
+    let text = text.or_else(|| {
+        let older = vault.history().into_iter().map(|entry| entry.generation).find(|one| *one != generation);
+        vault.recall(older?).ok()
+    })?;
+    let outcome =
+        parse::check(&text, Encoding::Plain).map_err(|error| log::error!("config: {error:#}")).ok()?;
+    Some(outcome.manifests)
+}
+
+/// Makes it known to the helpers and to later changes. Pods that cannot be run as this config has them run as in the
+/// last known good one, as they would have gone on to do had it changed under a running node.
+fn known(taken: Taken, word: Option<String>, has_state: bool) -> Loaded {
+    let Taken { mut in_use, text, mut manifests, problems, proof, refused, file } = taken;
     in_use.word = word;
+    if !refused.is_empty() && has_state {
+        let before = last_good(in_use.generation).unwrap_or_default();
+        for manifest in kept(before, &manifests, &refused) {
+            log::warn!(
+                "pod {}/{}: as in the last known good config, until this one is mended",
+                manifest.namespace,
+                manifest.name
+            );
+            manifests.push(manifest);
+        }
+    }
     remember(&in_use, &text);
     Loaded { config: in_use.config, manifests, problems, proof, file }
 }
@@ -261,7 +289,7 @@ fn count(pods: usize) -> String {
     format!("{pods} pod{}", if pods == 1 { "" } else { "s" })
 }
 
-/// Stores a config of the kernel command line for the next boot; its generation.
+/// Stores a config that was given at the start for the next boot; its generation.
 fn keep(source: &Source, text: &[u8], digest: &str, whole: bool) -> Option<u64> {
     if !whole {
         log::warn!("config from {source}: not kept in STATE, because it has errors");
@@ -301,13 +329,16 @@ fn unpacked<'a>(source: &Source, raw: &'a [u8]) -> Result<Cow<'a, [u8]>> {
 
 /// Writes what the helpers, changes and the operator look up.
 pub(crate) fn remember(in_use: &InUse, text: &[u8]) {
-    let written = serde_json::to_vec(in_use)
-        .context("as JSON")
-        .and_then(|json| file::replace(Path::new(paths::CONFIG_IN_USE), &json, 0o600))
-        .and_then(|()| file::replace(Path::new(paths::CONFIG_TEXT), text, 0o600));
-    if let Err(error) = written {
+    if let Err(error) = write_in_use(in_use, paths::CONFIG_IN_USE, text, paths::CONFIG_TEXT) {
         log::error!("{}: {error:#}; helpers use defaults", paths::CONFIG_IN_USE);
     }
+}
+
+/// Writes a config and what is known of it, the latter last.
+pub(crate) fn write_in_use(in_use: &InUse, path: &str, text: &[u8], text_path: &str) -> Result<()> {
+    let json = serde_json::to_vec(in_use).context("as JSON")?;
+    file::replace(Path::new(text_path), text, 0o600)?;
+    file::replace(Path::new(path), &json, 0o600)
 }
 
 fn remedy(tried: bool, container: bool) -> &'static str {

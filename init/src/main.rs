@@ -107,6 +107,7 @@ fn run(verb: &str, args: &[String]) -> Result<()> {
         "exec" => child::exec(args),
         "parse" => parse::run(args),
         "apply" => apply::run(args),
+        "unblock" => apply::unblock(args),
         "log" => logger::run(args),
         "devices" => devices::run(args),
         "preload" => preload::run(args),

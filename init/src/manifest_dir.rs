@@ -20,6 +20,10 @@ use std::path::{Path, PathBuf};
 
 /// Files that were quarantined under one name before another name is asked for.
 const MOST_OF_A_NAME: u32 = 1000;
+/// Things in the quarantine on disk; more stay in memory beside the manifests, so that a loop does not fill the disk.
+const MOST_QUARANTINED: usize = 200;
+/// The largest file that a kubelet reads, and so the largest that can be a pod (`maxStaticPodSize` of its file source).
+const KUBELET_READS: usize = 10 << 20;
 
 /// Before the name of a file of others while the node goes down; kubelets skip names with a leading dot.
 const HIDDEN: &str = ".hidden-by-shutdown-";
@@ -31,9 +35,20 @@ pub(crate) struct Applied {
     pub(crate) written: Vec<String>,
     /// Files of ours removed.
     pub(crate) deleted: usize,
+    /// Files of ours that stay though the config does not have their pods: see `podium_init::manifests::Changes`.
+    pub(crate) kept: Vec<String>,
     /// Files of others, left alone.
     pub(crate) foreign: Vec<String>,
     /// What could not be done, each with its path.
+    pub(crate) failed: Vec<anyhow::Error>,
+}
+
+/// What was moved out of a kubelet's sight.
+#[derive(Debug, Default)]
+pub(crate) struct Moved {
+    /// A line for each thing.
+    pub(crate) lines: Vec<String>,
+    /// What could not be moved, each with its path.
     pub(crate) failed: Vec<anyhow::Error>,
 }
 
@@ -43,13 +58,15 @@ pub(crate) fn write(manifests: &[Manifest]) -> Vec<String> {
     let (dir, quarantine) = (Path::new(paths::MANIFESTS), Path::new(paths::QUARANTINE));
     let done = file::make_dir(dir, 0o700)
         .and_then(|()| show_again(dir))
+        .and_then(|()| remove_leftovers(dir))
         .and_then(|()| sweep(dir, quarantine))
         .and_then(|moved| Ok((moved, apply(dir, manifests, &BTreeSet::new())?)));
     match done {
-        Ok((moved, applied)) => {
-            for line in moved {
+        Ok((moved, mut applied)) => {
+            for line in moved.lines {
                 log::warn!("{line}");
             }
+            applied.failed.extend(moved.failed);
             if !applied.foreign.is_empty() {
                 log::info!("{}: not Podium's, left alone: {}", paths::MANIFESTS, applied.foreign.join(" "));
             }
@@ -66,11 +83,11 @@ pub(crate) fn write(manifests: &[Manifest]) -> Vec<String> {
 }
 
 /// Moves what can hang a kubelet out of the directory while one runs. A kubelet that has opened a FIFO already hangs
-/// until somebody opens it for writing: it is released. Gives a line for each thing that was moved.
+/// until somebody opens it for writing: it is released. May run beside a change.
 ///
 /// # Errors
-/// The directory cannot be listed, or something in it cannot be moved.
-pub(crate) fn unblock() -> Result<Vec<String>> {
+/// The directory cannot be listed.
+pub(crate) fn unblock() -> Result<Moved> {
     let (dir, quarantine) = (Path::new(paths::MANIFESTS), Path::new(paths::QUARANTINE));
     let fifos: Vec<OwnedFd> = entries(dir)?
         .iter()
@@ -81,34 +98,63 @@ pub(crate) fn unblock() -> Result<Vec<String>> {
             rustix::fs::open(entry.path(), flags, Mode::empty()).ok()
         })
         .collect();
-    let lines = sweep(dir, quarantine)?;
+    let moved = sweep(dir, quarantine);
     // Closing them ends what the kubelet reads.
     drop(fifos);
-    Ok(lines)
+    moved
+}
+
+/// Removes what an interrupted write left. Not while another one may be under way.
+///
+/// # Errors
+/// The directory cannot be listed, or one of them not be removed.
+pub(crate) fn remove_leftovers(dir: &Path) -> Result<()> {
+    for entry in entries(dir)? {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(".podium-") && name.ends_with(file::ASIDE) && !entry.path().is_dir() {
+            remove_file(entry.path()).with_context(|| format!("remove {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Moves what can hang a kubelet, and what it would run in place of a file of ours, into quarantine: FIFOs, sockets,
-/// devices, directories and links. Removes what an interrupted write left. Gives a line for each thing it moved.
-pub(crate) fn sweep(dir: &Path, quarantine: &Path) -> Result<Vec<String>> {
-    let mut lines = Vec::new();
+/// devices, directories and links. One that cannot be moved does not keep another from it.
+///
+/// # Errors
+/// The directory cannot be listed.
+pub(crate) fn sweep(dir: &Path, quarantine: &Path) -> Result<Moved> {
+    let mut moved = Moved::default();
     for entry in entries(dir)? {
-        let path = entry.path();
-        let kind = entry.file_type().with_context(|| format!("stat {}", path.display()))?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with(".podium-") && name.ends_with(file::ASIDE) && !kind.is_dir() {
-            remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
-        } else if !kind.is_file() && !name.starts_with('.') {
-            let to = set_aside(dir, &entry.file_name(), quarantine)?;
-            let what = describe(kind);
-            lines.push(format!(
-                "{}: a {what} can hang the kubelet; moved to {}",
+        let (path, name) = (entry.path(), entry.file_name());
+        if name.to_string_lossy().starts_with('.') {
+            continue;
+        }
+        let kind = match entry.file_type().with_context(|| format!("stat {}", path.display())) {
+            Ok(kind) if kind.is_file() => continue,
+            Ok(kind) => kind,
+            Err(error) => {
+                moved.failed.extend(unless_gone(&path, error));
+                continue;
+            }
+        };
+        match set_aside(dir, &name, quarantine) {
+            Ok(to) => moved.lines.push(format!(
+                "{}: a {} can hang the kubelet; moved to {}",
                 path.display(),
+                describe(kind),
                 to.display()
-            ));
+            )),
+            Err(error) => moved.failed.extend(unless_gone(&path, error)),
         }
     }
-    Ok(lines)
+    Ok(moved)
+}
+
+/// Somebody else may remove what is about to be moved or removed: then that is done.
+fn unless_gone(path: &Path, error: anyhow::Error) -> Option<anyhow::Error> {
+    path.symlink_metadata().is_ok().then_some(error)
 }
 
 /// Makes the directory hold `want` and nothing else of ours, but for pods in `refused` (static pod IDs), which keep
@@ -119,12 +165,12 @@ pub(crate) fn sweep(dir: &Path, quarantine: &Path) -> Result<Vec<String>> {
 pub(crate) fn apply(dir: &Path, want: &[Manifest], refused: &BTreeSet<String>) -> Result<Applied> {
     let have: Vec<Found> = entries(dir)?.iter().filter_map(|entry| found(dir, &entry.file_name())).collect();
     let changes = diff(&have, want, refused);
-    let mut applied = Applied { foreign: changes.foreign, ..Applied::default() };
+    let mut applied = Applied { kept: changes.kept, foreign: changes.foreign, ..Applied::default() };
     for name in changes.deletions {
         let path = dir.join(name);
         match remove_file(&path).with_context(|| format!("remove {}", path.display())) {
             Ok(()) => applied.deleted += 1,
-            Err(error) => applied.failed.push(error),
+            Err(error) => applied.failed.extend(unless_gone(&path, error)),
         }
     }
     for manifest in changes.changes.into_iter().chain(changes.additions) {
@@ -138,32 +184,34 @@ pub(crate) fn apply(dir: &Path, want: &[Manifest], refused: &BTreeSet<String>) -
 
 /// Moves files of others out of the kubelet's sight that it would take for pods of ours, and takes them out of `foreign`.
 /// What a kubelet has seen of such a file it forgets together with our pod: our manifest is then renamed into its place
-/// once more, so that it sees that after the end of the other. Gives a line for each thing that was moved.
-///
-/// # Errors
-/// One of them cannot be moved, or a manifest not be written.
-pub(crate) fn move_doubles(dir: &Path, want: &[Manifest], foreign: &mut Vec<String>) -> Result<Vec<String>> {
-    let mut lines = Vec::new();
+/// once more, so that it sees that after the end of the other. A file of others is read here, so never by PID 1.
+pub(crate) fn move_doubles(dir: &Path, want: &[Manifest], foreign: &mut Vec<String>) -> Moved {
+    let mut moved = Moved::default();
     let mut rest = Vec::new();
     for name in foreign.drain(..) {
         let path = dir.join(&name);
-        let text = file::read(&path, MAX_MANIFEST).unwrap_or_default();
+        let text = file::read(&path, KUBELET_READS).unwrap_or_default();
         let Some(manifest) = double(&text, want) else {
             rest.push(name);
             continue;
         };
-        let to = set_aside(dir, OsStr::new(&name), Path::new(paths::QUARANTINE))?;
-        file::replace(&dir.join(&manifest.file), manifest.bytes.as_bytes(), 0o600)?;
-        lines.push(format!(
-            "{}: the kubelet would take it for the pod {}/{} of the config; moved to {}",
-            path.display(),
-            manifest.namespace,
-            manifest.name,
-            to.display()
-        ));
+        let done = set_aside(dir, OsStr::new(&name), Path::new(paths::QUARANTINE)).and_then(|to| {
+            file::replace(&dir.join(&manifest.file), manifest.bytes.as_bytes(), 0o600)?;
+            Ok(to)
+        });
+        match done {
+            Ok(to) => moved.lines.push(format!(
+                "{}: the kubelet would take it for the pod {}/{} of the config; moved to {}",
+                path.display(),
+                manifest.namespace,
+                manifest.name,
+                to.display()
+            )),
+            Err(error) => moved.failed.extend(unless_gone(&path, error)),
+        }
     }
     *foreign = rest;
-    Ok(lines)
+    moved
 }
 
 /// Takes every manifest out of the kubelet's sight: it then ends their pods, each by its grace period. Ours are removed,
@@ -218,15 +266,39 @@ fn found(dir: &Path, name: &OsStr) -> Option<Found> {
     Some(Found { name, bytes })
 }
 
-/// Moves an entry out of the kubelet's sight: into `quarantine`, or where that is another file system (a FIFO cannot
-/// be copied) under a name with a leading dot beside it.
+/// Moves an entry out of the kubelet's sight: into `quarantine`, where it outlives a boot. On a node that is another
+/// file system: a file is copied there, and what cannot be (a FIFO has no content) stays beside it under a name with a
+/// leading dot until the next boot.
 fn set_aside(dir: &Path, name: &OsStr, quarantine: &Path) -> Result<PathBuf> {
     let from = dir.join(name);
     let name = name.to_string_lossy();
-    match file::make_dir(quarantine, 0o700).and_then(|()| rename_new(&from, quarantine, &name)) {
-        Ok(to) => Ok(to),
-        Err(_) => rename_new(&from, dir, &format!(".quarantine-{name}")),
+    let has_room = || std::fs::read_dir(quarantine).map_or(0, Iterator::count) < MOST_QUARANTINED;
+    if file::make_dir(quarantine, 0o700).is_ok() && has_room() {
+        if let Ok(to) = rename_new(&from, quarantine, &name) {
+            return Ok(to);
+        }
+        if let Ok(to) = copy_new(&from, quarantine, &name) {
+            return Ok(to);
+        }
     }
+    rename_new(&from, dir, &format!(".quarantine-{name}"))
+}
+
+/// Copies a regular file into `folder` under the first name that is free, and removes it where it was.
+fn copy_new(from: &Path, folder: &Path, name: &str) -> Result<PathBuf> {
+    if !from.symlink_metadata().context("stat")?.is_file() {
+        bail!("{} is no file", from.display());
+    }
+    let bytes = file::read(from, KUBELET_READS)?;
+    let aside = folder.join(format!(".{}.copy", std::process::id()));
+    file::store(&aside, &bytes, 0o600)?;
+    let to = rename_new(&aside, folder, name);
+    if to.is_err() {
+        remove_file(&aside).with_context(|| format!("remove {}", aside.display()))?;
+    }
+    let to = to?;
+    remove_file(from).with_context(|| format!("remove {}", from.display()))?;
+    Ok(to)
 }
 
 /// Renames into `folder` under the first name that is free.

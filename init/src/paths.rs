@@ -35,6 +35,10 @@ pub const PODS: &str = "/run/podium/pods.json";
 pub const CONFIG_IN_USE: &str = "/run/podium/config.json";
 /// The text of the config in use as it was given, for those who show it or compare with it.
 pub const CONFIG_TEXT: &str = "/run/podium/config.yaml";
+/// The config that was in force before the one that is only tried.
+pub const BEFORE_TRY: &str = "/run/podium/before-try.json";
+/// The text of that config.
+pub const BEFORE_TRY_TEXT: &str = "/run/podium/before-try.yaml";
 /// What is known of the machine since the boot: JSON, for changes while it runs.
 pub const MACHINE: &str = "/run/podium/machine.json";
 /// The static pods: JSON, see [`crate::staticpods::StaticPods`].

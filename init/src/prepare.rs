@@ -14,6 +14,7 @@ use anyhow::Context;
 use podium_init::paths;
 use podium_init::services::{NodeFacts, Service};
 use podium_init::staticpods::StaticPods;
+use podium_init::store::Proof;
 use std::path::Path;
 
 /// Proof that the manifests are on disk: only [`prepare`] makes it, and the reactor takes it.
@@ -22,9 +23,11 @@ pub(crate) struct Ready {
     /// What to supervise, in order.
     pub services: Vec<Service>,
     /// See [`Loaded::proof`].
-    pub proof: Option<bool>,
+    pub proof: Option<Proof>,
     /// Files whose change is a change of the config.
     pub configs: Vec<String>,
+    /// There are files of others in the manifest directory, which nobody has read yet.
+    pub foreign: bool,
     /// Names the image.
     pub build_id: String,
     /// Keeps others from making one.
@@ -59,6 +62,7 @@ pub(crate) fn prepare(machine: &Machine, loaded: &Loaded) -> Ready {
         services: system::services(config, machine, &node),
         proof: loaded.proof,
         configs,
+        foreign: !foreign.is_empty(),
         build_id: machine.facts.build_id.clone(),
         _made_here: (),
     }

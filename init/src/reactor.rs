@@ -24,6 +24,7 @@ use place::{Place, describe};
 use podium_init::clock::Time;
 use podium_init::control::Versions;
 use podium_init::events::{self, Ring};
+use podium_init::live::guard::{self, Guard};
 use podium_init::live::{self, Ask, Policy};
 use podium_init::notices::{MESSAGE_MAX, Notice};
 use podium_init::shutdown::{Shutdown, request};
@@ -60,6 +61,7 @@ pub(crate) fn run(ready: Ready) -> Result<Shutdown> {
     let mut reactor = Reactor::new(ready);
     let actions = reactor.supervisor.begin(clock::now());
     reactor.perform(actions);
+    reactor.look_at_foreign();
     loop {
         reactor.flush();
         if let Some(how) = reactor.finished {
@@ -87,10 +89,13 @@ struct Reactor {
     jobs: Jobs,
     /// When which change of the config is done.
     policy: Policy,
+    /// Keeps the kubelet from hanging on what others put into the manifest directory.
+    guard: Guard,
     /// Clients whose change has not begun, in the order of asking.
     waiting: VecDeque<(Ask, OwnedFd)>,
     watch: Option<Watch>,
-    /// A manifest of ours was touched while a change ran.
+    /// The manifest directory is to be looked at: there were files of others at boot, or a manifest of ours was touched
+    /// while a change ran.
     touched: bool,
     versions: Versions,
     /// More processes may have ended than one turn reaps.
@@ -101,7 +106,7 @@ struct Reactor {
 impl Reactor {
     /// Prepares signals, folders and what each service needs. What fails is said here and tried again at each start.
     fn new(ready: Ready) -> Self {
-        let Ready { services, build_id, proof, configs, .. } = ready;
+        let Ready { services, build_id, proof, configs, foreign, .. } = ready;
         let reserve = (0..RESERVE).filter_map(|_| said(File::open("/dev/null"))).collect();
         signals::unignore();
         let signals = said(signals::receive(&signals::all()));
@@ -140,9 +145,10 @@ impl Reactor {
             clients: Clients::listen(),
             jobs: Jobs::default(),
             policy,
+            guard: Guard::default(),
             waiting: VecDeque::new(),
             watch: said(Watch::new(&configs)),
-            touched: false,
+            touched: foreign,
             versions: requests::versions(build_id),
             more_deaths: false,
             finished: None,
@@ -191,6 +197,7 @@ impl Reactor {
             self.clients.deadline(),
             self.jobs.deadline(),
             self.policy.deadline().filter(|_| self.supervisor.shutting_down().is_none()),
+            self.guard.deadline().filter(|_| self.supervisor.shutting_down().is_none()),
         ];
         let deadline = deadlines.into_iter().flatten().min();
         let deadline = deadline.map(|deadline| deadline.saturating_sub(clock::now()));
@@ -282,6 +289,7 @@ impl Reactor {
                 // What went wrong it has told its client.
                 Kind::Answer => {}
                 Kind::Change => self.change_ended(exit),
+                Kind::Unblock => self.guard_step(guard::Event::Looked(exit == Exit::Code(0)), clock::now()),
             }
         }
     }

@@ -127,7 +127,8 @@ fn valid(manifest: &Manifest, before: Option<&StaticPod>, problems: &[&Problem])
         file: manifest.file.clone(),
         digest,
         grace_s: manifest.grace_s,
-        valid: true,
+        // The config's own version of it may be refused while this one, of an earlier config, runs.
+        valid: !is_refused(problems),
         problems: lines(problems),
     }
 }

@@ -6,6 +6,7 @@
 //! Nothing here touches a disk; the binary's `stored.rs` does.
 
 use crate::digest::fnv1a;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// How the line begins; a comment to YAML.
@@ -51,6 +52,17 @@ impl fmt::Display for Damaged {
              text taken as it is",
         )
     }
+}
+
+/// The source of a generation that somebody has gone back to.
+pub fn again(generation: u64, by: &str) -> String {
+    format!("generation {generation} again, by {by}")
+}
+
+/// The generation that one with this source repeats, if it does.
+pub fn again_of(source: &str) -> Option<u64> {
+    let (generation, _) = source.strip_prefix("generation ")?.split_once(" again, by ")?;
+    generation.parse().ok()
 }
 
 /// The bytes to store.
@@ -110,6 +122,57 @@ pub struct Holdings {
     pub good: Option<u64>,
     /// Boots that the current one has had without proving itself.
     pub unproven_boots: u32,
+    /// The current one is kept all the same.
+    pub kept: Option<Kept>,
+}
+
+/// Why a config is kept that has not proved itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kept {
+    /// The node was not well before it.
+    Always,
+    /// Not all pods ran before it. The kubelet did, so without one the node goes back.
+    WithKubelet,
+    /// It came up as far as it goes: some of its pods cannot be run, so it is never the last known good one.
+    Partial,
+}
+
+impl Kept {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Always, Self::WithKubelet, Self::Partial];
+
+    /// The word that is stored.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::WithKubelet => "with-kubelet",
+            Self::Partial => "partial",
+        }
+    }
+
+    /// The one with that word.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kept| kept.word() == word)
+    }
+}
+
+/// What a config of a boot owes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// There is none to go back to.
+    Only,
+    /// It comes up, or the node goes back; less is asked of one that is kept.
+    OrBack(Option<Kept>),
+}
+
+/// What the current one owes at a boot, if anything.
+pub fn owed(holdings: &Holdings) -> Option<Proof> {
+    let Holdings { current, good, kept, .. } = *holdings;
+    if current == good || kept == Some(Kept::Partial) {
+        return None;
+    }
+    Some(if good.is_some() { Proof::OrBack(kept) } else { Proof::Only })
 }
 
 /// One of the stored configs.
@@ -134,11 +197,11 @@ impl fmt::Display for Slot {
 }
 
 /// The order in which a boot tries them. A current one that has had its boots comes after the good one, so that a
-/// config under which the node does not stay up cannot brick it.
+/// config under which the node does not stay up cannot brick it; unless it is kept on purpose.
 pub fn choose(holdings: &Holdings) -> Vec<Slot> {
-    let Holdings { staged, current, good, unproven_boots } = *holdings;
+    let Holdings { staged, current, good, unproven_boots, kept } = *holdings;
     let proven = current == good;
-    let gave_up = !proven && good.is_some() && unproven_boots >= BOOTS_TO_PROVE;
+    let gave_up = !proven && good.is_some() && kept.is_none() && unproven_boots >= BOOTS_TO_PROVE;
     let mut order = Vec::with_capacity(3);
     order.extend(staged.map(|_| Slot::Staged));
     if gave_up {
@@ -217,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_boot_tries_the_staged_one_then_the_current_then_the_good_one() {
-        let all = Holdings { staged: Some(3), current: Some(2), good: Some(1), unproven_boots: 0 };
+        let all = Holdings { staged: Some(3), current: Some(2), good: Some(1), ..Holdings::default() };
         assert_eq!(choose(&all), [Slot::Staged, Slot::Current, Slot::Good]);
         assert_eq!(choose(&Holdings::default()), []);
         let unsealed = Holdings { current: Some(0), ..Holdings::default() };
@@ -226,13 +289,36 @@ mod tests {
 
     #[test]
     fn a_current_one_that_never_proves_itself_gives_way() {
-        let boots =
-            |unproven_boots| Holdings { staged: None, current: Some(2), good: Some(1), unproven_boots };
+        let boots = |unproven_boots| Holdings {
+            current: Some(2),
+            good: Some(1),
+            unproven_boots,
+            ..Holdings::default()
+        };
         assert_eq!(choose(&boots(BOOTS_TO_PROVE - 1)), [Slot::Current, Slot::Good]);
         assert_eq!(choose(&boots(BOOTS_TO_PROVE)), [Slot::Good, Slot::Current]);
         let proven = Holdings { good: Some(2), ..boots(9) };
         assert_eq!(choose(&proven), [Slot::Current, Slot::Good]);
         let alone = Holdings { good: None, ..boots(9) };
         assert_eq!(choose(&alone), [Slot::Current]);
+        for kept in Kept::ALL {
+            let kept = Holdings { kept: Some(kept), ..boots(9) };
+            assert_eq!(choose(&kept), [Slot::Current, Slot::Good], "it does not give way");
+        }
+    }
+
+    #[test]
+    fn what_a_boot_asks_of_a_config_depends_on_how_the_node_was_before_it() {
+        let new = Holdings { current: Some(2), good: Some(1), ..Holdings::default() };
+        assert_eq!(owed(&new), Some(Proof::OrBack(None)));
+        assert_eq!(owed(&Holdings { good: None, ..new }), Some(Proof::Only));
+        assert_eq!(owed(&Holdings { good: Some(2), ..new }), None);
+        let kept = |kept| owed(&Holdings { kept: Some(kept), ..new });
+        assert_eq!(kept(Kept::Always), Some(Proof::OrBack(Some(Kept::Always))));
+        assert_eq!(kept(Kept::Partial), None, "it came up as far as it goes");
+        for kept in Kept::ALL {
+            assert_eq!(Kept::named(kept.word()), Some(kept));
+            assert_eq!(serde_json::to_value(kept).unwrap(), kept.word());
+        }
     }
 }

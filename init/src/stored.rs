@@ -5,10 +5,14 @@
 //! is written aside, synced and renamed: after a power loss there is the old config or the new one. What is rejected is
 //! moved, never removed, up to a bound. Used at boot by PID 1 and later only by changes, one at a time.
 
+mod history;
+
+pub(crate) use history::Entry;
+
 use crate::sys::file;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use podium_init::paths;
-use podium_init::store::{BOOTS_TO_PROVE, HISTORY, Holdings, REJECTED, Seal, Slot, open, seal};
+use podium_init::store::{BOOTS_TO_PROVE, Holdings, Kept, REJECTED, Seal, Slot, open, seal};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::fs::{read_dir, remove_file, rename};
 use std::io::ErrorKind;
@@ -31,15 +35,6 @@ pub(crate) struct Vault {
 pub(crate) struct Proposal {
     pub(crate) generation: u64,
     path: PathBuf,
-}
-
-/// One line of the history.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) generation: u64,
-    pub(crate) source: String,
-    /// Seconds since 1970, by the node's clock.
-    pub(crate) stored: u64,
 }
 
 impl Default for Vault {
@@ -76,13 +71,16 @@ impl Vault {
         let staged = self.generation(Slot::Staged);
         let current = self.generation(Slot::Current);
         let good = self.generation(Slot::Good);
-        let unproven_boots = match self.note("unproven").and_then(|text| parse_pair(&text)) {
-            Some((generation, boots)) if Some(generation) == current => {
-                u32::try_from(boots).unwrap_or(BOOTS_TO_PROVE)
-            }
-            _ => 0,
+        // Both are of one generation, and say nothing of another.
+        let of_current = |note: &str| {
+            let text = self.note(note)?;
+            let (generation, word) = text.split_once(' ')?;
+            (generation.parse().ok() == Some(current?)).then(|| word.to_owned())
         };
-        Holdings { staged, current, good, unproven_boots }
+        let unproven_boots =
+            of_current("unproven").map_or(0, |boots| boots.parse().unwrap_or(BOOTS_TO_PROVE));
+        let kept = of_current("kept").and_then(|word| Kept::named(&word));
+        Holdings { staged, current, good, unproven_boots, kept }
     }
 
     /// `Some(0)`: there is one, without a seal or damaged.
@@ -115,6 +113,10 @@ impl Vault {
     /// # Errors
     /// As [`Self::propose`]; the old one is still there.
     pub(crate) fn commit(&self, proposal: &Proposal, slot: Slot) -> Result<u64> {
+        self.commit_by(proposal, slot, file::sync_dir)
+    }
+
+    fn commit_by(&self, proposal: &Proposal, slot: Slot, sync: impl Fn(&Path) -> Result<()>) -> Result<u64> {
         let to = self.path(slot);
         if slot == Slot::Current {
             // Before anything is replaced: what cannot be kept is not acknowledged.
@@ -127,18 +129,37 @@ impl Vault {
             // A person's file is about to be replaced; what they wrote is the proposal, or is kept here.
             self.keep_aside("by-hand", &bytes)?;
         }
-        rename(&proposal.path, &to).with_context(|| format!("rename to {}", to.display()))?;
-        let settled = file::sync_dir(&self.root).and_then(|()| file::sync_dir(&self.folder)).and_then(|()| {
-            // What waited for the next boot is older than this.
-            if slot == Slot::Current { remove_if_there(&self.path(Slot::Staged)) } else { Ok(()) }
-        });
-        if let Err(error) = settled {
-            log::warn!(
-                "config {}: {error:#}; a power cut now may bring the old one back",
-                proposal.generation
-            );
+        self.put(&proposal.path, &to, sync)?;
+        // What waited for the next boot is older than this.
+        if slot == Slot::Current
+            && let Err(error) = remove_if_there(&self.path(Slot::Staged))
+        {
+            log::warn!("config {}: {error:#}; the next boot takes the staged one", proposal.generation);
         }
         Ok(proposal.generation)
+    }
+
+    /// Renames into place and waits until that is on disk. What cannot be kept is not acknowledged, so a disk that
+    /// fails here gets the old one back.
+    fn put(&self, from: &Path, to: &Path, sync: impl Fn(&Path) -> Result<()>) -> Result<()> {
+        let had = to.symlink_metadata().is_ok();
+        let flags = if had { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
+        let name = || format!("rename to {}", to.display());
+        renameat_with(CWD, from, CWD, to, flags).with_context(name)?;
+        if let Err(error) = sync(&self.root).and_then(|()| sync(&self.folder)) {
+            let undone = if had {
+                renameat_with(CWD, from, CWD, to, flags)
+            } else {
+                renameat_with(CWD, to, CWD, from, flags)
+            };
+            return Err(match undone {
+                Ok(()) => error.context("the disk does not keep it, so the one before is there again"),
+                Err(_) => {
+                    error.context("the disk does not keep it; the next boot finds it or the one before")
+                }
+            });
+        }
+        if had { remove_if_there(from) } else { Ok(()) }
     }
 
     /// Seals a text that somebody has put in the current one's place. `None`: there is a newer one by now, and it stays.
@@ -190,6 +211,18 @@ impl Vault {
     pub(crate) fn prove(&self) -> Result<()> {
         let bytes = self.read(Slot::Current)?.context("there is no stored config")?;
         file::store(&self.path(Slot::Good), &bytes, 0o600)?;
+        self.count_proven()?;
+        remove_if_there(&self.folder.join("kept"))?;
+        remove_if_there(&self.folder.join("unproven"))
+    }
+
+    /// The current config is kept though it has not proved itself, or never will.
+    ///
+    /// # Errors
+    /// As [`Self::propose`].
+    pub(crate) fn keep(&self, kept: Kept) -> Result<()> {
+        let generation = self.generation(Slot::Current).context("there is no stored config")?;
+        self.write_note("kept", &format!("{generation} {}", kept.word()))?;
         remove_if_there(&self.folder.join("unproven"))
     }
 
@@ -213,28 +246,6 @@ impl Vault {
         rename(&from, &to).with_context(|| format!("move {} to {}", from.display(), to.display()))?;
         file::sync_dir(&self.folder)?;
         Ok(to)
-    }
-
-    /// All generations that can be gone back to, newest first.
-    pub(crate) fn history(&self) -> Vec<Entry> {
-        let mut entries: Vec<Entry> =
-            self.remembered().into_iter().filter_map(|generation| self.entry(generation)).collect();
-        entries.sort_by_key(|entry| std::cmp::Reverse(entry.generation));
-        entries
-    }
-
-    /// The text of one generation.
-    ///
-    /// # Errors
-    /// There is none, or it is damaged.
-    pub(crate) fn recall(&self, generation: u64) -> Result<Vec<u8>> {
-        let bytes = read_if_there(&self.remembered_path(generation))?.with_context(|| {
-            format!("the history has no generation {generation}; `init ctl config history` lists it")
-        })?;
-        match open(&bytes) {
-            Ok(stored) => Ok(stored.text.to_vec()),
-            Err(damaged) => bail!("generation {generation}: {damaged}"),
-        }
     }
 
     /// What a note beside the configs says, e.g. which kernel word was taken last.
@@ -264,41 +275,6 @@ impl Vault {
         let path = self.folder.join("candidate.yaml");
         file::store(&path, bytes, 0o600)?;
         Ok(Proposal { generation, path })
-    }
-
-    /// Copies a proposal into the history; the oldest makes room first.
-    fn remember(&self, proposal: &Proposal) -> Result<()> {
-        let bytes = read_if_there(&proposal.path)?.context("the proposal is gone")?;
-        let path = self.remembered_path(proposal.generation);
-        file::make_dir(&self.folder.join("history"), 0o700)?;
-        if read_if_there(&path)?.as_deref() == Some(bytes.as_slice()) {
-            return Ok(());
-        }
-        let mut all = self.remembered();
-        all.sort_unstable();
-        let surplus = (all.len() + 1).saturating_sub(HISTORY);
-        all.into_iter()
-            .take(surplus)
-            .try_for_each(|oldest| remove_if_there(&self.remembered_path(oldest)))?;
-        file::store(&path, &bytes, 0o600)
-    }
-
-    fn remembered_path(&self, generation: u64) -> PathBuf {
-        self.folder.join(format!("history/{generation}.yaml"))
-    }
-
-    fn remembered(&self) -> Vec<u64> {
-        let entries = read_dir(self.folder.join("history")).into_iter().flatten().flatten();
-        entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".yaml")?.parse().ok()).collect()
-    }
-
-    fn entry(&self, generation: u64) -> Option<Entry> {
-        let path = self.remembered_path(generation);
-        let bytes = read_if_there(&path).ok()??;
-        let seal = open(&bytes).ok()?.seal?;
-        let stored = std::fs::metadata(&path).and_then(|meta| meta.modified()).ok()?;
-        let stored = stored.duration_since(std::time::UNIX_EPOCH).map_or(0, |span| span.as_secs());
-        Some(Entry { generation, source: seal.source, stored })
     }
 
     /// The newest generation that any of them has.
@@ -347,12 +323,6 @@ impl Vault {
         let surplus = (all.len() + 1).saturating_sub(most);
         all.into_iter().take(surplus).try_for_each(|(_, path)| remove_if_there(&path))
     }
-}
-
-/// `GENERATION BOOTS`.
-fn parse_pair(text: &str) -> Option<(u64, u64)> {
-    let (one, other) = text.split_once(' ')?;
-    Some((one.parse().ok()?, other.parse().ok()?))
 }
 
 fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {

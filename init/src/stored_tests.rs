@@ -1,7 +1,7 @@
 //! A vault on a folder of its own.
 
 use super::*;
-use podium_init::store::choose;
+use podium_init::store::{HISTORY, choose};
 use tempfile::TempDir;
 
 fn vault() -> (TempDir, Vault) {
@@ -139,4 +139,60 @@ fn what_waited_for_the_next_boot_does_not_undo_what_is_applied_later() {
     vault.commit(&staged, Slot::Staged).unwrap();
     apply(&vault, "later");
     assert_eq!(vault.holdings().staged, None);
+}
+
+#[test]
+fn what_the_disk_does_not_keep_is_not_acknowledged_and_changes_nothing() {
+    let (_dir, vault) = vault();
+    let fails = |_: &Path| Err(anyhow::anyhow!("Input/output error"));
+    let proposal = vault.propose(b"one", "test").unwrap();
+    assert!(vault.commit_by(&proposal, Slot::Current, fails).is_err());
+    assert_eq!(vault.read(Slot::Current).unwrap(), None);
+    apply(&vault, "one");
+    let proposal = vault.propose(b"two", "test").unwrap();
+    let error = format!("{:#}", vault.commit_by(&proposal, Slot::Current, fails).unwrap_err());
+    assert!(error.contains("the one before is there again: Input/output error"), "{error}");
+    assert_eq!(text(&vault, Slot::Current).as_deref(), Some("one"));
+    apply(&vault, "two");
+    assert_eq!(text(&vault, Slot::Current).as_deref(), Some("two"));
+}
+
+#[test]
+fn a_config_is_kept_until_it_proves_itself_or_another_comes() {
+    let (_dir, vault) = vault();
+    apply(&vault, "one");
+    vault.prove().unwrap();
+    apply(&vault, "two");
+    vault.count_boot(&vault.holdings()).unwrap();
+    vault.keep(Kept::Always).unwrap();
+    assert_eq!((vault.holdings().kept, vault.holdings().unproven_boots), (Some(Kept::Always), 0));
+    apply(&vault, "three");
+    assert_eq!(vault.holdings().kept, None, "it was of another one");
+    vault.keep(Kept::WithKubelet).unwrap();
+    vault.prove().unwrap();
+    assert_eq!(vault.holdings().kept, None);
+}
+
+#[test]
+fn each_step_back_leads_to_an_earlier_config_that_was_good() {
+    let (_dir, vault) = vault();
+    assert!(vault.before().is_err());
+    for text in ["one", "two", "never good", "four"] {
+        apply(&vault, text);
+        if text != "never good" {
+            vault.prove().unwrap();
+        }
+    }
+    let back = || {
+        let generation = vault.before().unwrap();
+        let text = vault.recall(generation).unwrap();
+        let proposal = vault.propose(&text, &podium_init::store::again(generation, "test")).unwrap();
+        vault.commit(&proposal, Slot::Current).unwrap();
+        vault.prove().unwrap();
+        String::from_utf8(text).unwrap()
+    };
+    assert_eq!((back().as_str(), back().as_str()), ("two", "one"));
+    assert!(vault.before().is_err(), "there is none before the first");
+    apply(&vault, "new");
+    assert_eq!(vault.recall(vault.before().unwrap()).unwrap(), b"one", "the last that was good");
 }

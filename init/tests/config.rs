@@ -197,7 +197,7 @@ fn bombs_are_refused() {
 #[test]
 fn a_flood_of_problems_is_counted_not_listed() {
     let mut text = String::from("version: v1alpha1\nmachine:\n");
-    for index in 0..250 {
+    for index in 0..MAX_PROBLEMS + 150 {
         text += &format!("  wrong{index}: 1\n");
     }
     let outcome = config::parse(text.as_bytes());
@@ -205,6 +205,16 @@ fn a_flood_of_problems_is_counted_not_listed() {
     let last = outcome.problems.last().unwrap();
     assert_eq!((last.to_string().as_str(), last.severity), ("and 150 problems more", Severity::Error));
     assert_eq!(outcome.config, None);
+}
+
+#[test]
+fn what_is_copied_into_services_is_bounded() {
+    let value = "x".repeat(20 << 10);
+    let env = problems(format!("version: v1alpha1\nmachine:\n  env: {{A: {value}}}\n").as_bytes());
+    assert!(env.len() == 1 && env[0].contains("machine.env: holds 20483 bytes, more than 16384"), "{env:?}");
+    let args = format!("version: v1alpha1\nmachine:\n  kubelet: {{extraArgs: {{v: {value}, w: {value}}}}}\n");
+    let args = problems(args.as_bytes());
+    assert!(args.len() == 1 && args[0].contains("machine.kubelet.extraArgs: hold 40970 bytes"), "{args:?}");
 }
 
 #[test]

@@ -11,10 +11,12 @@ use crate::{hook, manifest_dir};
 use anyhow::{Context, Result};
 use podium_init::config::{InUse, MachineConfig, Outcome};
 use podium_init::live::{Applied, Change, Needs, PROOF_LIMIT, Standing, held_back, restarts};
+use podium_init::manifests::Manifest;
 use podium_init::paths;
 use podium_init::services::{NodeFacts, Service};
 use podium_init::staticpods::StaticPods;
 use podium_init::store::Slot;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -31,16 +33,14 @@ pub(super) struct Next {
 }
 
 impl Next {
-    /// In force for a time, not stored.
+    /// In force for a time, not stored. What is in force now comes back.
     pub(super) fn try_for(self, old: &InUse, limit: Duration) -> Result<Applied> {
+        if !old.tried {
+            let text = file::read(Path::new(paths::CONFIG_TEXT), load::CONFIG_MAX)?;
+            load::write_in_use(old, paths::BEFORE_TRY, &text, paths::BEFORE_TRY_TEXT)?;
+        }
         let in_use = InUse { tried: true, ..self.in_use(old, old.generation) };
         self.put(&in_use, Standing::Tried(limit))
-    }
-
-    /// In force as far as it goes: it has pods that cannot be run, so it is not kept for the next boot.
-    pub(super) fn unstored(self, old: &InUse) -> Result<Applied> {
-        let in_use = self.in_use(old, 0);
-        self.put(&in_use, Standing::Unstored)
     }
 
     /// The current one from now on, and in force. The proposal is on disk already.
@@ -60,12 +60,12 @@ impl Next {
 
     /// As [`Self::store`] for a text that somebody has put in its place already: it is sealed afterwards, because
     /// nobody waits for an answer and the pods do.
-    pub(super) fn store_after(self, old: &InUse, limit: Option<Duration>) -> Result<Applied> {
+    pub(super) fn store_after(self, old: &InUse) -> Result<Applied> {
         let vault = Vault::default();
         let generation = vault.next();
         let in_use = self.in_use(old, generation);
         let (text, source) = (self.text.clone(), self.source.clone());
-        let applied = self.put(&in_use, standing(&vault, generation, limit))?;
+        let applied = self.put(&in_use, standing(&vault, generation, None))?;
         match vault.seal_current(&text, &source) {
             Ok(Some(_)) => {
                 if let Err(error) = super::remember_word(&vault, old) {
@@ -80,6 +80,27 @@ impl Next {
         Ok(applied)
     }
 
+    /// As [`Self::store_after`] for a file that is not STATE's own: it stays as it is, and the kernel's words name it.
+    pub(super) fn store_beside(self, old: &InUse, digest: &str) -> Result<Applied> {
+        let vault = Vault::default();
+        let generation = vault.next();
+        // Its new text is what the words give from now on.
+        let in_use = InUse { word: Some(digest.to_owned()), ..self.in_use(old, generation) };
+        let (text, source) = (self.text.clone(), self.source.clone());
+        let is_whole = !in_use.partial;
+        let applied = self.put(&in_use, standing(&vault, generation, None))?;
+        if is_whole {
+            let stored = vault
+                .propose(&text, &source)
+                .and_then(|proposal| vault.commit(&proposal, Slot::Current))
+                .and_then(|_| super::remember_word(&vault, &in_use));
+            if let Err(error) = stored {
+                log::warn!("config: not kept in STATE: {error:#}; the next boot needs the file again");
+            }
+        }
+        Ok(applied)
+    }
+
     fn in_use(&self, old: &InUse, generation: u64) -> InUse {
         let new = self.outcome.config.clone().unwrap_or_default();
         InUse {
@@ -87,6 +108,7 @@ impl Next {
             digest: load::text_digest(&self.text),
             generation,
             tried: false,
+            partial: !self.outcome.is_whole(),
             word: old.word.clone(),
             config: held_back(&old.config, &new),
         }
@@ -110,10 +132,20 @@ impl Next {
         if changed("machine.files") {
             files::write(&config.machine.files);
         }
-        manifests(&self.outcome)?;
+        let done = manifests(&self.outcome)?;
+        for file in done.kept.iter().take(super::SAID_MAX) {
+            log::warn!(
+                "{}/{file}: stays until the config is mended: which pod it is that cannot be run is not certain",
+                paths::MANIFESTS
+            );
+        }
         let pods = self.outcome.manifests.len();
+        let (refused, failed) = (self.outcome.refused.len(), done.failed);
         // From here on hooks and helpers see the new one.
         load::remember(in_use, &self.text);
+        if !in_use.tried {
+            forget_before_try();
+        }
         let node = NodeFacts {
             container: machine.container,
             interfaces: Vec::new(),
@@ -133,31 +165,84 @@ impl Next {
         {
             log::error!("network: {error:#}");
         }
-        Ok(Applied { generation: in_use.generation, standing, pods, services, restart })
+        Ok(Applied { generation: in_use.generation, standing, pods, refused, failed, services, restart })
     }
 }
 
-/// Makes the manifest directory hold the pods of a config; the files that were written. Pods that cannot be run keep the
-/// file that they have.
-pub(super) fn manifests(outcome: &Outcome) -> Result<Vec<String>> {
+/// What was done to the manifest directory.
+#[derive(Debug)]
+pub(super) struct Done {
+    /// Files that were written.
+    pub(super) written: Vec<String>,
+    /// Files of ours that stay, see `podium_init::manifests::Changes`.
+    kept: Vec<String>,
+    /// How many things could not be done; each was said.
+    pub(super) failed: usize,
+}
+
+/// Makes the manifest directory hold the pods of a config. Pods that cannot be run keep the file that they have. One
+/// thing that cannot be done keeps no other from it.
+///
+/// # Errors
+/// The directory cannot be listed; nothing has changed.
+pub(super) fn manifests(outcome: &Outcome) -> Result<Done> {
     let before: StaticPods = read_own(paths::STATIC_PODS).unwrap_or_default();
+    let dir = Path::new(paths::MANIFESTS);
+    let mut moved = manifest_dir::unblock()?;
+    moved.failed.extend(manifest_dir::remove_leftovers(dir).err());
     let mut refused = before.next(&outcome.manifests, &outcome.problems, &[]).refused();
     refused.extend(outcome.refused.iter().cloned());
-    let dir = Path::new(paths::MANIFESTS);
-    for line in manifest_dir::unblock()? {
+    let mut want = outcome.manifests.clone();
+    want.extend(brought_back(dir, &refused, &want));
+    let mut applied = manifest_dir::apply(dir, &want, &refused)?;
+    let doubles = manifest_dir::move_doubles(dir, &want, &mut applied.foreign);
+    for line in moved.lines.iter().chain(&doubles.lines) {
         log::warn!("{line}");
     }
-    let mut applied = manifest_dir::apply(dir, &outcome.manifests, &refused)?;
-    for line in manifest_dir::move_doubles(dir, &outcome.manifests, &mut applied.foreign)? {
-        log::warn!("{line}");
-    }
-    let pods = before.next(&outcome.manifests, &outcome.problems, &applied.foreign);
-    file::replace(Path::new(paths::STATIC_PODS), &serde_json::to_vec(&pods)?, 0o600)?;
-    // The others are in force; a change of the directory, or the next config, tries these again.
-    for error in &applied.failed {
+    let pods = before.next(&want, &outcome.problems, &applied.foreign);
+    let listed = serde_json::to_vec(&pods).context("as JSON");
+    let listed = listed.and_then(|json| file::replace(Path::new(paths::STATIC_PODS), &json, 0o600));
+    let mut failed = applied.failed;
+    failed.extend(moved.failed.into_iter().chain(doubles.failed).chain(listed.err()));
+    // The others are in force; these are tried again.
+    for error in &failed {
         log::error!("static pods: {error:#}");
     }
-    Ok(applied.written)
+    Ok(Done { written: applied.written, kept: applied.kept, failed: failed.len() })
+}
+
+/// Pods that cannot be run and whose file is gone: they run as in the last known good config.
+fn brought_back(dir: &Path, refused: &BTreeSet<String>, want: &[Manifest]) -> Vec<Manifest> {
+    let has_file = |id: &str| dir.join(format!("podium-{id}.yaml")).symlink_metadata().is_ok();
+    let is_wanted = |id: &str| want.iter().any(|manifest| manifest.id == id);
+    let gone: BTreeSet<&String> = refused.iter().filter(|id| !has_file(id) && !is_wanted(id)).collect();
+    if gone.is_empty() {
+        return Vec::new();
+    }
+    let mut good = load::last_good(0).unwrap_or_default();
+    good.retain(|manifest| gone.contains(&manifest.id));
+    good
+}
+
+/// The config that comes back after a trial, if one is tried.
+pub(super) fn before_try() -> Result<Option<(InUse, Vec<u8>)>> {
+    if !Path::new(paths::BEFORE_TRY).exists() {
+        return Ok(None);
+    }
+    let text = file::read(Path::new(paths::BEFORE_TRY_TEXT), load::CONFIG_MAX)?;
+    Ok(Some((read_own(paths::BEFORE_TRY)?, text)))
+}
+
+fn forget_before_try() {
+    // The mark of the two first.
+    for path in [paths::BEFORE_TRY, paths::BEFORE_TRY_TEXT] {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                log::warn!("remove {path}: {error}")
+            }
+            _ => {}
+        }
+    }
 }
 
 /// What proof a config of this generation still owes.
@@ -176,9 +261,23 @@ fn old_services(new: &[Service]) -> Vec<Service> {
 }
 
 /// A file that PID 1 or we have written.
-fn read_own<T: serde::de::DeserializeOwned>(path: &str) -> Result<T> {
+pub(super) fn read_own<T: serde::de::DeserializeOwned>(path: &str) -> Result<T> {
     serde_json::from_slice(&file::read(Path::new(path), OWN_FILE_MAX)?)
         .with_context(|| format!("read {path}"))
+}
+
+/// Puts the config in force again that was so before a trial.
+pub(super) fn again(outcome: Outcome, text: Vec<u8>, before: &InUse, old: &InUse) -> Result<Applied> {
+    let none = MachineConfig::default();
+    let changes = podium_init::live::changes(&old.config, outcome.config.as_ref().unwrap_or(&none));
+    let next = Next { outcome, text, source: before.source.clone(), changes };
+    // What only a boot can change was held back then as now.
+    let in_use = InUse { digest: before.digest.clone(), ..next.in_use(old, before.generation) };
+    let standing = match before.generation {
+        0 => Standing::Good,
+        generation => standing(&Vault::default(), generation, None),
+    };
+    next.put(&in_use, standing)
 }
 
 /// Puts a stored config in force that is there already.

@@ -7,20 +7,16 @@ use crate::parse::{self, Encoding};
 use crate::stored::Vault;
 use crate::sys::file;
 use anyhow::{Context, Result, bail};
-use podium_init::config::InUse;
+use podium_init::config::{InUse, MachineConfig, Outcome};
 use podium_init::live::Report;
 use podium_init::paths;
-use podium_init::store::{Slot, open};
+use podium_init::store::{Kept, Slot, open};
 use std::path::Path;
 
-/// The text of a generation; `None`: of the newest one that is older than the current one.
+/// The text of a generation; `None`: of the last good one before the current one.
 pub(super) fn recall(generation: Option<u64>) -> Result<(u64, Vec<u8>)> {
     let vault = Vault::default();
-    let current = vault.generation(Slot::Current).unwrap_or(u64::MAX);
-    let older = || vault.history().into_iter().map(|entry| entry.generation).find(|one| *one < current);
-    let generation = generation
-        .or_else(older)
-        .context("there is no older config; `init ctl config history` lists them")?;
+    let generation = generation.map_or_else(|| vault.before(), Ok)?;
     Ok((generation, vault.recall(generation)?))
 }
 
@@ -31,9 +27,26 @@ pub(super) fn prove() -> Result<Report> {
         // Somebody has stored another one meanwhile; that one has its own proof to give.
         return Ok(Report::Nothing { why: None });
     }
-    vault.prove()?;
-    log::info!("config {}: kubelet and pods are up; it is the last known good one", in_use.generation);
+    if in_use.partial {
+        vault.keep(Kept::Partial)?;
+        log::warn!(
+            "config {}: kubelet and pods are up; it has errors, so the last known good one stays what it is",
+            in_use.generation
+        );
+    } else {
+        vault.prove()?;
+        log::info!("config {}: kubelet and pods are up; it is the last known good one", in_use.generation);
+    }
     Ok(Report::Proved)
+}
+
+/// The config in force stays so, though it may never prove itself.
+pub(super) fn keep(kept: Kept) -> Result<Report> {
+    let (vault, in_use) = (Vault::default(), in_use()?);
+    if !in_use.tried && in_use.generation != 0 && vault.generation(Slot::Current) == Some(in_use.generation) {
+        vault.keep(kept)?;
+    }
+    Ok(Report::Kept)
 }
 
 /// Back to what was before. Nothing is moved before there is something to go back to; an error that may pass ends it,
@@ -41,6 +54,11 @@ pub(super) fn prove() -> Result<Report> {
 pub(super) fn revert(why: &str) -> Result<Report> {
     let (vault, old) = (Vault::default(), in_use()?);
     log::warn!("config: going back: {why}");
+    if old.tried
+        && let Some(report) = untried(&old)?
+    {
+        return Ok(report);
+    }
     let order: &[Slot] = if old.tried { &[Slot::Current, Slot::Good] } else { &[Slot::Good] };
     for slot in order {
         let Some(report) = from(&vault, *slot, &old)? else { continue };
@@ -52,6 +70,23 @@ pub(super) fn revert(why: &str) -> Result<Report> {
     let report = image_default(&old)?;
     aside(&vault, &old);
     Ok(report)
+}
+
+/// Back to what was in force before a trial, wherever that came from. `None`: that is not known, or cannot be used.
+fn untried(old: &InUse) -> Result<Option<Report>> {
+    let Some((before, text)) = force::before_try()? else { return Ok(None) };
+    let outcome = if text.is_empty() {
+        // The node waited for its first config.
+        Outcome { config: Some(MachineConfig::default()), ..Outcome::default() }
+    } else {
+        parse::check(&text, Encoding::Plain)?
+    };
+    if outcome.config.is_none() {
+        load::say_problems(&before.source, &outcome.problems);
+        return Ok(None);
+    }
+    let applied = force::again(outcome, text, &before, old)?;
+    Ok(Some(Report::Applied(applied.into())))
 }
 
 /// The last known good one is in force: it is the current one, too.

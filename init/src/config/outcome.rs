@@ -8,9 +8,9 @@ use crate::manifests::Manifest;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The most problems one outcome holds: a config that is wrong everywhere must not flood the console, and the
-/// child's output stays small.
-pub const MAX_PROBLEMS: usize = 100;
+/// The most problems one outcome holds: somebody who asks by a dry run sees each, and the child's output stays small.
+/// The console is told a few of them.
+pub const MAX_PROBLEMS: usize = 1000;
 
 /// What became of one config text.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,14 @@ pub struct Outcome {
     pub refused: Vec<String>,
     /// All that is wrong or doubtful, in the order of the text; at most [`MAX_PROBLEMS`] and one that counts the rest.
     pub problems: Vec<Problem>,
+}
+
+impl Outcome {
+    /// Whether all of it can be used: nothing is wrong with it but what is only doubtful.
+    pub fn is_whole(&self) -> bool {
+        let is_doubt = |problem: &Problem| problem.severity == Severity::Warning;
+        self.config.is_some() && self.refused.is_empty() && self.problems.iter().all(is_doubt)
+    }
 }
 
 /// Whether the config can still be used.

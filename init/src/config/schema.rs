@@ -20,6 +20,8 @@ pub struct InUse {
     pub generation: u64,
     /// It goes when its time is over, and the stored one of that number comes back.
     pub tried: bool,
+    /// Some of its pods cannot be run: it is in force as far as it goes, and never becomes the last known good one.
+    pub partial: bool,
     /// The digest of the config that this boot's kernel words give, taken or not.
     pub word: Option<String>,
     /// The checked config.

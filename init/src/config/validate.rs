@@ -25,6 +25,11 @@ const OURS: &[(&str, &str)] = &[
 ];
 /// Variables that each service is given by Podium.
 const OUR_VARIABLES: &[&str] = &["NOTIFY_SOCKET", "PATH"];
+/// Bytes of names and values in `machine.env`: some twenty services are given a copy, and [`REPORT_MAX`] has room for
+/// all of them with every byte escaped.
+///
+/// [`REPORT_MAX`]: crate::live::REPORT_MAX
+const MAX_ENV: usize = 16 << 10;
 /// MODULE_NAME_LEN of the kernel less its NUL.
 const MAX_MODULE_NAME: usize = 55;
 
@@ -40,6 +45,11 @@ pub(super) fn machine(machine: &Machine, report: &mut Report<'_>) {
     }
     for (name, value) in &machine.env {
         variable(name, value, report);
+    }
+    let size: usize = machine.env.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+    if size > MAX_ENV {
+        let message = format!("holds {size} bytes, more than {MAX_ENV}: each service is given all of it");
+        report.error_with("machine.env", message, "keep long values in a file of machine.files");
     }
     files(&machine.files, report);
     modules(&machine.kernel, report);

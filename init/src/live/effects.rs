@@ -4,7 +4,7 @@
 //! know cannot be forgotten: both configs are taken apart field by field, so a new field does not compile until it is
 //! placed here.
 
-use crate::config::{Kernel, KernelModule, Kubelet, Machine, MachineConfig, Network};
+use crate::config::{File, FileOp, Kernel, KernelModule, Kubelet, Machine, MachineConfig, Network};
 use crate::paths;
 use crate::services::Service;
 use crate::sysctls::DEFAULTS;
@@ -27,6 +27,8 @@ pub enum Needs {
     Later(String),
     /// Nothing less than a boot, for this reason.
     Reboot(String),
+    /// It is not done at all, for this reason.
+    Never(String),
 }
 
 impl fmt::Display for Needs {
@@ -36,6 +38,7 @@ impl fmt::Display for Needs {
             Self::Restart => f.write_str("services restart"),
             Self::Later(why) => write!(f, "at the next boot: {why}"),
             Self::Reboot(why) => write!(f, "needs a reboot: {why}"),
+            Self::Never(why) => write!(f, "not done: {why}"),
         }
     }
 }
@@ -74,6 +77,19 @@ pub fn changes(old: &MachineConfig, new: &MachineConfig) -> Vec<Change> {
     found
 }
 
+/// The same in a container, whose runtime supplies what the rest of the node has from its config.
+#[must_use]
+pub fn in_container(mut changes: Vec<Change>) -> Vec<Change> {
+    let supplied = |path: &str| {
+        let network = path.starts_with("machine.network.") && path != "machine.network.hostname";
+        network || path == "machine.time"
+    };
+    for change in changes.iter_mut().filter(|change| supplied(&change.path)) {
+        change.needs = Needs::Never("the container's runtime supplies it".to_owned());
+    }
+    changes
+}
+
 /// `new` with what `old` says in place of all that only a boot can change: what is in force until then.
 #[must_use]
 pub fn held_back(old: &MachineConfig, new: &MachineConfig) -> MachineConfig {
@@ -104,8 +120,16 @@ fn machine(old: &Machine, new: &Machine, found: &mut Vec<Change>) {
     });
     values("machine.sysfs", &old.sysfs, sysfs, found, |_| None);
     one("machine.env", &old.env, env, found, || Needs::Restart);
+    let kept = |new: &&File| {
+        let differs = |old: &File| old.path == new.path && old.content != new.content;
+        new.op == FileOp::Create && old.files.iter().any(differs)
+    };
+    let kept: Vec<&str> = files.iter().filter(kept).map(|file| file.path.as_str()).collect();
     one("machine.files", &old.files, files, found, || {
-        if files.starts_with(&old.files)
+        if !kept.is_empty() {
+            let list = kept.join(" ");
+            Needs::Never(format!("a file that is there is not replaced, but with op: overwrite: {list}"))
+        } else if files.starts_with(&old.files)
             || old.files.iter().all(|file| files.iter().any(|new| new.path == file.path))
         {
             Needs::Nothing
@@ -215,7 +239,7 @@ mod tests {
 
     #[test]
     fn each_change_says_what_it_needs() {
-        use Needs::{Later, Nothing, Reboot, Restart};
+        use Needs::{Later, Never, Nothing, Reboot, Restart};
         let text = String::new;
         for (old, new, path, needs) in [
             ("{}", "{sysctls: {kernel.panic: 5}}", "machine.sysctls.kernel.panic", Nothing),
@@ -270,6 +294,18 @@ mod tests {
             ),
             ("{}", "{files: [{path: /var/a, content: b}]}", "machine.files", Nothing),
             ("{files: [{path: /var/a, content: b}]}", "{}", "machine.files", Later(text())),
+            (
+                "{files: [{path: /var/a, content: b}]}",
+                "{files: [{path: /var/a, content: c}]}",
+                "machine.files",
+                Never(text()),
+            ),
+            (
+                "{files: [{path: /var/a, content: b, op: overwrite}]}",
+                "{files: [{path: /var/a, content: c, op: overwrite}]}",
+                "machine.files",
+                Nothing,
+            ),
         ] {
             let found = changes(&config(old), &config(new));
             let [change] = found.as_slice() else { panic!("{old} -> {new}: {found:?}") };
@@ -279,6 +315,20 @@ mod tests {
             // The reasons are for people.
             let kind = |needs: &Needs| std::mem::discriminant(needs);
             assert_eq!(kind(&change.needs), kind(&needs), "{old} -> {new}: {change:?}");
+        }
+    }
+
+    #[test]
+    fn a_container_has_its_network_and_clock_from_its_runtime() {
+        for (machine, is_done) in [
+            ("{network: {nameservers: [9.9.9.9]}}", false),
+            ("{network: {extraHostEntries: [{ip: 10.0.0.1, aliases: [a]}]}}", false),
+            ("{time: {servers: [a.example]}}", false),
+            ("{network: {hostname: a}}", true),
+            ("{env: {A: b}}", true),
+        ] {
+            let found = in_container(changes(&config("{}"), &config(machine)));
+            assert_eq!(!matches!(found[0].needs, Needs::Never(_)), is_done, "{machine}");
         }
     }
 

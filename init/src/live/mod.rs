@@ -7,10 +7,12 @@
 
 mod difference;
 mod effects;
+pub mod guard;
 mod policy;
 mod report;
+mod waiting;
 
 pub use difference::{MAX_LINES, difference};
-pub use effects::{Change, Needs, changes, held_back, restarts};
+pub use effects::{Change, Needs, changes, held_back, in_container, restarts};
 pub use policy::{Action, Event, PROOF_LIMIT, Phase, Policy, SOAK, TRY_LIMIT};
 pub use report::{Applied, Ask, Mode, REPORT_MAX, Report, Standing};

@@ -2,16 +2,18 @@
 //!
 //! One change at a time; what a file or a manifest asks for meanwhile waits, what a client asks for is refused by the
 //! reactor. A new config is *on proof*: kubelet and pods must be up together for [`SOAK`] without a break. If they are
-//! not within its limit, and they were up before the change, the node reverts by itself. A config that is only tried
-//! reverts at its limit whatever happens (Talos's meaning). A node that was not well before keeps the new config: going
-//! back to what did not work either would undo the repair of one pod for the sake of another.
+//! not within its limit, and they were up before the change, the node reverts by itself; likewise if the kubelet alone
+//! was up before and does not come up. A config that is only tried reverts at its limit whatever happens (Talos's
+//! meaning). A node that was not well before keeps the new config: going back to what did not work either would undo
+//! the repair of one pod for the sake of another. That is stored with it, so that a boot does not know better.
 //!
 //! [`Policy::step`] never blocks, fails or reads a clock. Only the reactor performs an [`Action`].
 
 use super::report::{Applied, Ask, Report, Standing};
+use super::waiting::{Next, Waiting};
 use crate::clock::Time;
 use crate::services::Service;
-use std::collections::BTreeSet;
+use crate::store::{Kept, Proof};
 use std::time::Duration;
 
 /// How long kubelet and pods must be up without a break: longer than a container that fails at start looks well, and
@@ -21,19 +23,12 @@ pub const SOAK: Duration = Duration::from_secs(30);
 pub const PROOF_LIMIT: Duration = Duration::from_secs(300);
 /// How long a config is tried when nobody says otherwise: Talos's default.
 pub const TRY_LIMIT: Duration = Duration::from_secs(60);
-/// This many changes that no client asked for are done at once; whoever writes manifests or configs in a loop is then
-/// followed no closer than so many in [`BURST_SPAN`].
-const BURST: usize = 10;
-/// From a revert that failed to the next: what kept it (no memory, a disk) may pass.
-const REVERT_DELAY: Duration = Duration::from_secs(30);
-/// See [`BURST`].
-const BURST_SPAN: Duration = Duration::from_secs(10);
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The config of this boot is in force. `Some`: it has to prove itself; `true`: there is one to go back to.
-    Booted(Option<bool>),
+    /// The config of this boot is in force. `Some`: it has to prove itself.
+    Booted(Option<Proof>),
     /// A client's change was started.
     Started(Ask),
     /// A watched file changed.
@@ -82,32 +77,45 @@ pub struct Policy {
     phase: Phase,
     /// Whether there is a way back from [`Phase::OnProof`].
     may_revert: bool,
-    /// The node was well when the config on proof came.
-    was_well: bool,
+    /// How the node was when the config on proof came.
+    was: Before,
     pods: bool,
     kubelet: bool,
     /// Since when both are.
     well_since: Option<Time>,
-    running: Option<Ask>,
-    /// Waiting for their turn, most urgent first; each at most once.
+    kubelet_since: Option<Time>,
+    running: Option<Next>,
     waiting: Waiting,
-    /// When the last changes ended that no client asked for, newest first.
-    unasked: [Option<Time>; BURST],
-    /// The node was well when the change that runs began: what the change does may show before it has ended.
-    began_well: bool,
-    /// A revert has brought back what was well; until then that counts for the next change, too.
-    trusted_until: Time,
-    /// A revert that failed is tried again then.
-    revert_at: Time,
+    /// How the node was when the change that runs began: what the change does may show before it has ended.
+    began: Before,
+    /// A revert has brought back what was so; until then that counts for the next change, too.
+    trusted: (Before, Time),
 }
 
-#[derive(Debug, Default)]
-struct Waiting {
-    revert: Option<String>,
-    /// At most as many as are watched.
-    files: BTreeSet<String>,
-    prove: bool,
-    repair: bool,
+/// How a node was, for at least [`SOAK`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Before {
+    /// Kubelet and pods were up.
+    well: bool,
+    /// The kubelet was.
+    kubelet: bool,
+}
+
+impl Before {
+    const WELL: Self = Self { well: true, kubelet: true };
+
+    fn or(self, other: Self, counts: bool) -> Self {
+        Self { well: self.well || counts && other.well, kubelet: self.kubelet || counts && other.kubelet }
+    }
+
+    /// Why a config is kept whose pods do not come up, if it is.
+    fn kept(self) -> Option<Kept> {
+        match (self.well, self.kubelet) {
+            (true, _) => None,
+            (false, true) => Some(Kept::WithKubelet),
+            (false, false) => Some(Kept::Always),
+        }
+    }
 }
 
 impl Default for Policy {
@@ -116,16 +124,15 @@ impl Default for Policy {
         Self {
             phase: Phase::Settled,
             may_revert: false,
-            was_well: false,
+            was: Before::default(),
             pods: false,
             kubelet: false,
             well_since: None,
+            kubelet_since: None,
             running: None,
             waiting: Waiting::default(),
-            unasked: [None; BURST],
-            began_well: false,
-            trusted_until: Time::ZERO,
-            revert_at: Time::ZERO,
+            began: Before::default(),
+            trusted: (Before::default(), Time::ZERO),
         }
     }
 }
@@ -136,13 +143,18 @@ impl Policy {
         let mut actions = Vec::new();
         match event {
             Event::Booted(None) => {}
-            // What it goes back to has been well once.
-            Event::Booted(Some(may_revert)) => self.on_proof(now + PROOF_LIMIT, may_revert, true),
-            Event::Started(ask) => self.run(ask, now),
-            Event::FileChanged(path) => {
-                self.waiting.files.insert(path);
-            }
-            Event::ManifestsChanged => self.waiting.repair = true,
+            Event::Booted(Some(proof)) => self.on_proof(
+                now + PROOF_LIMIT,
+                proof != Proof::Only,
+                match proof {
+                    // What it goes back to has been well once.
+                    Proof::Only | Proof::OrBack(None) => Before::WELL,
+                    Proof::OrBack(Some(kept)) => Before { well: false, kubelet: kept == Kept::WithKubelet },
+                },
+            ),
+            Event::Started(ask) => self.run(Next { ask, echo: false }, now),
+            Event::FileChanged(path) => self.waiting.file(path, now, self.has_echo()),
+            Event::ManifestsChanged => self.waiting.repair(now, self.has_echo()),
             Event::Ended(result) => self.ended(result, now, &mut actions),
             Event::Pods(up) => {
                 self.pods = up;
@@ -163,17 +175,19 @@ impl Policy {
         if self.running.is_some() {
             return None;
         }
-        let Waiting { revert, files, prove, repair } = &self.waiting;
-        let revert = revert.is_some().then_some(self.revert_at);
-        let waiting = (!files.is_empty() || *prove || *repair).then_some(self.rest_until());
         let proof = match self.phase {
-            _ if *prove => None,
+            _ if self.waiting.has_proof() => None,
             Phase::Settled => None,
-            Phase::OnProof(until) => Some(self.well_since.map_or(until, |since| since + SOAK)),
+            Phase::OnProof(until) => Some(match (self.well_since, self.kubelet_since) {
+                (Some(since), _) => since + SOAK,
+                // One that has just come up may go down again.
+                (None, Some(since)) if self.needs_kubelet_alone() => until.max(since + SOAK),
+                (None, _) => until,
+            }),
             Phase::Unproven => self.well_since.map(|since| since + SOAK),
             Phase::Tried(until) => Some(until),
         };
-        [revert, waiting, proof].into_iter().flatten().min()
+        self.waiting.deadline().into_iter().chain(proof).min()
     }
 
     /// Whether a change runs, so that no other may be started.
@@ -196,115 +210,161 @@ impl Policy {
         self.phase
     }
 
-    fn rest_until(&self) -> Time {
-        self.unasked[BURST - 1].map_or(Time::ZERO, |oldest| oldest + BURST_SPAN)
+    /// What is seen while a change runs is likely its own doing; the look for it counts for no other look.
+    fn has_echo(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| !running.echo)
     }
 
-    fn on_proof(&mut self, until: Time, may_revert: bool, was_well: bool) {
+    /// The config on proof needs the kubelet to come up and no more, for not all pods ran before it.
+    fn needs_kubelet_alone(&self) -> bool {
+        self.was.kubelet && !self.was.well
+    }
+
+    fn on_proof(&mut self, until: Time, may_revert: bool, was: Before) {
         self.phase = Phase::OnProof(until);
         self.may_revert = may_revert;
-        self.was_well = was_well;
+        self.was = was;
     }
 
-    fn run(&mut self, ask: Ask, now: Time) {
-        self.began_well = self.well_since.is_some_and(|since| now.saturating_sub(since) >= SOAK);
-        self.running = Some(ask);
+    fn run(&mut self, next: Next, now: Time) {
+        let is_long = |since: Option<Time>| since.is_some_and(|since| now.saturating_sub(since) >= SOAK);
+        self.began = Before { well: is_long(self.well_since), kubelet: is_long(self.kubelet_since) };
+        self.running = Some(next);
     }
 
     fn look(&mut self, now: Time) {
         self.well_since = (self.pods && self.kubelet).then(|| self.well_since.unwrap_or(now));
+        self.kubelet_since = self.kubelet.then(|| self.kubelet_since.unwrap_or(now));
     }
 
     fn ended(&mut self, result: Result<Report, String>, now: Time, actions: &mut Vec<Action>) {
-        let Some(ask) = self.running.take() else { return };
-        if !ask.has_client() {
-            self.unasked.rotate_right(1);
-            self.unasked[0] = Some(now);
+        let Some(Next { ask, echo }) = self.running.take() else { return };
+        if !ask.has_client() && !echo {
+            self.waiting.count(now);
         }
-        match result {
-            Ok(Report::Nothing { why }) => {
-                actions.extend(why.map(Action::Report));
+        let report = match result {
+            Ok(report) => report,
+            Err(why) => {
+                let why = format!("config: a change ended without a result: {why}");
                 match ask {
-                    Ask::Revert { why } => self.revert_again(why, now),
+                    // What it had already done is made what the config in force says.
+                    Ask::Apply { .. } | Ask::File { .. } | Ask::Rollback { .. } => {
+                        self.waiting.repair(now, false);
+                    }
+                    Ask::Revert { .. } | Ask::Prove | Ask::Keep { .. } | Ask::Repair => {}
+                }
+                Report::Failed { why }
+            }
+        };
+        match report {
+            Report::Failed { why } => {
+                actions.push(Action::Report(why));
+                self.try_again(ask, now);
+            }
+            Report::Nothing { why } => {
+                actions.extend(why.map(Action::Report));
+                self.waiting.worked();
+                if ask == Ask::Prove {
                     // Another config has been stored meanwhile, which has its own proof to give.
-                    Ask::Prove => self.phase = Phase::Settled,
-                    Ask::Apply { .. } | Ask::File { .. } | Ask::Rollback { .. } | Ask::Repair => {}
+                    self.phase = Phase::Settled;
                 }
             }
-            Ok(Report::Repaired) => {}
-            Ok(Report::Proved) => self.phase = Phase::Settled,
-            Ok(Report::Staged { generation, reboot }) => match reboot {
+            Report::Kept => {}
+            Report::Repaired { failed } => self.left(failed, now),
+            Report::Proved => self.phase = Phase::Settled,
+            Report::Staged { generation, reboot } => match reboot {
                 Some(why) => actions.push(Action::Reboot(why)),
                 None => actions.push(Action::Report(format!("config {generation} waits for the next boot"))),
             },
-            Ok(Report::Applied(applied)) => self.applied(&ask, *applied, now, actions),
-            Err(why) => {
-                actions.push(Action::Report(format!("config: a change ended without a result: {why}")));
-                match ask {
-                    Ask::Revert { why } => self.revert_again(why, now),
-                    Ask::Repair => {}
-                    // What it had already done is made what the config in force says.
-                    Ask::Apply { .. } | Ask::File { .. } | Ask::Rollback { .. } | Ask::Prove => {
-                        self.waiting.repair = true;
-                    }
-                }
+            Report::Applied(applied) => {
+                self.left(applied.failed, now);
+                self.applied(&ask, *applied, now, actions);
             }
+        }
+    }
+
+    /// This many things could not be done, and are to be tried again.
+    fn left(&mut self, failed: usize, now: Time) {
+        if failed == 0 {
+            self.waiting.worked();
+        } else {
+            let at = self.waiting.failed(now);
+            self.waiting.repair(at, false);
+        }
+    }
+
+    /// What could not be done, for a reason that may pass.
+    fn try_again(&mut self, ask: Ask, now: Time) {
+        // A client has been told, and asks again or does not.
+        if ask.has_client() {
+            return;
+        }
+        let at = self.waiting.failed(now);
+        match ask {
+            Ask::Revert { why } => self.waiting.revert(why, at),
+            Ask::Keep { kept } => self.waiting.keep(Some(kept), at),
+            Ask::Prove => self.waiting.prove(at),
+            Ask::File { path } => self.waiting.file(path, at, false),
+            Ask::Repair => self.waiting.repair(at, false),
+            Ask::Apply { .. } | Ask::Rollback { .. } => {}
         }
     }
 
     fn applied(&mut self, ask: &Ask, applied: Applied, now: Time, actions: &mut Vec<Action>) {
-        let Applied { generation, standing, pods, services, restart } = applied;
-        let was_well = self.began_well
-            || now < self.trusted_until
-            // A config that follows one on proof is measured by what was before that.
-            || matches!(self.phase, Phase::OnProof(_) | Phase::Tried(_)) && self.was_well;
-        if matches!(ask, Ask::Revert { .. }) && self.was_well {
-            self.trusted_until = now + 2 * SOAK;
+        let Applied { generation, standing, pods, refused, services, restart, failed: _ } = applied;
+        let (trusted, until) = self.trusted;
+        // A config that follows one on proof is measured by what was before that.
+        let follows = matches!(self.phase, Phase::OnProof(_) | Phase::Tried(_));
+        let was = self.began.or(trusted, now < until).or(self.was, follows);
+        if matches!(ask, Ask::Revert { .. }) {
+            self.trusted = (self.was, now + 2 * SOAK);
         }
-        let what = match standing {
+        self.waiting.keep(None, now);
+        self.waiting.prove_no_more();
+        let mut what = match standing {
             Standing::Good => {
                 self.phase = Phase::Settled;
                 "the last known good one".to_owned()
             }
-            Standing::Unstored => {
-                self.phase = Phase::Settled;
-                "as far as it goes, and not stored: it has errors".to_owned()
-            }
             Standing::OnProof(limit) => {
-                self.on_proof(now + limit, true, was_well);
-                if was_well {
-                    format!("kubelet and pods have {} s to come up", limit.as_secs())
-                } else {
-                    "kept whatever comes, for the node was not well before".to_owned()
+                self.on_proof(now + limit, true, was);
+                self.waiting.keep(was.kept(), now);
+                let seconds = limit.as_secs();
+                match was.kept() {
+                    None => format!("kubelet and pods have {seconds} s to come up"),
+                    Some(Kept::WithKubelet) => format!(
+                        "the kubelet has {seconds} s to come up; not all pods ran before, so they need not"
+                    ),
+                    Some(Kept::Always | Kept::Partial) => {
+                        "kept whatever comes, for the node was not well before".to_owned()
+                    }
                 }
             }
             Standing::Only => {
-                self.on_proof(now + PROOF_LIMIT, false, was_well);
+                self.on_proof(now + PROOF_LIMIT, false, was);
                 "there is none to go back to".to_owned()
             }
             Standing::Tried(limit) => {
                 self.phase = Phase::Tried(now + limit);
-                self.was_well = was_well;
+                self.was = was;
                 format!("tried for {} s", limit.as_secs())
             }
         };
+        if refused > 0 {
+            what.push_str("; as far as it goes, for it has errors");
+        }
         // The new config has all of the soak before it.
         self.well_since = None;
         self.look(now);
         let plural = if pods == 1 { "" } else { "s" };
         let word = match ask {
             Ask::Revert { .. } => "back to config",
-            Ask::Apply { .. } | Ask::File { .. } | Ask::Rollback { .. } | Ask::Prove | Ask::Repair => {
-                "config"
-            }
+            Ask::Apply { .. } | Ask::File { .. } | Ask::Rollback { .. } => "config",
+            // These apply none.
+            Ask::Prove | Ask::Keep { .. } | Ask::Repair => "config",
         };
         actions.push(Action::Report(format!("{word} {generation} in force: {pods} pod{plural}; {what}")));
         actions.push(Action::Adopt(services, restart));
-    }
-
-    fn revert_again(&mut self, why: String, now: Time) {
-        self.revert_at = now + REVERT_DELAY;
-        self.waiting.revert = Some(why);
     }
 
     /// What follows from time and from what waits.
@@ -313,41 +373,40 @@ impl Policy {
             return;
         }
         self.judge(now, actions);
-        let rested = now >= self.rest_until();
-        let next = if let Some(why) = self.waiting.revert.take_if(|_| now >= self.revert_at) {
-            Ask::Revert { why }
-        } else if rested && std::mem::take(&mut self.waiting.prove) {
-            Ask::Prove
-        } else if let Some(path) = if rested { self.waiting.files.pop_first() } else { None } {
-            Ask::File { path }
-        } else if rested && std::mem::take(&mut self.waiting.repair) {
-            Ask::Repair
-        } else {
-            return;
-        };
-        self.run(next.clone(), now);
-        actions.push(Action::Start(next));
+        let Some(next) = self.waiting.next(now) else { return };
+        actions.push(Action::Start(next.ask.clone()));
+        self.run(next, now);
     }
 
     fn judge(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let well_for = self.well_since.map(|since| now.saturating_sub(since));
+        let span = |since: Option<Time>| since.map(|since| now.saturating_sub(since));
+        let (well_for, kubelet_for) = (span(self.well_since), span(self.kubelet_since));
+        if well_for.is_none() {
+            self.waiting.prove_no_more();
+        }
         match self.phase {
             Phase::Settled => {}
             // It is proved once that is stored.
             Phase::OnProof(_) | Phase::Unproven if well_for.is_some_and(|span| span >= SOAK) => {
-                self.waiting.prove = true;
+                self.waiting.prove(now);
             }
-            // One that is well at its limit gets the rest of the soak.
+            // One whose kubelet is up at its limit gets the rest of the soak.
+            Phase::OnProof(until)
+                if now >= until
+                    && self.needs_kubelet_alone()
+                    && kubelet_for.is_some_and(|span| span < SOAK) => {}
+            // And so does one that is well.
             Phase::OnProof(until) if now >= until && well_for.is_none() => {
                 let why = match (self.kubelet, self.pods) {
                     (false, _) => "the kubelet did not come up, or did not stay up",
                     (true, false) => "not all pods came up, or stayed up",
                     (true, true) => "kubelet and pods did not stay up",
                 };
-                if self.may_revert && self.was_well {
+                let fell = self.was.well || self.was.kubelet && !self.kubelet;
+                if self.may_revert && fell {
                     actions.push(Action::Report(format!("config: {why} within its limit; going back")));
                     self.phase = Phase::Settled;
-                    self.waiting.revert = Some(why.to_owned());
+                    self.waiting.revert(why.to_owned(), now);
                 } else {
                     self.phase = Phase::Unproven;
                     let reason = if self.may_revert {
@@ -361,7 +420,7 @@ impl Policy {
             }
             Phase::Tried(until) if now >= until => {
                 self.phase = Phase::Settled;
-                self.waiting.revert = Some("its time in try mode is over".to_owned());
+                self.waiting.revert("its time in try mode is over".to_owned(), now);
             }
             Phase::OnProof(_) | Phase::Unproven | Phase::Tried(_) => {}
         }

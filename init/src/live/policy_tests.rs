@@ -1,5 +1,6 @@
 //! A node's configs under a simulated clock.
 
+use super::super::waiting::RETRY_DELAY;
 use super::*;
 
 fn at(seconds: u64) -> Time {
@@ -7,7 +8,15 @@ fn at(seconds: u64) -> Time {
 }
 
 fn applied(standing: Standing) -> Event {
-    let applied = Applied { generation: 2, standing, pods: 1, services: None, restart: Vec::new() };
+    let applied = Applied {
+        generation: 2,
+        standing,
+        pods: 1,
+        refused: 0,
+        failed: 0,
+        services: None,
+        restart: Vec::new(),
+    };
     Event::Ended(Ok(Report::Applied(applied.into())))
 }
 
@@ -91,7 +100,9 @@ fn a_node_that_was_not_well_keeps_the_new_config() {
     let mut policy = well();
     policy.step(Event::Pods(false), at(90));
     policy.step(apply(), at(100));
-    policy.step(applied(Standing::OnProof(at(60))), at(101));
+    let actions = policy.step(applied(Standing::OnProof(at(60))), at(101));
+    assert_eq!(starts(&actions), [&Ask::Keep { kept: Kept::WithKubelet }], "a boot knows it, too");
+    policy.step(Event::Ended(Ok(Report::Kept)), at(102));
     assert_eq!(run(&mut policy, at(900)), []);
     assert_eq!((policy.phase(), policy.deadline()), (Phase::Unproven, None));
     policy.step(Event::Pods(true), at(1000));
@@ -140,7 +151,7 @@ fn a_chain_of_bad_configs_is_measured_by_the_last_good_time() {
 #[test]
 fn an_unproven_config_of_a_boot_is_reverted_too() {
     let mut policy = Policy::default();
-    policy.step(Event::Booted(Some(true)), at(2));
+    policy.step(Event::Booted(Some(Proof::OrBack(None))), at(2));
     policy.step(Event::Kubelet(true), at(9));
     let seen = run(&mut policy, at(900));
     assert!(matches!(&seen[..], [(time, Ask::Revert { .. })] if *time == at(2) + PROOF_LIMIT), "{seen:?}");
@@ -160,7 +171,7 @@ fn one_change_at_a_time_and_what_comes_meanwhile_is_not_lost() {
     let nothing = || Event::Ended(Ok(Report::Nothing { why: None }));
     assert_eq!(starts(&policy.step(nothing(), at(101))), [&file()]);
     assert_eq!(starts(&policy.step(nothing(), at(102))), [&Ask::Repair]);
-    assert_eq!(policy.step(Event::Ended(Ok(Report::Repaired)), at(103)), []);
+    assert_eq!(policy.step(Event::Ended(Ok(Report::Repaired { failed: 0 })), at(103)), []);
     assert_eq!(run(&mut policy, at(999)), []);
 }
 
@@ -172,21 +183,105 @@ fn whoever_writes_in_a_loop_is_followed_no_closer_than_the_bound() {
         let now = at(100) + Duration::from_millis(millisecond);
         done += starts(&policy.step(Event::ManifestsChanged, now)).len();
         if policy.is_busy() {
-            done += starts(&policy.step(Event::Ended(Ok(Report::Repaired)), now)).len();
+            done += starts(&policy.step(Event::Ended(Ok(Report::Repaired { failed: 0 })), now)).len();
         }
     }
     assert!((60..=80).contains(&done), "{done}");
 }
 
 #[test]
-fn what_a_change_that_was_killed_has_left_is_repaired_once() {
+fn what_a_change_that_was_killed_has_left_is_repaired_and_a_repair_that_fails_is_tried_again() {
     let mut policy = well();
     policy.step(apply(), at(100));
     assert_eq!(policy.deadline(), None, "its limit is the reactor's");
     let actions = policy.step(Event::Ended(Err("signal 9".into())), at(220));
     assert_eq!(starts(&actions), [&Ask::Repair]);
-    policy.step(Event::Ended(Err("signal 9".into())), at(230));
-    assert_eq!(run(&mut policy, at(9999)), [], "a repair that fails is not tried for ever");
+    let mut now = at(230);
+    for delay in [30, 60, 120, 240, 480, 480] {
+        policy.step(Event::Ended(Err("signal 9".into())), now);
+        assert_eq!(policy.deadline(), Some(now + at(delay)));
+        now += at(delay);
+        assert_eq!(starts(&policy.step(Event::Deadline, now)), [&Ask::Repair]);
+    }
+    policy.step(Event::Ended(Ok(Report::Repaired { failed: 1 })), now);
+    assert_eq!(policy.deadline(), Some(now + at(480)), "one file was left");
+    now += at(480);
+    policy.step(Event::Deadline, now);
+    policy.step(Event::Ended(Ok(Report::Repaired { failed: 0 })), now);
+    assert_eq!(run(&mut policy, now + at(9999)), []);
+}
+
+#[test]
+fn a_file_whose_change_was_killed_is_not_forgotten() {
+    let file = || Ask::File { path: "/c".into() };
+    for result in [Err("signal 9".to_owned()), Ok(Report::Failed { why: "no memory".into() })] {
+        let mut policy = well();
+        policy.step(Event::FileChanged("/c".into()), at(100));
+        policy.step(Event::Ended(result), at(101));
+        while policy.is_busy() {
+            policy.step(Event::Ended(Ok(Report::Repaired { failed: 0 })), at(101));
+        }
+        assert_eq!(run(&mut policy, at(900)), [(at(101) + RETRY_DELAY, file())]);
+    }
+}
+
+#[test]
+fn what_a_change_stirs_up_itself_does_not_use_up_the_bound() {
+    let mut policy = well();
+    let nothing = || Event::Ended(Ok(Report::Nothing { why: None }));
+    for edit in 0..9 {
+        let now = at(100) + Duration::from_millis(edit * 1000);
+        let actions = policy.step(Event::FileChanged("/c".into()), now);
+        assert_eq!(starts(&actions).len(), 1, "edit {edit} is taken at once");
+        // Its own renames.
+        policy.step(Event::FileChanged("/c".into()), now);
+        policy.step(Event::ManifestsChanged, now);
+        policy.step(applied(Standing::Good), now);
+        assert!(policy.is_busy());
+        policy.step(nothing(), now);
+        policy.step(Event::Ended(Ok(Report::Repaired { failed: 0 })), now);
+        assert!(!policy.is_busy());
+    }
+}
+
+#[test]
+fn a_kubelet_that_a_config_breaks_is_brought_back_though_a_pod_was_down_before() {
+    let mut policy = well();
+    policy.step(Event::Pods(false), at(90));
+    policy.step(apply(), at(100));
+    policy.step(Event::Kubelet(false), at(101));
+    policy.step(applied(Standing::OnProof(at(60))), at(101));
+    policy.step(Event::Ended(Ok(Report::Kept)), at(101));
+    // It comes up now and then, and is up at the limit.
+    policy.step(Event::Kubelet(true), at(158));
+    assert_eq!(run(&mut policy, at(170)), [], "one that has just come up gets its time");
+    let actions = policy.step(Event::Kubelet(false), at(171));
+    assert!(matches!(starts(&actions)[..], [Ask::Revert { why }] if why.contains("kubelet")), "{actions:?}");
+
+    let mut policy = well();
+    policy.step(Event::Pods(false), at(90));
+    policy.step(apply(), at(100));
+    policy.step(applied(Standing::OnProof(at(60))), at(101));
+    policy.step(Event::Ended(Ok(Report::Kept)), at(101));
+    assert_eq!(run(&mut policy, at(900)), [], "the kubelet is up: it is kept");
+    assert_eq!(policy.phase(), Phase::Unproven);
+}
+
+#[test]
+fn what_was_kept_is_kept_after_a_boot_too() {
+    let after_boot = |kept| {
+        let mut policy = Policy::default();
+        policy.step(Event::Booted(Some(Proof::OrBack(Some(kept)))), at(2));
+        policy
+    };
+    let mut policy = after_boot(Kept::Always);
+    assert_eq!(run(&mut policy, at(900)), []);
+    assert_eq!(policy.phase(), Phase::Unproven);
+    let mut policy = after_boot(Kept::WithKubelet);
+    assert!(matches!(&run(&mut policy, at(900))[..], [(_, Ask::Revert { .. })]), "no kubelet");
+    let mut policy = after_boot(Kept::WithKubelet);
+    policy.step(Event::Kubelet(true), at(9));
+    assert_eq!(run(&mut policy, at(900)), []);
 }
 
 #[test]
@@ -238,17 +333,17 @@ fn a_revert_or_a_proof_that_fails_is_tried_again() {
     assert_eq!(run(&mut policy, at(170)).len(), 1);
     policy.step(Event::Ended(Err("no memory".into())), at(171));
     while policy.is_busy() {
-        policy.step(Event::Ended(Ok(Report::Repaired)), at(171));
+        policy.step(Event::Ended(Ok(Report::Repaired { failed: 0 })), at(171));
     }
     assert!(
-        matches!(&run(&mut policy, at(900))[..], [(time, Ask::Revert { .. })] if *time == at(171) + REVERT_DELAY)
+        matches!(&run(&mut policy, at(900))[..], [(time, Ask::Revert { .. })] if *time == at(171) + RETRY_DELAY)
     );
 
     let mut policy = well();
     policy.step(apply(), at(100));
     policy.step(applied(Standing::OnProof(PROOF_LIMIT)), at(100));
     assert_eq!(run(&mut policy, at(900)), [(at(130), Ask::Prove)]);
-    let actions = policy.step(Event::Ended(Err("no space".into())), at(131));
-    assert_eq!(starts(&actions), [&Ask::Prove]);
+    policy.step(Event::Ended(Err("no space".into())), at(131));
+    assert_eq!(run(&mut policy, at(900)), [(at(131) + RETRY_DELAY, Ask::Prove)]);
     assert_eq!(policy.phase(), Phase::OnProof(at(100) + PROOF_LIMIT), "not before it is stored");
 }

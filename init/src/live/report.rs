@@ -4,11 +4,12 @@
 //! reads no more of it than [`REPORT_MAX`] bytes.
 
 use crate::services::Service;
+use crate::store::Kept;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// The largest report that PID 1 takes: some twenty services with their environment.
-pub const REPORT_MAX: usize = 512 << 10;
+/// The largest report that PID 1 takes: some twenty services with the largest environment, every byte of it escaped.
+pub const REPORT_MAX: usize = 4 << 20;
 
 /// How a config is applied. Talos's words and meanings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +80,11 @@ pub enum Ask {
     },
     /// The config in force has proved itself: it is the last known good one from now on.
     Prove,
+    /// The config in force is kept though it may never prove itself.
+    Keep {
+        /// Why.
+        kept: Kept,
+    },
     /// Make the manifest directory what the config in force says.
     Repair,
 }
@@ -88,7 +94,7 @@ impl Ask {
     pub fn has_client(&self) -> bool {
         match self {
             Self::Apply { .. } | Self::Rollback { .. } => true,
-            Self::File { .. } | Self::Revert { .. } | Self::Prove | Self::Repair => false,
+            Self::File { .. } | Self::Revert { .. } | Self::Prove | Self::Keep { .. } | Self::Repair => false,
         }
     }
 }
@@ -102,6 +108,11 @@ pub enum Report {
         /// What is to be said of it, if anything.
         why: Option<String>,
     },
+    /// It could not be done, for a reason that is not the config's and may pass.
+    Failed {
+        /// Which.
+        why: String,
+    },
     /// A config is in force.
     Applied(Box<Applied>),
     /// A config waits for the next boot; `reboot`: at once, because it needs one.
@@ -113,8 +124,13 @@ pub enum Report {
     },
     /// The config in force is the last known good one.
     Proved,
+    /// That the config in force is kept is stored.
+    Kept,
     /// The manifest directory is as it should be.
-    Repaired,
+    Repaired {
+        /// But for so many files, each of which was said.
+        failed: usize,
+    },
 }
 
 /// Whether a config that is in force stays so.
@@ -123,8 +139,6 @@ pub enum Report {
 pub enum Standing {
     /// It is the last known good one.
     Good,
-    /// It has pods that cannot be run, so the next boot does not take it.
-    Unstored,
     /// It has this long to prove itself; there is another to go back to.
     OnProof(Duration),
     /// As [`Self::OnProof`], but there is nothing to go back to.
@@ -140,8 +154,12 @@ pub struct Applied {
     pub generation: u64,
     /// Whether it stays.
     pub standing: Standing,
-    /// How many pods it has.
+    /// How many pods it has that can be run.
     pub pods: usize,
+    /// How many it has that cannot.
+    pub refused: usize,
+    /// Files of the manifest directory that could not be made what they should be.
+    pub failed: usize,
     /// All services of the node under it; `None`: those that there are.
     pub services: Option<Vec<Service>>,
     /// Ids of those whose files changed, so that they are to be started anew even if the service itself is the same.
@@ -170,6 +188,7 @@ mod tests {
             Ask::Rollback { generation: None, by: String::new() },
             Ask::Revert { why: "w".into() },
             Ask::Prove,
+            Ask::Keep { kept: Kept::WithKubelet },
             Ask::Repair,
         ];
         for ask in asks {
@@ -180,6 +199,8 @@ mod tests {
             generation: 3,
             standing: Standing::OnProof(Duration::from_secs(1)),
             pods: 1,
+            refused: 0,
+            failed: 2,
             services: None,
             restart: vec!["kubelet".into()],
         };
@@ -187,7 +208,9 @@ mod tests {
             Report::Nothing { why: Some("w".into()) },
             Report::Applied(applied.into()),
             Report::Proved,
-            Report::Repaired,
+            Report::Repaired { failed: 1 },
+            Report::Failed { why: "w".into() },
+            Report::Kept,
         ] {
             let text = serde_json::to_string(&report).unwrap();
             assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report, "{text}");

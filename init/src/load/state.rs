@@ -8,7 +8,7 @@ use super::{Source, Taken, take};
 use crate::boot::Machine;
 use crate::parse::{self, Encoding};
 use crate::stored::Vault;
-use podium_init::store::{BOOTS_TO_PROVE, Holdings, Slot, choose, open};
+use podium_init::store::{BOOTS_TO_PROVE, Holdings, Proof, Slot, choose, open, owed};
 
 /// The first usable one.
 pub(super) fn from_state(machine: &Machine) -> Option<Taken> {
@@ -71,11 +71,16 @@ fn try_one(vault: &Vault, slot: Slot, holdings: &Holdings, machine: &Machine) ->
     }
     taken.in_use.generation = generation;
     taken.proof = if generation == 0 { None } else { settle(vault, slot, &holdings) };
+    if let Some(Proof::OrBack(Some(_))) = taken.proof {
+        log::info!(
+            "config {generation}: kept though it has not proved itself: the node was not well before it"
+        );
+    }
     Some(taken)
 }
 
-/// Makes the slot that was taken the current one. `Some`: it has to prove itself; `true`: there is one to go back to.
-fn settle(vault: &Vault, slot: Slot, holdings: &Holdings) -> Option<bool> {
+/// Makes the slot that was taken the current one. `Some`: it has to prove itself.
+fn settle(vault: &Vault, slot: Slot, holdings: &Holdings) -> Option<Proof> {
     let said = |done: anyhow::Result<()>| {
         if let Err(error) = done {
             log::error!("config from STATE: {error:#}; the next boot decides anew");
@@ -83,17 +88,17 @@ fn settle(vault: &Vault, slot: Slot, holdings: &Holdings) -> Option<bool> {
     };
     match slot {
         Slot::Current => {
-            let unproven = holdings.good != holdings.current;
-            if unproven {
+            let proof = owed(holdings);
+            if proof.is_some() {
                 said(vault.count_boot(holdings));
             }
-            unproven.then_some(holdings.good.is_some())
+            proof
         }
         Slot::Staged => {
             said(vault.make_current(Slot::Staged));
             let holdings = vault.holdings();
             said(vault.count_boot(&holdings));
-            Some(holdings.good.is_some())
+            owed(&holdings)
         }
         Slot::Good => {
             if vault.generation(Slot::Current).is_some() {

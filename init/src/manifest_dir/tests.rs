@@ -32,6 +32,13 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
+/// Sweeps, and gives what was said of it.
+fn swept(dir: &Path, quarantine: &Path) -> Vec<String> {
+    let moved = sweep(dir, quarantine).unwrap();
+    assert!(moved.failed.is_empty(), "{:?}", moved.failed);
+    moved.lines
+}
+
 fn done(dir: &Path, want: &[Manifest]) -> (usize, usize) {
     let applied = apply(dir, want, &BTreeSet::new()).unwrap();
     assert!(applied.failed.is_empty(), "{:?}", applied.failed);
@@ -80,7 +87,7 @@ fn files_of_others_are_listed_and_untouched() {
     {
         std::fs::write(dir.join(name), text).unwrap();
     }
-    assert_eq!(sweep(&dir, &quarantine).unwrap(), [""; 0]);
+    assert_eq!(swept(&dir, &quarantine), [""; 0]);
     let applied = apply(&dir, &manifests(&["a"], "x"), &BTreeSet::new()).unwrap();
     assert_eq!(applied.foreign, ["README", "mine.yaml", "podium.yaml"]);
     hide_all(&dir).unwrap();
@@ -99,7 +106,7 @@ fn what_can_hang_a_kubelet_is_moved_out_of_its_sight() {
     std::fs::write(dir.join("folder/file"), "kept").unwrap();
     symlink("/dev/zero", dir.join("link")).unwrap();
     std::fs::write(dir.join("plain.yaml"), "stays").unwrap();
-    let lines = sweep(&dir, &quarantine).unwrap();
+    let lines = swept(&dir, &quarantine);
     assert_eq!(lines.len(), 4);
     assert!(lines.iter().any(|line| line.contains("podium-default-a.yaml: a FIFO can hang the kubelet")));
     assert_eq!(names(&dir), ["plain.yaml"]);
@@ -113,7 +120,7 @@ fn a_second_thing_of_one_name_does_not_replace_the_first_in_quarantine() {
     let (_root, dir, quarantine) = place();
     for _ in 0..3 {
         std::fs::create_dir(dir.join("d")).unwrap();
-        assert_eq!(sweep(&dir, &quarantine).unwrap().len(), 1);
+        assert_eq!(swept(&dir, &quarantine).len(), 1);
     }
     assert_eq!(names(&quarantine), ["d", "d.1", "d.2"]);
 }
@@ -127,9 +134,16 @@ fn on_another_file_system_it_is_hidden_in_place() {
         return;
     }
     std::fs::create_dir(shm.path().join("d")).unwrap();
-    assert_eq!(sweep(shm.path(), &quarantine).unwrap().len(), 1);
+    std::fs::write(shm.path().join("f"), "kept").unwrap();
+    assert_eq!(swept(shm.path(), &quarantine).len(), 1);
+    for expected in ["f", "f.1"] {
+        std::fs::write(shm.path().join("f"), "kept").unwrap();
+        let to = set_aside(shm.path(), OsStr::new("f"), &quarantine).unwrap();
+        assert_eq!(to, quarantine.join(expected), "a file is copied");
+        assert_eq!(std::fs::read(to).unwrap(), b"kept");
+    }
     assert_eq!(names(shm.path()), [".quarantine-d"]);
-    assert_eq!(sweep(shm.path(), &quarantine).unwrap(), [""; 0], "it stays there");
+    assert_eq!(swept(shm.path(), &quarantine), [""; 0], "it stays there");
 }
 
 #[test]
@@ -137,7 +151,8 @@ fn what_a_crash_left_is_removed() {
     let (_root, dir, quarantine) = place();
     std::fs::write(dir.join(".podium-default-a.yaml.podium-new"), "{\"apiVer").unwrap();
     std::fs::write(dir.join("podium-default-a.yaml"), "{\"apiVer").unwrap();
-    assert_eq!(sweep(&dir, &quarantine).unwrap(), [""; 0]);
+    remove_leftovers(&dir).unwrap();
+    assert_eq!(swept(&dir, &quarantine), [""; 0]);
     assert_eq!(done(&dir, &manifests(&["a"], "x")), (1, 0), "a cut-off manifest is replaced");
     assert_eq!(names(&dir), ["podium-default-a.yaml"]);
 }
@@ -151,4 +166,39 @@ fn one_file_that_cannot_be_written_does_not_stop_the_others() {
     assert_eq!(names(&dir), ["podium-default-a.yaml", "podium-default-b.yaml"], "nothing is left behind");
     assert!(hide_all(&dir).is_err());
     assert_eq!(names(&dir), ["podium-default-a.yaml"], "the other one is removed all the same");
+}
+
+#[test]
+fn a_quarantine_that_is_full_takes_no_more_of_the_disk() {
+    let (_root, dir, quarantine) = place();
+    std::fs::create_dir(&quarantine).unwrap();
+    for number in 0..MOST_QUARANTINED {
+        std::fs::write(quarantine.join(number.to_string()), "").unwrap();
+    }
+    symlink("x", dir.join("link")).unwrap();
+    assert_eq!(swept(&dir, &quarantine).len(), 1);
+    assert_eq!(names(&dir), [".quarantine-link"]);
+}
+
+#[test]
+fn a_mistake_in_a_name_ends_no_pod() {
+    let (_root, dir, _) = place();
+    done(&dir, &manifests(&["a", "b"], "x"));
+    let refused = BTreeSet::from(["pods[1]".to_owned()]);
+    let applied = apply(&dir, &manifests(&["a"], "y"), &refused).unwrap();
+    assert_eq!((applied.written.len(), applied.deleted), (1, 0));
+    assert_eq!(applied.kept, ["podium-default-b.yaml"]);
+    assert_eq!(names(&dir), ["podium-default-a.yaml", "podium-default-b.yaml"]);
+    assert_eq!(done(&dir, &manifests(&["a"], "y")), (0, 1), "once the config is mended it is");
+}
+
+#[test]
+fn a_copy_that_is_larger_than_a_manifest_may_be_is_known_too() {
+    let (_root, dir, _) = place();
+    let want = manifests(&["a"], "x");
+    done(&dir, &want);
+    let padded = format!("{}{}", want[0].bytes, " ".repeat(MAX_MANIFEST));
+    std::fs::write(dir.join("a.yaml"), padded).unwrap();
+    let text = file::read(&dir.join("a.yaml"), KUBELET_READS).unwrap();
+    assert!(double(&text, &want).is_some());
 }

@@ -21,6 +21,8 @@ pub struct Changes<'a> {
     pub changes: Vec<&'a Manifest>,
     /// Manifests that have no file yet.
     pub additions: Vec<&'a Manifest>,
+    /// Files of ours that the config does not have and that stay until it is mended.
+    pub kept: Vec<String>,
     /// Files of others: listed, never touched.
     pub foreign: Vec<String>,
 }
@@ -38,7 +40,7 @@ pub fn is_ours(name: &str) -> bool {
 }
 
 /// Compares what is there with what is wanted. A pod in `refused` (static pod IDs) keeps the file that it has: an
-/// update that cannot be used must not stop the version that runs.
+/// update that cannot be used must not stop the version that runs. See [`stays`] for one that has none.
 pub fn diff<'a>(have: &[Found], want: &'a [Manifest], refused: &BTreeSet<String>) -> Changes<'a> {
     let mut changes = Changes::default();
     let mut ours = BTreeMap::new();
@@ -50,6 +52,7 @@ pub fn diff<'a>(have: &[Found], want: &'a [Manifest], refused: &BTreeSet<String>
             None => changes.foreign.push(found.name.clone()),
         }
     }
+    let had: BTreeSet<String> = ours.values().map(|(id, _)| (*id).to_owned()).collect();
     for manifest in want {
         match ours.remove(manifest.file.as_str()) {
             None => changes.additions.push(manifest),
@@ -57,10 +60,29 @@ pub fn diff<'a>(have: &[Found], want: &'a [Manifest], refused: &BTreeSet<String>
             Some(_) => changes.changes.push(manifest),
         }
     }
-    let unwanted = ours.into_iter().filter(|(_, (id, _))| !refused.contains(*id));
-    changes.deletions = unwanted.map(|(name, _)| name.to_owned()).collect();
+    for (name, (id, _)) in ours {
+        let list = if stays(id, refused, &had) { &mut changes.kept } else { &mut changes.deletions };
+        list.push(name.to_owned());
+    }
     changes.foreign.sort_unstable();
     changes
+}
+
+/// The manifests of an earlier config that run on under one which has `want` and cannot run `refused`: what [`diff()`]
+/// leaves in a directory, for a boot that finds it empty.
+pub fn kept(before: Vec<Manifest>, want: &[Manifest], refused: &BTreeSet<String>) -> Vec<Manifest> {
+    let had: BTreeSet<String> = before.iter().map(|manifest| manifest.id.clone()).collect();
+    let is_wanted = |id: &str| want.iter().any(|manifest| manifest.id == id);
+    before
+        .into_iter()
+        .filter(|manifest| !is_wanted(&manifest.id) && stays(&manifest.id, refused, &had))
+        .collect()
+}
+
+/// Whether a pod that the config does not have runs on, of those that the node had. One that is refused does. And while
+/// a refused one is none of those, it may be any of them with a mistake in its name: then nothing is ended.
+fn stays(id: &str, refused: &BTreeSet<String>, had: &BTreeSet<String>) -> bool {
+    refused.contains(id) || refused.iter().any(|refused| !had.contains(refused))
 }
 
 /// The static pod ID in a file's name.

@@ -19,7 +19,7 @@ mod strict;
 mod together;
 mod uid;
 
-pub use diff::{Changes, Found, diff, is_ours};
+pub use diff::{Changes, Found, diff, is_ours, kept};
 pub use foreign::double;
 pub use uid::Uids;
 

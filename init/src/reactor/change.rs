@@ -10,6 +10,7 @@ use crate::sys::{clock, file};
 use crate::watch::Seen;
 use anyhow::{Context, Result};
 use podium_init::clock::Time;
+use podium_init::live::guard;
 use podium_init::live::{Action, Ask, Event, REPORT_MAX, Report};
 use podium_init::manifests::is_ours;
 use podium_init::paths;
@@ -19,10 +20,13 @@ use podium_init::supervisor::{self, Exit, Id, State, Wanted};
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Duration;
 
 /// The service that says whether all pods run.
 const PODS_HELPER: &str = "pods";
 const KUBELET: &str = "kubelet";
+/// Moving some files takes milliseconds; one job that hangs keeps the next from being started.
+const UNBLOCK_LIMIT: Duration = Duration::from_secs(30);
 
 impl Reactor {
     /// Everything about changes in one turn.
@@ -50,6 +54,9 @@ impl Reactor {
         }
         if self.policy.deadline().is_some_and(|deadline| deadline <= now) {
             self.decide(Event::Deadline, now);
+        }
+        if self.guard.deadline().is_some_and(|deadline| deadline <= now) {
+            self.guard_step(guard::Event::Deadline, now);
         }
         self.change_for_clients();
     }
@@ -81,6 +88,34 @@ impl Reactor {
         }
     }
 
+    /// What others had in the manifest directory before the node started may be copies of our manifests; PID 1 reads
+    /// none of it, and the kubelet does not run yet.
+    pub(super) fn look_at_foreign(&mut self) {
+        if std::mem::take(&mut self.touched) {
+            self.decide(Event::ManifestsChanged, clock::now());
+        }
+    }
+
+    /// What the kubelet may hang on is dealt with at once, whatever else is under way.
+    pub(super) fn guard_step(&mut self, event: guard::Event, now: Time) {
+        if self.supervisor.shutting_down().is_some() {
+            return;
+        }
+        for action in self.guard.step(event, now) {
+            match action {
+                guard::Action::Restart => self.restart(KUBELET),
+                guard::Action::Unblock => {
+                    if let Err(error) =
+                        self.jobs.start(Kind::Unblock, &["unblock"], None, Some(UNBLOCK_LIMIT))
+                    {
+                        self.say(format!("{}: {error:#}; tried again", paths::MANIFESTS));
+                        self.guard_step(guard::Event::Looked(false), now);
+                    }
+                }
+            }
+        }
+    }
+
     /// A change is done, well or not.
     pub(super) fn change_ended(&mut self, exit: Exit) {
         let now = clock::now();
@@ -92,11 +127,10 @@ impl Reactor {
             exit => Err(exit.to_string()),
         };
         // Whether it was the change or somebody else, only a look can tell.
-        let look = touched && !matches!(result, Ok(Report::Repaired));
-        self.decide(Event::Ended(result), now);
-        if look {
+        if touched && !matches!(result, Ok(Report::Repaired { .. })) {
             self.decide(Event::ManifestsChanged, now);
         }
+        self.decide(Event::Ended(result), now);
     }
 
     /// Takes what inotify has. While a change runs, files of ours are its business.
@@ -109,15 +143,16 @@ impl Reactor {
                 Seen::Manifest(name) | Seen::Vanished(name) if name.starts_with('.') => {}
                 Seen::Vanished(name) => {
                     let path = format!("{}/{name}", paths::MANIFESTS);
-                    self.say(format!(
-                        "{path}: came and went; a kubelet may hang on it, so it is started again"
-                    ));
-                    self.restart(KUBELET);
+                    let line =
+                        format!("{path}: came and went; a kubelet may hang on it, so it is started again");
+                    self.say(line);
+                    self.guard_step(guard::Event::CameAndWent, now);
                 }
+                Seen::Blocking => self.guard_step(guard::Event::Blocking, now),
                 Seen::Manifest(name) if busy && is_ours(&name) => self.touched = true,
                 Seen::Manifest(_) => self.decide(Event::ManifestsChanged, now),
                 Seen::Everything => {
-                    self.decide(Event::FileChanged(paths::STATE_CONFIG.to_owned()), now);
+                    self.guard_step(guard::Event::Blocking, now);
                     self.decide(Event::ManifestsChanged, now);
                 }
             }

@@ -15,6 +15,8 @@ use std::time::Duration;
 const ANSWERS_MAX: usize = 8;
 /// Changes at a time: each starts from the state that the one before it has left.
 const CHANGES_MAX: usize = 1;
+/// Looks at what can hang the kubelet at a time: one sees all that is there.
+const UNBLOCKS_MAX: usize = 1;
 const SIGKILL: i32 = 9;
 
 /// What a job does.
@@ -24,6 +26,8 @@ pub(crate) enum Kind {
     Answer,
     /// It changes the node's config.
     Change,
+    /// It moves what can hang the kubelet out of its sight.
+    Unblock,
 }
 
 /// One that runs.
@@ -46,6 +50,7 @@ impl Jobs {
         let most = match kind {
             Kind::Answer => ANSWERS_MAX,
             Kind::Change => CHANGES_MAX,
+            Kind::Unblock => UNBLOCKS_MAX,
         };
         self.0.iter().filter(|job| job.kind == kind).count() < most
     }

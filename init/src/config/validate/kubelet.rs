@@ -45,6 +45,8 @@ const OUR_KEYS: &[(&str, &str)] = &[
     ("tlsCertFile", "remove it: Podium makes the kubelet's certificate"),
     ("tlsPrivateKeyFile", "remove it: Podium makes the kubelet's certificate"),
 ];
+/// Bytes of `extraArgs`: the kernel takes 128 KiB an argument, and PID 1 a bounded description of each service.
+const MAX_ARGS: usize = 32 << 10;
 /// File system types that take a device or nothing; the kernel says which of them it has.
 const MOUNT_TYPES: &[&str] = &["bind", "none", "tmpfs", "ext4", "xfs", "btrfs", "vfat", "erofs", "squashfs"];
 /// `mount -o` words that a bind mount may have.
@@ -83,6 +85,15 @@ const BIND_OPTIONS: &[&str] = &[
 
 /// Checks it all.
 pub(super) fn check(kubelet: &Kubelet, report: &mut Report<'_>) {
+    let size: usize = kubelet.extra_args.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+    if size > MAX_ARGS {
+        let message = format!("hold {size} bytes, more than {MAX_ARGS}");
+        report.error_with(
+            "machine.kubelet.extraArgs",
+            message,
+            "write settings below machine.kubelet.extraConfig",
+        );
+    }
     for name in kubelet.extra_args.keys() {
         let path = join("machine.kubelet.extraArgs", name);
         if name.starts_with('-') {
