@@ -8,6 +8,9 @@ use std::fmt;
 /// More than any request has.
 const ARGUMENTS_MAX: usize = 16;
 
+/// What is said of a line that is none: the parser's words hold what was sent, and that may be a whole line.
+const ERROR_MAX: usize = 200;
+
 /// One value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Scalar {
@@ -27,7 +30,7 @@ pub(super) fn read(line: &[u8]) -> Result<Arguments, Refusal> {
     let read = json.deserialize_map(ObjectVisitor).and_then(|arguments| json.end().map(|()| arguments));
     read.map_err(|error| {
         Refusal::new(
-            format!("no request: {error}"),
+            format!("no request: {}", crate::events::clean(&error.to_string(), ERROR_MAX)),
             "send one JSON object a line, such as {\"version\":1,\"request\":\"services\"}",
         )
     })
