@@ -135,6 +135,11 @@ fn every_pod_is_run_or_told_of() {
 }
 
 #[test]
+fn every_control_line_is_a_request_or_refused_in_a_few_words() {
+    run("control");
+}
+
+#[test]
 fn every_log_line_is_read_or_none() {
     run("crilog");
 }

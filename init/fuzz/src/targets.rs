@@ -6,7 +6,7 @@
 use podium_init::config::{self, MAX_PROBLEMS, Outcome, Problem};
 use podium_init::manifests::{self, MAX_MANIFEST, Manifest, is_ours};
 use podium_init::superblock::Content;
-use podium_init::{base64, cmdline, crilog, input, modules, notices, superblock, uevent};
+use podium_init::{base64, cmdline, control, crilog, input, modules, notices, superblock, uevent};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -20,10 +20,11 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     Target { name: "cmdline", run: cmdline },
     Target { name: "config", run: config },
     Target { name: "pod", run: pod },
+    Target { name: "control", run: control },
     Target { name: "crilog", run: crilog },
     Target { name: "boot", run: boot },
 ];
@@ -64,6 +65,30 @@ pub fn pod(input: &[u8]) {
             "what is emitted is a pod: {}",
             manifest.bytes
         );
+    }
+}
+
+/// The longest refusal: it says again what was sent, and what waits for a client to read it is bounded.
+const REFUSAL_MAX: usize = 1024;
+
+/// A line of the control socket, from anybody who is let in.
+pub fn control(input: &[u8]) {
+    match control::parse(input) {
+        Ok(request) => {
+            let line = request.to_line();
+            let (text, end) = line.split_at(line.len() - 1);
+            assert!(end == "\n" && !text.contains(char::is_control), "{line:?}");
+            assert_eq!(control::parse(text.as_bytes()), Ok(request), "what is asked again is the same");
+        }
+        Err(refusal) => {
+            assert!(!refusal.error.is_empty());
+            let said = refusal.to_string();
+            assert!(!said.contains(char::is_control), "{said:?}");
+            assert!(said.len() <= REFUSAL_MAX, "{} bytes: {said:.200}", said.len());
+            let answer = control::refusal(&refusal);
+            let answer: Value = serde_json::from_str(&answer).expect("an answer is JSON");
+            assert_eq!((&answer["ok"], &answer["error"]), (&false.into(), &refusal.error.into()));
+        }
     }
 }
 
