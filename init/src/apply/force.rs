@@ -236,11 +236,10 @@ pub(super) fn before_try() -> Result<Option<(InUse, Vec<u8>)>> {
 fn forget_before_try() {
     // The mark of the two first.
     for path in [paths::BEFORE_TRY, paths::BEFORE_TRY_TEXT] {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                log::warn!("remove {path}: {error}")
-            }
-            _ => {}
+        if let Err(error) = std::fs::remove_file(path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            log::warn!("remove {path}: {error}");
         }
     }
 }

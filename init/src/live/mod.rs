@@ -5,6 +5,7 @@
 //! of proof behind it, and the way back), and takes the report's services. [`changes`] says what a new config needs to
 //! take effect, [`difference`] what is new in it.
 
+mod before;
 mod difference;
 mod effects;
 pub mod guard;

@@ -9,6 +9,7 @@
 //!
 //! [`Policy::step`] never blocks, fails or reads a clock. Only the reactor performs an [`Action`].
 
+use super::before::Before;
 use super::report::{Applied, Ask, Report, Standing};
 use super::waiting::{Next, Waiting};
 use crate::clock::Time;
@@ -90,32 +91,6 @@ pub struct Policy {
     began: Before,
     /// A revert has brought back what was so; until then that counts for the next change, too.
     trusted: (Before, Time),
-}
-
-/// How a node was, for at least [`SOAK`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Before {
-    /// Kubelet and pods were up.
-    well: bool,
-    /// The kubelet was.
-    kubelet: bool,
-}
-
-impl Before {
-    const WELL: Self = Self { well: true, kubelet: true };
-
-    fn or(self, other: Self, counts: bool) -> Self {
-        Self { well: self.well || counts && other.well, kubelet: self.kubelet || counts && other.kubelet }
-    }
-
-    /// Why a config is kept whose pods do not come up, if it is.
-    fn kept(self) -> Option<Kept> {
-        match (self.well, self.kubelet) {
-            (true, _) => None,
-            (false, true) => Some(Kept::WithKubelet),
-            (false, false) => Some(Kept::Always),
-        }
-    }
 }
 
 impl Default for Policy {
@@ -357,12 +332,7 @@ impl Policy {
         self.well_since = None;
         self.look(now);
         let plural = if pods == 1 { "" } else { "s" };
-        let word = match ask {
-            Ask::Revert { .. } => "back to config",
-            Ask::Apply { .. } | Ask::File { .. } | Ask::Rollback { .. } => "config",
-            // These apply none.
-            Ask::Prove | Ask::Keep { .. } | Ask::Repair => "config",
-        };
+        let word = if matches!(ask, Ask::Revert { .. }) { "back to config" } else { "config" };
         actions.push(Action::Report(format!("{word} {generation} in force: {pods} pod{plural}; {what}")));
         actions.push(Action::Adopt(services, restart));
     }

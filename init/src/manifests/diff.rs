@@ -40,7 +40,8 @@ pub fn is_ours(name: &str) -> bool {
 }
 
 /// Compares what is there with what is wanted. A pod in `refused` (static pod IDs) keeps the file that it has: an
-/// update that cannot be used must not stop the version that runs. See [`stays`] for one that has none.
+/// update that cannot be used must not stop the version that runs. While one of them has no
+/// file, nothing is removed: it may be any of the others with a mistake in its name.
 pub fn diff<'a>(have: &[Found], want: &'a [Manifest], refused: &BTreeSet<String>) -> Changes<'a> {
     let mut changes = Changes::default();
     let mut ours = BTreeMap::new();
