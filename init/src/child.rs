@@ -7,7 +7,7 @@
 use crate::sys::{self, At, cgroup, notify, signals};
 use anyhow::{Context, Result, bail};
 use podium_init::render::lease::{State, best_first};
-use podium_init::services::{NODE_IP_MARK, Service, fill};
+use podium_init::services::{NODE_IP_MARK, NODE_NAME_MARK, Service, fill};
 use podium_init::{notices, paths};
 use rustix::fs::{Access, Mode, OFlags};
 use rustix::io::Errno;
@@ -56,7 +56,7 @@ pub(crate) fn log_pipe(service: &str) -> String {
 fn become_service(id: &str) -> Result<Infallible> {
     lift_file_limit().context("limits")?;
     let service = read_description(id).context("description")?;
-    let argv = complete(service.argv);
+    let argv = complete(id, service.argv);
     let name = argv.first().context("description: argv is empty")?;
     rustix::process::setsid().context("session")?;
     if cgroup::present() {
@@ -109,12 +109,34 @@ fn read_description(id: &str) -> Result<Service> {
     serde_json::from_slice(&bytes).with_context(|| format!("parse {path}"))
 }
 
-/// Fills in what is known only now: the node's address, when the config gives a rule for it.
-fn complete(argv: Vec<String>) -> Vec<String> {
-    match argv.iter().any(|arg| arg.starts_with(NODE_IP_MARK)) {
-        true => fill(&argv, &addresses(Path::new(paths::NETWORK))),
-        false => argv,
+/// Fills in what is known only now: the node's name, and its address when the config gives a rule for it.
+fn complete(id: &str, argv: Vec<String>) -> Vec<String> {
+    let subnets = argv.iter().find_map(|arg| arg.strip_prefix(NODE_IP_MARK));
+    if subnets.is_none() && !argv.iter().any(|arg| arg == NODE_NAME_MARK) {
+        return argv;
     }
+    let name = node_name(Path::new(paths::NODE_NAME));
+    let full = fill(&argv, &addresses(Path::new(paths::NETWORK)), name.as_deref());
+    if let Some(subnets) = subnets
+        && !full.iter().any(|arg| arg.starts_with("--node-ip="))
+    {
+        crate::kmsg::say(&format!(
+            "{id}: no address of this node is in {subnets}: started without --node-ip"
+        ));
+    }
+    full
+}
+
+/// The node's name as it was at the first call in this boot. One that cannot be kept is still the best there is.
+fn node_name(path: &Path) -> Option<String> {
+    if let Ok(name) = sys::file::read_line(path) {
+        return Some(name);
+    }
+    let name = rustix::system::uname().nodename().to_str().ok()?.to_ascii_lowercase();
+    if let Err(error) = sys::file::replace(path, name.as_bytes(), 0o600) {
+        crate::kmsg::say(&format!("kubelet: {error:#}; a new host name will rename the pods"));
+    }
+    Some(name)
 }
 
 /// The node's addresses as dhcpcd's hook keeps them, best interface first. A file that is being made, or is damaged,
@@ -213,6 +235,16 @@ mod tests {
         let second: IpAddr = "10.2.0.9".parse().unwrap();
         assert_eq!(addresses(dir.path()), [first, second]);
         assert_eq!(addresses(&dir.path().join("missing")), [] as [IpAddr; 0]);
+    }
+
+    #[test]
+    fn the_node_keeps_the_name_that_it_had_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node-name");
+        let first = node_name(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), first);
+        std::fs::write(&path, "earlier").unwrap();
+        assert_eq!(node_name(&path).as_deref(), Some("earlier"));
     }
 
     #[test]

@@ -38,7 +38,8 @@ pub const WORDS: &[Word] = &[
         name: CONFIG_INLINE,
         value: "base64 text",
         meaning: "The machine config itself, base64 (standard or URL-safe alphabet), before that as it is or \
-                  compressed by gzip or zstd. Goes before every other source.",
+                  compressed by gzip or zstd. Goes before every other source; once taken, what was applied over it in \
+                  STATE goes before the same words.",
         default: "none",
     },
     Word {

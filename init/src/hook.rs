@@ -12,6 +12,7 @@ use podium_init::paths;
 use podium_init::render::interfaces::{Wanted, wanted};
 use podium_init::render::lease::{self, Change, Env, State, What};
 use podium_init::render::{names, time};
+use podium_init::services::fits;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
@@ -20,6 +21,8 @@ use std::time::Duration;
 
 /// iproute2's: for what dhcpcd cannot set.
 const IP: &str = "/usr/bin/ip";
+/// A batch of some routes takes milliseconds; the next hook waits for this one.
+const IP_LIMIT: Duration = Duration::from_secs(10);
 /// Tells chronyd of new servers.
 const CHRONYC: &str = "/usr/bin/chronyc";
 /// It answers within milliseconds; dhcpcd waits for its hook, and must not for a chronyd that hangs.
@@ -68,7 +71,7 @@ fn take(config: &MachineConfig, change: &Change, wanted: Option<&Wanted>) -> Res
     for line in lease::news(&before, &after) {
         kmsg::say(&line);
     }
-    if after.has_address() {
+    if after.has_address() && is_reachable(config)? {
         step(ready());
     }
     if failed.is_empty() { Ok(()) } else { bail!("{}: {}", change.interface, failed.join("; ")) }
@@ -178,9 +181,18 @@ fn run_ip(lines: &[String]) -> Result<()> {
         return Ok(());
     }
     let batch = lines.join("\n") + "\n";
-    tool::must(IP, &["-force", "-batch", "-"], batch.as_bytes())
+    tool::within(IP_LIMIT, IP, &["-force", "-batch", "-"], batch.as_bytes())
         .map(drop)
         .with_context(|| format!("set what dhcpcd cannot: {}", lines.join("; ")))
+}
+
+/// Whether the node has an address that the kubelet may use: it waits for that one.
+fn is_reachable(config: &MachineConfig) -> Result<bool> {
+    let states = states()?;
+    let leases = lease::best_first(&states);
+    let addresses: Vec<_> =
+        leases.iter().flat_map(|lease| &lease.addresses).map(|cidr| cidr.address).collect();
+    Ok(fits(&config.machine.kubelet.node_ip.valid_subnets, &addresses))
 }
 
 /// dhcpcd clears the environment of its hook, so the socket is known by name. Before PID 1 has made it, or in a test

@@ -103,8 +103,10 @@ pub const MANIFESTS: &str = "/etc/kubernetes/manifests";
 pub const QUARANTINE: &str = "/var/lib/podium/quarantine";
 /// Which archives of [`IMAGE_PRELOAD`] were imported: JSON, see [`crate::archives::Stamp`].
 pub const PRELOAD_STAMP: &str = "/var/lib/podium/preload.json";
-/// KubeletConfiguration, written before the kubelet starts.
-pub const KUBELET_CONFIG: &str = "/etc/kubernetes/kubelet.json";
+/// KubeletConfiguration, written before the kubelet starts; not on a disk, which may be full.
+pub const KUBELET_CONFIG: &str = "/run/podium/kubelet.json";
+/// The kubelet's node name in this boot: one that changed would rename every pod.
+pub const NODE_NAME: &str = "/run/podium/node-name";
 /// The kubelet's `--root-dir`.
 pub const KUBELET_ROOT: &str = "/var/lib/kubelet";
 /// CNI configs; PID 1 writes `10-podium.conflist` when no file of the user's takes that name.

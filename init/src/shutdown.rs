@@ -76,6 +76,9 @@ pub enum Phase {
     Over,
 }
 
+/// How many there are.
+pub const PHASES: usize = 4;
+
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {

@@ -18,7 +18,7 @@ mod tests;
 
 use crate::clock::Time;
 use crate::services::Service;
-use crate::shutdown::{Next, Phase, Progress, Shutdown};
+use crate::shutdown::{Next, PHASES, Phase, Progress, Shutdown};
 use record::Record;
 pub use record::{Death, MAX_DEATHS};
 use std::time::Duration;
@@ -197,7 +197,10 @@ impl Supervisor {
             }
             Event::Executed(id) => self.with(id, |record| record.executed(now, &mut actions)),
             Event::StageFailed(id, text) => self.with(id, |record| record.stage_failed(text, &mut actions)),
-            Event::Ready(id) => self.with(id, |record| record.ready(now, &mut actions)),
+            Event::Ready(id) => {
+                self.with(id, |record| record.ready(now, &mut actions));
+                self.restart_those_without(id, now, &mut actions);
+            }
             Event::Want(id, wanted) => {
                 // Once the node goes down, nothing is started any more.
                 let wanted = if self.shutdown.is_some() { Wanted::Down } else { wanted };
@@ -270,6 +273,21 @@ impl Supervisor {
 
     /// Everything that follows from the states alone: starts, stops, the next phase of a shutdown.
     fn settle(&mut self, now: Time, actions: &mut Vec<Action>) {
+        // A phase that ends may have nothing to wait for in the next one; there are no more of them than this.
+        for _ in 0..PHASES {
+            self.settle_services(now, actions);
+            let services_down = self.records.iter().all(Record::is_over);
+            let next =
+                self.shutdown.as_mut().map_or(Next::Wait, |progress| progress.poll(services_down, now));
+            if next == Next::Wait {
+                break;
+            }
+            let why = if services_down { "all services are down" } else { "limit passed" };
+            self.follow(next, why, now, actions);
+        }
+    }
+
+    fn settle_services(&mut self, now: Time, actions: &mut Vec<Action>) {
         // One start or stop may allow the next; a chain is no longer than the list.
         for _ in 0..=self.records.len() {
             let before = actions.len();
@@ -280,17 +298,38 @@ impl Supervisor {
                 break;
             }
         }
-        let services_down = self.records.iter().all(Record::is_over);
-        let next = self.shutdown.as_mut().map_or(Next::Wait, |progress| progress.poll(services_down, now));
-        self.follow(next, if services_down { "all services are down" } else { "limit passed" }, now, actions);
     }
 
     fn settle_one(&mut self, id: Id, now: Time, actions: &mut Vec<Action>) {
         let Some(record) = self.records.get(id.0) else { return };
         if self.may_start(record, now) {
-            self.with(id, |record| record.start(id, now, actions));
+            let missing = record.service.needs.iter().filter(|need| need.again && !self.is_up(&need.service));
+            let missing = missing.map(|need| need.service.clone()).collect();
+            self.with(id, |record| {
+                record.without = missing;
+                record.start(id, now, actions);
+            });
         } else if self.may_stop(record) {
             self.with(id, |record| record.stop(now, actions));
+        }
+    }
+
+    /// Starts anew what went on without this service, and said that it must not stay so.
+    fn restart_those_without(&mut self, id: Id, now: Time, actions: &mut Vec<Action>) {
+        let Some(record) = self.records.get(id.0) else { return };
+        if record.state != State::Up || self.shutdown.is_some() {
+            return;
+        }
+        let service = record.service.id.clone();
+        for record in self.records.iter_mut().filter(|record| record.without.contains(&service)) {
+            record.without.clear();
+            if record.wanted == Wanted::Up {
+                actions.push(Action::Report(format!(
+                    "{}: started before {service} was up, so it is started again",
+                    record.service.id
+                )));
+                record.restart(now, actions);
+            }
         }
     }
 

@@ -115,7 +115,7 @@ fn setting(base: &str, name: &str, value: &str, asked_for: bool) -> Option<Setti
 
 /// Dots separate, as sysctl(8) has it: in `net.ipv4.conf.eth0/100.mtu`, whose first separator is a dot, a slash
 /// stands for a dot of the name itself; a name whose first separator is a slash is a path as it is.
-fn path(name: &str) -> Option<String> {
+pub(crate) fn path(name: &str) -> Option<String> {
     let first = name.find(['.', '/']).and_then(|at| name.as_bytes().get(at));
     let path: String = match first {
         Some(b'.') => {

@@ -185,6 +185,7 @@ fn each_kubelet_gets_the_flags_it_knows() {
     let ranges = [
         (20, 37, "config"),
         (20, 37, "root-dir"),
+        (20, 37, "hostname-override"),
         (20, 23, "container-runtime"),
         (20, 26, "container-runtime-endpoint"),
         (20, 34, "pod-infra-container-image"),

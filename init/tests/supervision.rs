@@ -23,6 +23,7 @@ fn service(id: &str, readiness: Readiness, scope: Scope, needs: &[(&str, Option<
             .map(|(service, limit)| Need {
                 service: (*service).into(),
                 limit: limit.map(Duration::from_secs),
+                again: false,
             })
             .collect(),
         readiness,

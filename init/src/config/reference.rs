@@ -61,7 +61,8 @@ pub const KEYS: &[Key] = &[
     key(
         "machine.kubelet.nodeIP.validSubnets",
         "list of subnets",
-        "The first address in one of these is the node's; a leading `!` excludes a subnet.",
+        "The first address in one of these is the node's; a leading `!` excludes a subnet. The kubelet waits 10 s for \
+         it, and is started anew if it comes later.",
         "[10.0.0.0/8, \"!10.0.3.0/24\"]",
     ),
     key(

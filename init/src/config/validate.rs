@@ -10,7 +10,7 @@ mod words;
 use super::report::Report;
 use super::tree::join;
 use super::{File, FileOp, Kernel, Machine, Registries};
-use crate::paths;
+use crate::{paths, sysctls};
 use std::collections::HashMap;
 use words::{is_host, is_name, is_under};
 
@@ -19,7 +19,6 @@ const WRITABLE: &[&str] = &["/var", "/opt", "/etc/cni", "/etc/kubernetes", "/usr
 /// Below these, but Podium's own, and where the user's thing goes instead.
 const OURS: &[(&str, &str)] = &[
     (paths::MANIFESTS, "write the pod below machine.pods"),
-    (paths::KUBELET_CONFIG, "write it below machine.kubelet.extraConfig"),
     (paths::OVERLAYS, "write to the path that the overlay shows, e.g. below /opt"),
     (paths::QUARANTINE, "choose another path below /var"),
 ];
@@ -66,13 +65,12 @@ pub(super) fn machine(machine: &Machine, report: &mut Report<'_>) {
     }
 }
 
-/// A name of a file below /proc/sys or /sys with dots for slashes.
+/// A name of a file below /proc/sys or /sys, as sysctl(8) writes it.
 fn dotted(path: &str, name: &str, report: &mut Report<'_>) {
-    let parts_are_names = name
-        .split('.')
-        .all(|part| !part.is_empty() && is_name(part, |byte| matches!(byte, b'_' | b'-' | b':' | b'@')));
-    if !parts_are_names || !name.contains('.') {
-        report.error_with(path, "no dotted name", "write it like net.ipv4.ip_forward");
+    let is_part = |part: &str| is_name(part, |byte| matches!(byte, b'_' | b'-' | b':' | b'@' | b'.' | b','));
+    let file = sysctls::path(name).filter(|file| file.contains('/') && file.split('/').all(is_part));
+    if file.is_none() {
+        report.error_with(path, "no dotted name", "write it like net.ipv4.ip_forward or net/ipv4/ip_forward");
     }
 }
 

@@ -20,6 +20,9 @@ const PORT: u16 = 10250;
 /// Stands before the subnets in a `--node-ip` that only [`fill`] can complete: addresses come after the plan.
 pub const NODE_IP_MARK: &str = "--node-ip=@";
 
+/// A `--hostname-override` that [`fill`] completes with the name that the node had when its kubelet first started.
+pub const NODE_NAME_MARK: &str = "--hostname-override=@";
+
 /// The whole argv.
 pub(super) fn argv(config: &MachineConfig, facts: &ImageFacts) -> Vec<String> {
     let kubelet = &config.machine.kubelet;
@@ -44,12 +47,14 @@ pub(super) fn listens_at(config: &MachineConfig) -> SocketAddr {
 }
 
 /// Completes an argv when its program is started: `--node-ip=@SUBNETS` becomes the first of `addresses` that fits,
-/// or is left out, and the kubelet then takes the address of the default route. Everything else stays as it is.
+/// or is left out, and the kubelet then takes the address of the default route; `--hostname-override=@` is given `name`.
+/// Everything else stays as it is.
 ///
 /// Subnets are those of `machine.kubelet.nodeIP.validSubnets`, split by commas: an address fits when it is in one
 /// of them (in any, when all are exclusions) and in none that has a leading `!`.
-pub fn fill(argv: &[String], addresses: &[IpAddr]) -> Vec<String> {
+pub fn fill(argv: &[String], addresses: &[IpAddr], name: Option<&str>) -> Vec<String> {
     let complete = |arg: &String| match arg.strip_prefix(NODE_IP_MARK) {
+        None if arg == NODE_NAME_MARK => name.map(|name| format!("--hostname-override={name}")),
         None => Some(arg.clone()),
         Some(subnets) => node_ip(subnets, addresses).map(|address| format!("--node-ip={address}")),
     };
@@ -76,15 +81,22 @@ fn flags(config: &MachineConfig, facts: &ImageFacts) -> Vec<(String, String)> {
     if version <= Version::new(1, 34) {
         add("pod-infra-container-image", &facts.pause_image);
     }
-    // Without it the kubelet takes the kernel's host name, which DHCP may have given.
-    if let Some(hostname) = &config.machine.network.hostname {
-        add("hostname-override", &hostname.to_ascii_lowercase());
-    }
+    // Without it the kubelet takes the kernel's host name anew at each start, and DHCP may have given another one.
+    let hostname = config.machine.network.hostname.as_ref().map(|name| name.to_ascii_lowercase());
+    add("hostname-override", hostname.as_deref().unwrap_or("@"));
     let subnets = &config.machine.kubelet.node_ip.valid_subnets;
     if !subnets.is_empty() {
         add("node-ip", &format!("@{}", subnets.join(",")));
     }
     flags
+}
+
+/// Whether one of these addresses can be the node's by `machine.kubelet.nodeIP.validSubnets`; without subnets any.
+pub fn fits(valid_subnets: &[String], addresses: &[IpAddr]) -> bool {
+    match valid_subnets {
+        [] => !addresses.is_empty(),
+        subnets => node_ip(&subnets.join(","), addresses).is_some(),
+    }
 }
 
 /// The first address that fits, IPv4 before IPv6: that is the family of the pod network.
@@ -110,7 +122,7 @@ mod tests {
 
     fn filled(mark: &str, addresses: &[&str]) -> Vec<String> {
         let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
-        fill(&["kubelet".to_owned(), format!("--node-ip={mark}"), "--v=2".to_owned()], &addresses)
+        fill(&["kubelet".to_owned(), format!("--node-ip={mark}"), "--v=2".to_owned()], &addresses, None)
     }
 
     #[test]
@@ -125,6 +137,22 @@ mod tests {
         ] {
             assert_eq!(filled(subnets, &present)[1], format!("--node-ip={want}"), "{subnets}");
         }
+    }
+
+    #[test]
+    fn the_node_name_is_the_one_that_is_handed_in() {
+        let argv = [NODE_NAME_MARK.to_owned(), "--hostname-override=other".to_owned()];
+        let filled = fill(&argv, &[], Some("first"));
+        assert_eq!(filled, ["--hostname-override=first", "--hostname-override=other"]);
+        assert_eq!(fill(&argv, &[], None), ["--hostname-override=other"]);
+    }
+
+    #[test]
+    fn an_address_fits_by_the_subnets_or_without_any() {
+        let address: IpAddr = "fe80::1".parse().unwrap();
+        assert!(fits(&[], &[address]) && !fits(&[], &[]));
+        assert!(!fits(&["10.0.0.0/8".to_owned()], &[address]));
+        assert!(fits(&["10.0.0.0/8".to_owned()], &[address, "10.1.1.1".parse().unwrap()]));
     }
 
     #[test]

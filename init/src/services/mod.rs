@@ -8,7 +8,7 @@ mod kubelet;
 mod plan;
 mod version;
 
-pub use kubelet::{NODE_IP_MARK, fill};
+pub use kubelet::{NODE_IP_MARK, NODE_NAME_MARK, fill, fits};
 pub use plan::plan;
 pub use version::Version;
 
@@ -52,6 +52,8 @@ pub struct Need {
     pub service: String,
     /// `None`: wait for it for ever. `Some(limit)`: go on without it once this one was wanted for that long.
     pub limit: Option<Duration>,
+    /// One that went on without it is started anew once it is there.
+    pub again: bool,
 }
 
 /// When a service counts as up.

@@ -150,7 +150,8 @@ fn preload(env: &[(String, String)]) -> Service {
     }
 }
 
-/// Addresses and routes of every interface, static ones too; its hook says READY when the first is there.
+/// Addresses and routes of every interface, static ones too; its hook says READY when the first is there, or
+/// the first that `machine.kubelet.nodeIP` lets be the node's.
 fn dhcpcd(env: &[(String, String)], config: &MachineConfig) -> Service {
     // A name in its config may come true later, a selector is resolved before it starts.
     let selects = config.machine.network.interfaces.iter().any(|entry| entry.device_selector.is_some());
@@ -182,7 +183,9 @@ fn kubelet_service(
         needs.push(need("podlist", Some(KUBELET_WAITS_FOR_POD_LIST)));
     }
     if !node.container {
-        needs.push(need("dhcpcd", Some(KUBELET_WAITS_FOR_NETWORK)));
+        // READY then means an address that fits: without one the kubelet has told no address, or another.
+        let again = !config.machine.kubelet.node_ip.valid_subnets.is_empty();
+        needs.push(Need { again, ..need("dhcpcd", Some(KUBELET_WAITS_FOR_NETWORK)) });
     }
     Service {
         argv: kubelet::argv(config, facts),
@@ -219,7 +222,7 @@ fn helper(id: &str, argv: &[&str], env: &[(String, String)]) -> Service {
 }
 
 fn need(service: &str, limit: Option<Duration>) -> Need {
-    Need { service: service.to_owned(), limit }
+    Need { service: service.to_owned(), limit, again: false }
 }
 
 /// Podium's variables with `machine.env` over them, sorted by name.

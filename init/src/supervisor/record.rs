@@ -29,6 +29,8 @@ pub(super) struct Record {
     pub(super) wanted_since: Time,
     pub(super) state: State,
     pub(super) pid: Option<Pid>,
+    /// Needs that were not met when it was started, and whose arrival starts it again.
+    pub(super) without: Vec<String>,
     since: Time,
     ready_since: Option<Time>,
     starts: u64,
@@ -47,6 +49,7 @@ impl Record {
             wanted_since: now,
             state: State::Down,
             pid: None,
+            without: Vec::new(),
             since: now,
             ready_since: None,
             starts: 0,

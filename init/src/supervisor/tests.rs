@@ -13,6 +13,7 @@ fn service(id: &str, readiness: Readiness, needs: &[(&str, Option<u64>)]) -> Ser
             .map(|(service, limit)| Need {
                 service: (*service).into(),
                 limit: limit.map(Duration::from_secs),
+                again: false,
             })
             .collect(),
         readiness,
@@ -168,6 +169,31 @@ fn deaths_are_remembered_up_to_a_bound() {
 }
 
 #[test]
+fn what_went_on_without_a_need_is_started_anew_when_that_is_there_and_once_only() {
+    let again = |again| {
+        let mut services = vec![
+            service("net", Readiness::Notify, &[]),
+            service("kubelet", Readiness::Exec, &[("net", Some(10))]),
+        ];
+        services[1].needs[0].again = again;
+        let mut node = Supervisor::new(services, Time::ZERO);
+        node.begin(Time::ZERO);
+        node.step(Event::Spawned(Id(0), 10), at(0));
+        assert_eq!(spawns(&node.step(Event::Deadline, at(10))), [Id(1)]);
+        node.step(Event::Spawned(Id(1), 11), at(10));
+        node.step(Event::Executed(Id(1)), at(10));
+        let stopped = node.step(Event::Ready(Id(0)), at(20)).contains(&Action::Signal(11, 15));
+        let started = spawns(&node.step(Event::Exited(11, Exit::Signal(15)), at(21)));
+        node.step(Event::Spawned(Id(1), 12), at(21));
+        node.step(Event::Executed(Id(1)), at(21));
+        let more = node.step(Event::Ready(Id(0)), at(22));
+        (stopped, started, more)
+    };
+    assert_eq!(again(true), (true, vec![Id(1)], Vec::new()));
+    assert!(!again(false).0);
+}
+
+#[test]
 fn shutdown_stops_pods_then_kubelet_then_containerd() {
     let mut node = running();
     let actions = node.step(Event::Shutdown(Shutdown::PowerOff, "power button".into()), at(10));
@@ -187,6 +213,14 @@ fn shutdown_stops_pods_then_kubelet_then_containerd() {
     let actions = node.step(Event::Exited(10, Exit::Code(0)), at(14));
     assert!(actions.ends_with(&[Action::EndPods, Action::WatchPods]), "{actions:?}");
     assert_eq!(node.step(Event::PodsGone, at(14)), [Action::Finish(Shutdown::PowerOff)]);
+}
+
+#[test]
+fn services_are_stopped_in_the_very_step_in_which_the_pods_limit_passes() {
+    let mut node = running();
+    node.step(Event::Shutdown(Shutdown::Reboot, "test".into()), at(10));
+    assert_eq!(node.deadline(), Some(at(45)));
+    assert!(node.step(Event::Deadline, at(45)).contains(&Action::Signal(12, 15)), "the kubelet");
 }
 
 #[test]
