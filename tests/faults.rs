@@ -7,10 +7,14 @@
 mod boot;
 #[path = "faults/config/mod.rs"]
 mod config;
-#[path = "faults/directory.rs"]
+#[path = "faults/control.rs"]
+mod control;
+#[path = "faults/directory/mod.rs"]
 mod directory;
 #[path = "faults/manifests.rs"]
 mod manifests;
+#[path = "faults/power.rs"]
+mod power;
 #[path = "faults/processes.rs"]
 mod processes;
 #[path = "faults/resources.rs"]
@@ -27,12 +31,14 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let areas = [
         config::faults(),
+        power::faults(),
         manifests::faults(),
         directory::faults(),
         processes::faults(),
         signals::faults(),
         resources::faults(),
         boot::faults(),
+        control::faults(),
         shutdown::faults(),
     ];
     podium_tests::faults::main(areas.into_iter().flatten().collect())

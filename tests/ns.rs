@@ -7,10 +7,10 @@
 mod boot;
 #[path = "ns/control.rs"]
 mod control;
-#[path = "ns/control_faults.rs"]
-mod control_faults;
 #[path = "ns/fields.rs"]
 mod fields;
+#[path = "ns/history.rs"]
+mod history;
 #[path = "ns/live.rs"]
 mod live;
 #[path = "ns/logs.rs"]

@@ -5,9 +5,11 @@
 
 mod vm {
     mod bad_input;
+    mod kubelet_model;
     mod life;
     mod live;
     mod manifests;
+    mod settings;
     mod sources;
     mod status;
     mod support;

@@ -159,7 +159,7 @@ impl World {
                     self.pods_done |= line.starts_with("shutdown: pods done");
                 }
                 Action::RemoveManifests | Action::WatchPods | Action::EndPods => {
-                    assert!(self.asked_at.is_some())
+                    assert!(self.asked_at.is_some());
                 }
             }
         }

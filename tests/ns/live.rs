@@ -9,15 +9,15 @@ use std::process::Stdio;
 use std::time::Duration;
 
 /// What a config needs to prove itself takes half a minute.
-const PROOF: Duration = Duration::from_secs(90);
+pub(super) const PROOF: Duration = Duration::from_secs(90);
 const STATE_CONFIG: &str = "/system/state/config.yaml";
 const MANIFESTS: &str = "/etc/kubernetes/manifests";
 
-fn config(machine: &str) -> String {
+pub(super) fn config(machine: &str) -> String {
     format!("version: v1alpha1\nmachine: {machine}\n")
 }
 
-fn pods(pods: &[(&str, &str)]) -> String {
+pub(super) fn pods(pods: &[(&str, &str)]) -> String {
     let pod = |(name, image): &(&str, &str)| {
         format!(
             "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{containers: [{{name: c, image: '{image}'}}]}}}}"
@@ -38,7 +38,7 @@ fn manifests(node: &Node) -> BTreeMap<String, (u64, String)> {
     visible.filter_map(read).collect()
 }
 
-fn until_manifests(node: &Node, names: &[&str]) -> BTreeMap<String, (u64, String)> {
+pub(super) fn until_manifests(node: &Node, names: &[&str]) -> BTreeMap<String, (u64, String)> {
     let look = || Some(manifests(node)).filter(|all| all.keys().eq(names.iter()));
     eventually(&format!("manifests {names:?}"), LIMIT, look)
         .map_err(|error| node.with_console(&error))
@@ -52,7 +52,7 @@ fn rename_over(node: &Node, text: &str) {
 }
 
 /// `init ctl config apply - WORDS` with that config.
-fn apply(node: &Node, text: &str, words: &[&str]) -> Printed {
+pub(super) fn apply(node: &Node, text: &str, words: &[&str]) -> Printed {
     let mut command = node.ctl_command().unwrap();
     command.args(["config", "apply", "-"]).args(words);
     let mut child =
@@ -72,7 +72,7 @@ fn apply_later(node: &Node, text: &str) -> (std::process::Child, std::thread::Jo
     (child, std::thread::spawn(move || stdin.write_all(text.as_bytes()).unwrap()))
 }
 
-fn in_use(node: &Node) -> Value {
+pub(super) fn in_use(node: &Node) -> Value {
     let printed = node.ctl(&["-o", "json", "config", "get"]).unwrap();
     serde_json::from_str(&printed.out).unwrap()
 }
@@ -312,7 +312,7 @@ fn one_change_at_a_time() {
 }
 
 /// With a volume for STATE, as a container that is to remember something is started.
-fn with_state() -> Setup {
+pub(super) fn with_state() -> Setup {
     Setup { volumes: vec!["/system/state"], ..Setup::default() }
 }
 

@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail, ensure};
 use gpt::GptConfig;
 use gpt::disk::LogicalBlockSize;
 use std::fs::{self, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -99,7 +101,7 @@ impl Disk {
             let data = self.partition("EPHEMERAL")?;
             // What the file system's journal holds is put in its place, as the next boot would do. When it cannot,
             // there is less to read.
-            drop(output(tool("e2fsck").args(["-p", &data.target])));
+            drop(output(tool("e2fsck").args(["-p", &data.target()])));
             let mut text = String::new();
             for name in data.list(LOGS)?.iter().filter(|name| name.ends_with(".log")) {
                 let log = String::from_utf8_lossy(&data.read(&format!("{LOGS}/{name}"))?).into_owned();
@@ -125,11 +127,7 @@ impl Disk {
         let found = found.with_context(|| format!("{}: no partition {label}", self.path.display()))?;
         let start = found.bytes_start(block)?;
         let bytes = found.bytes_len(block)?;
-        Ok(Partition {
-            label: label.to_owned(),
-            target: format!("{}?offset={start}", self.path.display()),
-            bytes,
-        })
+        Ok(Partition { label: label.to_owned(), path: self.path.clone(), start, bytes })
     }
 }
 
@@ -137,24 +135,72 @@ impl Disk {
 #[derive(Debug)]
 pub struct Partition {
     label: String,
-    target: String,
+    path: PathBuf,
+    start: u64,
     /// Its size in bytes.
     pub bytes: u64,
 }
 
 impl Partition {
+    /// What e2fsprogs call it.
+    fn target(&self) -> String {
+        format!("{}?offset={}", self.path.display(), self.start)
+    }
+
+    /// Copies its bytes as they are now into a file of their own, holes kept: that copy, and a hash of it. The machine
+    /// may be on, and must be stopped.
+    ///
+    /// # Errors
+    /// When the copy fails.
+    pub fn copy_to(&self, path: &Path) -> Result<(Self, u64)> {
+        let (from, to) = (File::open(&self.path)?, File::create(path)?);
+        to.set_len(self.bytes)?;
+        let mut hasher = DefaultHasher::new();
+        let mut chunk = vec![0; 1 << 16];
+        let mut at = 0;
+        while at < self.bytes {
+            let part = usize::try_from((self.bytes - at).min(chunk.len() as u64))?;
+            from.read_exact_at(&mut chunk[..part], self.start + at)?;
+            if chunk[..part].iter().any(|byte| *byte != 0) {
+                (at, &chunk[..part]).hash(&mut hasher);
+                to.write_all_at(&chunk[..part], at)?;
+            }
+            at += part as u64;
+        }
+        let copy = Self { label: self.label.clone(), path: path.to_owned(), start: 0, bytes: self.bytes };
+        Ok((copy, hasher.finish()))
+    }
+
+    /// Replays the ext4 file system's journal, as the next mount does.
+    ///
+    /// # Errors
+    /// When `e2fsck` finds more than that to mend, or cannot mend it.
+    pub fn replay(&self) -> Result<()> {
+        let mut e2fsck = tool("e2fsck");
+        let done = e2fsck.args(["-p", &self.target()]).output().context("e2fsck")?;
+        let told = String::from_utf8_lossy(&done.stdout).into_owned();
+        // 1: something was mended, such as a file that was removed while it was open.
+        ensure!(
+            done.status.code().is_some_and(|code| code <= 1),
+            "{}: e2fsck: {}: {told}",
+            self.label,
+            done.status
+        );
+        Ok(())
+    }
+
     /// Checks the ext4 file system without changing it: it must have been unmounted, and be without a fault.
     ///
     /// # Errors
     /// What `e2fsck` or the superblock says.
     pub fn check_clean(&self) -> Result<()> {
-        let superblock = output(tool("dumpe2fs").args(["-h", &self.target]))?;
+        let superblock = output(tool("dumpe2fs").args(["-h", &self.target()]))?;
         ensure!(
             superblock.contains("Filesystem state:         clean") && !superblock.contains("needs_recovery"),
             "{}: was not unmounted:\n{superblock}",
             self.label
         );
-        output(tool("e2fsck").args(["-f", "-n", &self.target])).map(drop)
+        output(tool("e2fsck").args(["-f", "-n", &self.target()])).map(drop)
     }
 
     /// The content of a file of the ext4 file system, e.g. `/log/podium/kubelet.log`.
@@ -164,7 +210,7 @@ impl Partition {
     pub fn read(&self, path: &str) -> Result<Vec<u8>> {
         let folder = temporary_folder()?;
         let copy = folder.path().join("file");
-        output(tool("debugfs").args(["-R", &format!("dump {path} {}", copy.display()), &self.target]))?;
+        output(tool("debugfs").args(["-R", &format!("dump {path} {}", copy.display()), &self.target()]))?;
         fs::read(&copy).with_context(|| format!("{}: no file {path}", self.label))
     }
 
@@ -178,7 +224,7 @@ impl Partition {
         fs::write(&source, content)?;
         let commands = folder.path().join("commands");
         fs::write(&commands, format!("rm {path}\nwrite {} {path}\n", source.display()))?;
-        output(tool("debugfs").arg("-w").arg("-f").arg(&commands).arg(&self.target))?;
+        output(tool("debugfs").arg("-w").arg("-f").arg(&commands).arg(self.target()))?;
         ensure!(self.read(path)? == content, "{}: {path} was not written", self.label);
         Ok(())
     }
@@ -189,7 +235,7 @@ impl Partition {
     /// When there is no such folder.
     pub fn list(&self, path: &str) -> Result<Vec<String>> {
         // A line of `ls -p` is /inode/mode/uid/gid/name/size/
-        let listing = output(tool("debugfs").args(["-R", &format!("ls -p {path}"), &self.target]))?;
+        let listing = output(tool("debugfs").args(["-R", &format!("ls -p {path}"), &self.target()]))?;
         let names = listing.lines().filter_map(|line| line.split('/').nth(5));
         let mut names: Vec<String> =
             names.filter(|name| *name != "." && *name != "..").map(str::to_owned).collect();
@@ -280,6 +326,12 @@ mod tests {
         partition.replace("/folder/hello", b"changed").unwrap();
         assert_eq!(partition.read("/folder/hello").unwrap(), b"changed");
         partition.check_clean().unwrap();
+        let copy = disk.path().with_extension("copy");
+        let (other, hash) = partition.copy_to(&copy).unwrap();
+        other.replay().unwrap();
+        assert_eq!(other.read("/folder/hello").unwrap(), b"changed");
+        other.replace("/folder/hello", b"more").unwrap();
+        assert_eq!(partition.copy_to(&copy).unwrap().1, hash, "the same bytes have the same hash");
         assert!(partition.read("/missing").is_err());
         assert!(partition.list("/missing").is_err());
         assert!(disk.partition("OTHER").is_err());
@@ -309,7 +361,7 @@ mod tests {
     fn a_damaged_file_system_is_found() {
         let disk = partitioned("DATA", &[("folder/hello", b"world")]);
         let partition = disk.partition("DATA").unwrap();
-        output(tool("debugfs").args(["-w", "-R", "clri /folder/hello", &partition.target])).unwrap();
+        output(tool("debugfs").args(["-w", "-R", "clri /folder/hello", &partition.target()])).unwrap();
         assert!(partition.check_clean().is_err());
     }
 

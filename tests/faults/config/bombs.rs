@@ -4,7 +4,7 @@ use super::is_refused;
 use podium_tests::faults::Fault;
 
 /// What is done, the config, what the console's line about it holds.
-const BOMBS: &[super::Refused] = &[
+pub(super) const BOMBS: &[super::Refused] = &[
     ("alias bomb", aliases, &["its aliases repeat too much", "write the values out"]),
     ("an alias that holds itself", || b"a: &a [*a]\n".to_vec(), &["line 1", "nested deeper than 128 levels"]),
     ("lists 10,000 deep", || "[".repeat(10_000).into(), &["line 1", "nested deeper than 128 levels"]),

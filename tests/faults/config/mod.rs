@@ -8,6 +8,7 @@
 mod bombs;
 mod cut;
 mod packed;
+mod running;
 
 use super::support::{HELLO, link, make_fifo, serves, shown, told};
 use anyhow::{Result, ensure};
@@ -47,6 +48,7 @@ pub(super) fn faults() -> Vec<Fault> {
     faults.extend(bombs::faults());
     faults.extend(packed::faults());
     faults.extend(cut::faults());
+    faults.extend(running::faults());
     faults.push(Fault::in_namespace(
         "config",
         "no source has one",
