@@ -91,7 +91,8 @@ const MOVED: &[(&str, &str, &str, Prepare)] = &[
         link("/no/such", path)
     }),
     ("a socket before the start", "/etc/kubernetes/manifests/socket", "socket", |path| {
-        Ok(drop(std::os::unix::net::UnixListener::bind(path)?))
+        std::os::unix::net::UnixListener::bind(path)?;
+        Ok(())
     }),
 ];
 

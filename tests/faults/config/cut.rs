@@ -85,7 +85,7 @@ fn every_64th() -> Result<String> {
 
 fn within_second() -> Result<String> {
     let cut = WHOLE.find("name: second").context("no such word")? + "name: second".len();
-    let text = format!("{}", &WHOLE[..cut]);
+    let text = WHOLE[..cut].to_owned();
     let setup = Setup::default().word("podium.config=/cfg/bad.yaml").file(BAD, text.into());
     let node = Node::up(&setup)?;
     let line = told(&node, 0, FROM_BAD, &["machine.pods[1]"])?;

@@ -107,8 +107,11 @@ fn unknown_keys(count: usize) -> String {
     (0..count).map(|number| format!("  k{number}: 1\n")).collect()
 }
 
+/// A good config's text written in another way.
+type Written = fn(&str) -> Vec<u8>;
+
 /// What does not matter.
-const TAKEN: &[(&str, fn(&str) -> Vec<u8>)] = &[
+const TAKEN: &[(&str, Written)] = &[
     ("byte order mark", |text| format!("\u{feff}{text}").into()),
     ("CRLF", |text| text.replace('\n', "\r\n").into()),
     ("old Macintosh line ends", |text| text.replace('\n', "\r").into()),
