@@ -70,7 +70,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 const COMMANDS: [(&str, &str, Option<&str>); 4] = [
     ("format", "fmt --all --check", None),
     ("lints", "clippy --workspace --all-targets --locked -- -D warnings", None),
-    ("lints of the tests", "clippy -p podium-tests --test ns --test vm --locked -- -D warnings", None),
+    (
+        "lints of the tests",
+        "clippy -p podium-tests --test ns --test vm --test faults --locked -- -D warnings",
+        None,
+    ),
     ("documentation", "doc --workspace --no-deps --locked", Some("-D warnings")),
 ];
 

@@ -1,5 +1,6 @@
 //! `fetch`: gets every component of the image into the cache, builds the kubelet, and keeps image.lock.
 
+use crate::doctor;
 use crate::image::PolicyArguments;
 use anyhow::Result;
 use clap::Args;
@@ -21,6 +22,7 @@ pub(crate) struct Arguments {
 
 /// The command.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    doctor::ensure()?;
     let mut policy = arguments.policy.policy();
     if arguments.update {
         policy.mode = Mode::Update;

@@ -3,7 +3,7 @@
 //! What they try is in `init/fuzz/src/targets.rs`; `cargo test` runs the same bodies over a bounded set of inputs. The
 //! corpus grows in `out/fuzz/<target>`, beside the tracked seeds; what fails is kept in `init/fuzz/artifacts`.
 
-use crate::say;
+use crate::{doctor, say};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use podium_image::run;
@@ -35,6 +35,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let chosen: Vec<&String> =
         all.iter().filter(|name| arguments.target.as_ref().is_none_or(|wanted| wanted == *name)).collect();
     ensure!(!chosen.is_empty(), "no such target; there are {}", all.join(", "));
+    doctor::ensure()?;
     install()?;
     say::phase("building the targets", || run::loud(cargo_fuzz("build").args(target_word(&chosen))))?;
     for name in &chosen {

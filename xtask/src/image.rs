@@ -2,6 +2,7 @@
 //!
 //! The work is done by the crate `podium-image`; this file turns options into calls and results into words.
 
+use crate::doctor;
 use anyhow::Result;
 use clap::Args;
 use podium_image::build::{self, Checkout, Extra};
@@ -50,6 +51,7 @@ impl PolicyArguments {
 
 /// The command.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    doctor::ensure()?;
     let checkout = Checkout::at(&crate::top());
     let policy = arguments.policy.policy();
     let image = build::image(&checkout, policy, None)?;

@@ -1,6 +1,6 @@
 //! `bench manifests`: from pods of a config to files, without a kubelet.
 
-use crate::say;
+use crate::{doctor, say};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,7 @@ struct Rendered {
 /// # Errors
 /// It did not build, or measured nothing.
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    doctor::ensure()?;
     let mut cargo = crate::cargo();
     cargo.args([
         "run",
