@@ -18,6 +18,9 @@ pub struct Timings {
     pub initramfs_ms: Option<f64>,
     /// PID 1's first line to containerd's first instruction.
     pub init_to_containerd_exec_ms: Option<f64>,
+    /// PID 1's first line in the root file system to containerd's first instruction: without the drivers and the
+    /// disk that the initramfs waits for.
+    pub node_to_containerd_exec_ms: Option<f64>,
     /// containerd's first instruction to its READY.
     pub containerd_start_ms: Option<f64>,
     /// containerd's READY to the kubelet's first instruction.
@@ -52,6 +55,7 @@ impl Timings {
             kernel_to_init_ms: init.map(milliseconds),
             initramfs_ms: between(init, node),
             init_to_containerd_exec_ms: between(init, containerd),
+            node_to_containerd_exec_ms: between(node, containerd),
             containerd_start_ms: between(containerd, containerd_up),
             containerd_ready_to_kubelet_exec_ms: between(containerd_up, kubelet),
             kubelet_to_first_container_ms: between(kubelet, pod),
@@ -109,6 +113,7 @@ mod tests {
             kernel_to_init_ms: Some(1000.0),
             initramfs_ms: Some(500.0),
             init_to_containerd_exec_ms: Some(600.0),
+            node_to_containerd_exec_ms: Some(100.0),
             containerd_start_ms: Some(1400.0),
             containerd_ready_to_kubelet_exec_ms: Some(20.5),
             kubelet_to_first_container_ms: Some(6000.0),
