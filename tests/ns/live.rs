@@ -336,3 +336,21 @@ fn a_damaged_config_gives_way_to_the_last_known_good_one() {
     node.wait("podium: kubelet: up").unwrap();
     assert_eq!(in_use(&node)["generation"], 1);
 }
+
+#[test]
+fn a_bind_mount_that_is_there_is_not_made_again_by_a_change() {
+    let bind = |name: &str| {
+        format!("{{destination: /var/at-{name}, type: bind, source: /var/{name}, options: [bind, rw]}}")
+    };
+    let with = |mounts: &[String]| config(&format!("{{kubelet: {{extraMounts: [{}]}}}}", mounts.join(", ")));
+    let node = Node::up(&Setup::default().config(with(&[bind("one")]).as_bytes())).unwrap();
+    let mounted = |path: &str| {
+        let table = std::fs::read_to_string(format!("/proc/{}/mountinfo", node.init())).unwrap();
+        table.lines().filter(|line| line.split(' ').nth(4) == Some(path)).count()
+    };
+    assert_eq!(mounted("/var/at-one"), 1);
+    rename_over(&node, &with(&[bind("one"), bind("two")]));
+    let done = || (mounted("/var/at-two") == 1).then_some(());
+    eventually("the second mount", LIMIT, done).map_err(|error| node.with_console(&error)).unwrap();
+    assert_eq!(mounted("/var/at-one"), 1);
+}
