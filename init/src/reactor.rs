@@ -1,16 +1,17 @@
 //! The one loop: what the kernel and the services tell becomes events, the supervisor's actions become system calls.
 //!
 //! A turn handles, in this order: readiness messages (a service may say READY and die at once), signals, processes
-//! that ended, the pods' cgroup, deadlines, changes of the config, control requests. Each source gives a bounded number of items a turn. From
-//! here on nothing is fatal: what cannot be done is said, or comes back to the supervisor as an event.
+//! that ended, the pods' cgroup, deadlines, changes of the config, control requests. Each source gives a bounded number
+//! of items a turn. From here on nothing is fatal: what cannot be done is said, or comes back to the supervisor as an
+//! event.
 
 mod change;
 mod clients;
 mod jobs;
 mod place;
+mod pods;
 mod requests;
 
-use crate::manifest_dir;
 use crate::prepare::Ready;
 use crate::sys::poll::For;
 use crate::sys::process::Reaped;
@@ -28,7 +29,6 @@ use podium_init::live::guard::{self, Guard};
 use podium_init::live::{self, Ask, Policy};
 use podium_init::notices::{MESSAGE_MAX, Notice};
 use podium_init::shutdown::{Shutdown, request};
-use podium_init::staticpods::StaticPods;
 use podium_init::supervisor::{Action, Event, Exit, Id, Pid, Supervisor};
 use podium_init::{notices, paths};
 use std::collections::VecDeque;
@@ -45,14 +45,9 @@ const SIGNALS_A_TURN: usize = 64;
 const DEATHS_A_TURN: usize = 256;
 /// How long the loop rests when it cannot wait (poll failed, or there is no descriptor for signals).
 const REST: Duration = Duration::from_millis(100);
-/// The cgroup that the kubelet makes for all pods.
-const PODS: &str = "kubepods";
 /// Kept for the way down: for the manifest directory, a manifest, the pods' cgroup. Without them a node that has run
 /// out of descriptors would leave its pods to SIGKILL.
 const RESERVE: usize = 3;
-/// The list of the static pods: some hundred KiB for a thousand of them.
-const STATIC_PODS_MAX: usize = 16 << 20;
-
 /// Runs the node until its life shall end.
 ///
 /// # Errors
@@ -294,13 +289,6 @@ impl Reactor {
         }
     }
 
-    fn look_at_pods(&mut self) {
-        if self.pods.as_mut().is_some_and(|pods| !pods.populated()) {
-            self.pods = None;
-            self.step(Event::PodsGone);
-        }
-    }
-
     fn step(&mut self, event: Event) {
         self.step_at(event, clock::now());
     }
@@ -325,19 +313,8 @@ impl Reactor {
                 Action::Signal(pid, signal) => self.complain(process::signal(pid, signal)),
                 Action::KillGroup(id, pid) => self.kill_group(id, pid),
                 Action::Report(line) => self.say(line),
-                Action::RemoveManifests => {
-                    // It would bring them back.
-                    self.jobs.kill(Kind::Change);
-                    self.reserve.clear();
-                    if let Err(error) = manifest_dir::hide_all(Path::new(paths::MANIFESTS)) {
-                        self.say(format!("{error:#}"));
-                    }
-                    self.step(Event::Grace(longest_grace()));
-                }
-                Action::EndPods => match cgroup::signal(PODS, nix::libc::SIGTERM) {
-                    0 => {}
-                    count => self.say(format!("shutdown: {count} processes of pods are left, told to end")),
-                },
+                Action::RemoveManifests => self.hide_manifests(),
+                Action::EndPods => self.end_pods(),
                 Action::WatchPods => self.watch_pods(),
                 Action::Finish(how) => self.finished = Some(how),
             }
@@ -360,21 +337,6 @@ impl Reactor {
         }
         // Without cgroups: the process group, which the chain loader made. Who left it escapes, until the end.
         self.complain(process::signal_group(pid, nix::libc::SIGKILL));
-    }
-
-    fn watch_pods(&mut self) {
-        match cgroup::Events::open(PODS) {
-            Ok(events) => self.pods = events,
-            Err(error) => {
-                // The phase's limit stands in for the watch.
-                self.say(format!("{error}; waiting for the pods' limit"));
-                return;
-            }
-        }
-        match &mut self.pods {
-            Some(_) => self.look_at_pods(),
-            None => self.step(Event::PodsGone),
-        }
     }
 
     /// Says an error, unless it is that the process has ended already.
@@ -407,14 +369,6 @@ struct Sources {
     watch: bool,
     /// As [`Clients::sources`] gave them; what follows is of no interest.
     control: Vec<bool>,
-}
-
-/// As whoever wrote the manifests left it; the default when it is not known.
-fn longest_grace() -> Duration {
-    let read = || -> Result<StaticPods> {
-        Ok(serde_json::from_slice(&file::read(Path::new(paths::STATIC_PODS), STATIC_PODS_MAX)?)?)
-    };
-    said(read()).map_or(Duration::ZERO, |pods| pods.longest_grace())
 }
 
 /// Says an error and goes on.
