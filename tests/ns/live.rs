@@ -185,7 +185,7 @@ fn a_setting_of_a_service_restarts_it_and_nothing_else() {
     assert!(done.out.contains("machine.kubelet.extraConfig: services restart"), "{done:?}");
     node.nth_start("kubelet", 2).unwrap();
     assert_eq!(node.starts("containerd").unwrap().len(), 1);
-    let written = std::fs::read_to_string(node.path("/etc/kubernetes/kubelet.json")).unwrap();
+    let written = std::fs::read_to_string(node.path("/run/podium/kubelet.json")).unwrap();
     assert!(written.contains("\"maxPods\": 7"), "{written}");
     let done = apply(&node, &with("env: {HTTPS_PROXY: 'http://proxy'}"), &[]);
     assert!(done.ok, "{done:?}");

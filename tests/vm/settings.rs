@@ -186,7 +186,7 @@ fn by_http_and_back(machine: &Machine, hand: &Hand, base: &str, pods: &[Process]
     let is_gone =
         |word: &'static str| move |hand: &Hand| Ok(hand.process("guest", word).is_err().then_some(()));
     hand.wait("the end of the server's pod", LIMIT, is_gone("remote-1"))?;
-    let written = hand.read("/etc/kubernetes/kubelet.json")?;
+    let written = hand.read("/run/podium/kubelet.json")?;
     ensure!(!written.contains("staticPodPath"), "{written}");
     let more = base.replace("  pods:", &format!("  pods:\n    - {}", pod("extra", "podium.local/guest:1")));
     apply(hand, &(more.clone() + http), &["applied"])?;
@@ -197,7 +197,7 @@ fn by_http_and_back(machine: &Machine, hand: &Hand, base: &str, pods: &[Process]
     let from = machine.console.mark();
     apply(hand, &more, &["machine.kubelet.staticPodDelivery: services restart"])?;
     machine.console.wait(from, "podium: kubelet: up", BOOT_LIMIT)?;
-    let written = hand.read("/etc/kubernetes/kubelet.json")?;
+    let written = hand.read("/run/podium/kubelet.json")?;
     ensure!(written.contains("staticPodPath"), "{written}");
     let last = more.replace("extra-1", "extra-2");
     apply(hand, &last, &["applied"])?;

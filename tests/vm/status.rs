@@ -129,7 +129,7 @@ fn pods_delivered_over_http_run_and_end_with_the_node() -> Result<()> {
         ensure!(pod["ready"] == true, "{pod:#}");
         // The kubelet refuses the whole list for that one: the others run all the same.
         told(&hand, "default-rejected", &["Rejected"])?;
-        let kubelet = hand.read("/etc/kubernetes/kubelet.json")?;
+        let kubelet = hand.read("/run/podium/kubelet.json")?;
         ensure!(!kubelet.contains("staticPodPath") && kubelet.contains("Bearer "), "{kubelet}");
         let refused = hand.get(10247, "/pods").unwrap_or_else(|error| format!("{error:#}"));
         ensure!(refused.contains("401"), "{refused}");
