@@ -40,8 +40,8 @@ const MOST_CLIENTS: usize = 16;
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// The kubelet's is three lines.
 const HEAD_MAX: usize = 16 << 10;
-/// As much as there may be manifests of ours in a list.
-const MEMORY_MAX: u64 = 16 << 20;
+/// As much as there may be manifests of ours in a list, refused and taken.
+const MEMORY_MAX: u64 = 32 << 20;
 /// The token and a line feed.
 const TOKEN_MAX: u64 = 256;
 
@@ -52,7 +52,7 @@ struct Server {
     token: String,
     collection: RefCell<Collection>,
     log: RefCell<Tail>,
-    /// Where what was found refused outlives this program.
+    /// Where what was found refused, and what was taken before, outlive this program.
     memory: PathBuf,
 }
 
@@ -62,11 +62,11 @@ pub(crate) async fn run(places: &Places, port: Option<u16>) -> Result<()> {
     let token = String::from_utf8(token)?.trim().to_owned();
     ensure!(!token.is_empty(), "{} is empty", paths::POD_LIST_TOKEN);
     let memory = places.at(paths::POD_LIST_REFUSED);
-    let refused = files::read(&memory, MEMORY_MAX).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let known = files::read(&memory, MEMORY_MAX).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let server = Rc::new(Server {
         directory: places.at(paths::MANIFESTS),
         token,
-        collection: RefCell::new(Collection::knowing(refused.unwrap_or_default())),
+        collection: RefCell::new(Collection::knowing(known.unwrap_or_default())),
         log: RefCell::new(Tail::new(places.kubelet_log())),
         memory,
     });
@@ -116,9 +116,9 @@ impl Server {
             return refused;
         }
         let mut collection = self.collection.borrow_mut();
-        let known = collection.refused().clone();
+        let known = collection.memory();
         let looked = collection.look(&self.directory, self.has_refused());
-        if *collection.refused() != known {
+        if collection.memory() != known {
             self.remember(&collection);
         }
         match looked {
@@ -147,7 +147,7 @@ impl Server {
     }
 
     fn remember(&self, collection: &Collection) {
-        let stored = serde_json::to_vec(collection.refused()).context("as JSON");
+        let stored = serde_json::to_vec(&collection.memory()).context("as JSON");
         if let Err(error) = stored.and_then(|json| files::store(&self.memory, &json)) {
             say::line(&format!(
                 "{error:#}; what the kubelet refuses is tried again when this program is restarted"

@@ -4,7 +4,7 @@
 //! keeps the place that it had: leaving it out would end its pod. The same files give the same bytes. Which of them
 //! the kubelet takes is found by [`Trials`].
 
-use super::trial::{Pods, Trials};
+use super::trial::{Memory, Pods, Trials};
 use crate::files;
 use anyhow::{Context, Result, ensure};
 use hyper::body::Bytes;
@@ -41,14 +41,14 @@ struct Kind {
 }
 
 impl Collection {
-    /// With what an earlier run of this program has found refused.
-    pub(super) fn knowing(refused: Pods) -> Self {
-        Self { trials: Trials::knowing(refused), ..Self::default() }
+    /// With what an earlier run of this program has found.
+    pub(super) fn knowing(memory: Memory) -> Self {
+        Self { trials: Trials::knowing(memory), ..Self::default() }
     }
 
-    /// What the kubelet refuses, by file name.
-    pub(super) fn refused(&self) -> &Pods {
-        self.trials.refused()
+    /// What a later run needs to know.
+    pub(super) fn memory(&self) -> Memory {
+        self.trials.memory()
     }
 
     /// Reads the directory for a request; `was_refused`: the kubelet has refused a list since the last one. Gives

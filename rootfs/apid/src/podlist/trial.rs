@@ -7,6 +7,7 @@
 //!
 //! Pure: files, the log's word and requests come in, the list goes out.
 
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The requests that a trial lasts. The second gets the same list again: the kubelet does not read it twice, which
@@ -15,6 +16,16 @@ const REQUESTS: u32 = 2;
 
 /// By file name: the pod's text.
 pub(super) type Pods = BTreeMap<String, String>;
+
+/// What outlives a run of this program.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Memory {
+    /// Pods that the kubelet refuses, as they are.
+    refused: Pods,
+    /// The last versions of those that it took: it would end them if they were not in the list.
+    taken: Pods,
+}
 
 /// See the file's doc.
 #[derive(Debug, Default)]
@@ -36,9 +47,16 @@ struct Trial {
 }
 
 impl Trials {
-    /// With what an earlier run of this program has found refused.
-    pub(super) fn knowing(refused: Pods) -> Self {
-        Self { refused, ..Self::default() }
+    /// With what an earlier run of this program has found.
+    pub(super) fn knowing(Memory { refused, taken }: Memory) -> Self {
+        Self { refused, taken, ..Self::default() }
+    }
+
+    /// What a later run needs to know.
+    pub(super) fn memory(&self) -> Memory {
+        let mut taken = self.taken.clone();
+        taken.retain(|name, _| self.refused.contains_key(name));
+        Memory { refused: self.refused.clone(), taken }
     }
 
     /// Takes a request: the files as they are, and whether the kubelet has refused a list since the last one.
@@ -215,8 +233,25 @@ mod tests {
         let all = files(&["a", "x", "c"]);
         kubelet.settle(&mut trials, &all);
         let (before, refusals) = (kubelet.runs.clone(), kubelet.refusals);
-        let mut again = Trials::knowing(trials.refused().clone());
+        let mut again = Trials::knowing(trials.memory());
         kubelet.settle(&mut again, &all);
         assert_eq!((kubelet.runs, kubelet.refusals), (before, refusals));
+    }
+
+    #[test]
+    fn a_new_run_does_not_end_the_last_good_version_of_a_pod_whose_update_was_refused() {
+        let (mut trials, mut kubelet) = (Trials::default(), Kubelet::default());
+        kubelet.settle(&mut trials, &files(&["a", "b"]));
+        let all = files(&["a", "x"]);
+        kubelet.settle(&mut trials, &all);
+        assert_eq!(kubelet.runs, files(&["a", "b"]));
+        let text = serde_json::to_string(&trials.memory()).unwrap();
+        let mut again = Trials::knowing(serde_json::from_str(&text).unwrap());
+        kubelet.ask(&mut again, &all, false);
+        assert_eq!(kubelet.runs, files(&["a", "b"]), "from its first list on");
+        kubelet.settle(&mut again, &all);
+        assert_eq!(kubelet.runs, files(&["a", "b"]));
+        kubelet.settle(&mut again, &files(&["a"]));
+        assert_eq!(kubelet.runs, files(&["a"]), "one that is removed ends");
     }
 }
