@@ -203,7 +203,7 @@ fn a_flood_of_problems_is_counted_not_listed() {
     let outcome = config::parse(text.as_bytes());
     assert_eq!(outcome.problems.len(), MAX_PROBLEMS + 1);
     let last = outcome.problems.last().unwrap();
-    assert_eq!((last.to_string().as_str(), last.severity), ("and 150 problems more", Severity::Error));
+    assert_eq!((last.to_string().as_str(), last.severity), ("and 150 more problems", Severity::Error));
     assert_eq!(outcome.config, None);
 }
 

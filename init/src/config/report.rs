@@ -88,7 +88,7 @@ impl<'a> Report<'a> {
         let usable = !self.unlisted_stops && !self.problems.iter().any(Problem::stops_config);
         self.problems.sort_by_key(|problem| (problem.line, problem.column));
         if self.unlisted > 0 {
-            let message = format!("and {} problems more", self.unlisted);
+            let message = format!("and {} more problems", self.unlisted);
             let rest =
                 if self.unlisted_stops { Problem::error("", message) } else { Problem::warning("", message) };
             self.problems.push(rest);
