@@ -71,7 +71,7 @@ impl Node {
     fn boot() -> Result<Self> {
         let config = config_with(&pod("ours", "ours-1"));
         let disk = Disk::temporary(&Image::under_test()?.disk)?;
-        let machine = boot(&disk, &[inline::gzip(config.as_bytes())?], &[])?;
+        let machine = boot(&disk, &[inline::plain(config.as_bytes())], &[])?;
         let hand = hand_of(&machine)?;
         let ours = hand.read(OURS)?.into_bytes();
         Ok(Self { machine, hand, config, ours, others: AtomicU32::new(0), _disk: disk })
