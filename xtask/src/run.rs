@@ -219,7 +219,7 @@ fn tell_when_answering(port: u16) {
 /// Waits for the pods, powers off, tells the times. A failure is also told in JSON, since stdout is read by programs.
 fn until_ready(arguments: &Arguments, options: &Options) -> Result<ExitCode> {
     let limit = Duration::from_secs(arguments.timeout);
-    match boot_and_stop(options, limit) {
+    match boot_and_stop(arguments, options, limit) {
         Ok((timings, pods)) => {
             if arguments.json {
                 say::json(
@@ -241,7 +241,7 @@ fn until_ready(arguments: &Arguments, options: &Options) -> Result<ExitCode> {
 }
 
 /// One whole life of a machine: its times, and how many pods ran.
-fn boot_and_stop(options: &Options, limit: Duration) -> Result<(Timings, u64)> {
+fn boot_and_stop(arguments: &Arguments, options: &Options, limit: Duration) -> Result<(Timings, u64)> {
     let interrupt = Interrupt::take_over()?;
     let mut machine = start(options)?;
     let bar = say::spinner("waiting until all pods run");
@@ -267,8 +267,34 @@ fn boot_and_stop(options: &Options, limit: Duration) -> Result<(Timings, u64)> {
     bar.finish_and_clear();
     let timings = Timings::of(&machine.console.lines());
     let pods = ready.text.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or_default();
+    let lines: Vec<String> = machine.console.lines().into_iter().map(|line| line.text).collect();
     say::phase("powering off", || machine.power_off(POWER_OFF_LIMIT))?;
+    if arguments.config.is_some() {
+        config_used(&lines, arguments.disk.is_some())?;
+    }
     Ok((timings, pods))
+}
+
+/// Whether the config that was given is the one that ran, all of it: the node falls back to another one when it cannot
+/// use it, and leaves out a pod that is wrong. What it said of it is the error.
+///
+/// A disk that is kept may hold the same config from an earlier run; the node then takes that.
+fn config_used(lines: &[String], kept_disk: bool) -> Result<()> {
+    let of_configs: Vec<&str> =
+        lines.iter().filter_map(|line| line.strip_prefix("podium: config from ")).collect();
+    let is_used = of_configs.iter().any(|line| {
+        let is_given = line.starts_with("kernel command line") || (kept_disk && line.starts_with("STATE"));
+        is_given && (line.ends_with(" pod") || line.ends_with(" pods"))
+    });
+    if is_used && !of_configs.iter().any(|line| line.ends_with("because it has errors")) {
+        return Ok(());
+    }
+    let what = if is_used {
+        "the node ran, without a part of --config"
+    } else {
+        "the node ran, but without --config"
+    };
+    bail!("{what}:\n{}", of_configs.join("\n"))
 }
 
 /// The times as a table, a part a line.
@@ -305,6 +331,24 @@ mod tests {
         for bad in ["80", "x:80", "80:0", "80:99999", ":"] {
             assert!(bad.parse::<Forward>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_config_that_was_not_used_or_not_whole_is_no_success() {
+        let used = |lines: &[&str], kept| {
+            let lines: Vec<String> = lines.iter().map(|line| format!("podium: config from {line}")).collect();
+            config_used(&lines, kept).map_err(|error| error.to_string())
+        };
+        let inline = "kernel command line (inline)";
+        let taken = format!("{inline}: 2 pods");
+        assert_eq!(used(&[&taken], false), Ok(()));
+        assert_eq!(used(&[&format!("{inline}: line 3: x: warning: y"), &taken], false), Ok(()));
+        assert_eq!(used(&["STATE: 1 pod"], true), Ok(()));
+        assert!(used(&["STATE: 1 pod"], false).is_err());
+        let refused = used(&[&format!("{inline}: line 3: z: unknown key"), "image default: 1 pod"], false);
+        assert!(refused.is_err_and(|text| text.contains("line 3: z: unknown key")));
+        let part = used(&[&taken, &format!("{inline}: not kept in STATE, because it has errors")], false);
+        assert!(part.is_err_and(|text| text.starts_with("the node ran, without a part")));
     }
 
     #[test]
