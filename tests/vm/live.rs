@@ -49,6 +49,8 @@ fn a_config_changes_on_a_running_node_and_a_bad_one_is_taken_back() -> Result<()
         let first = config(&[HELLO, HAND]);
         let machine = boot(disk, &[inline::gzip(first.as_bytes())?], &[])?;
         let hand = hand_of(&machine)?;
+        // Until it answers, its process may still be the one that becomes it.
+        ensure!(hello(&machine)?.contains("hello"));
         let pod = processes(&hand)?.pop().context("no pod")?;
         proved(&machine, 0, 1).context("the config of the boot")?;
 

@@ -52,6 +52,7 @@ fn with(pods: &[Value]) -> String {
 
 /// All fields of a round at once: their pods, then each with its field changed.
 #[test]
+#[ignore = "some fifty new pods take longer than all other tests together where there is no KVM"]
 fn every_field_takes_effect_with_a_stable_uid() -> Result<()> {
     on_a_new_disk(|disk| {
         let machine = boot(disk, &[inline::gzip(with(&[]).as_bytes())?], &[])?;
