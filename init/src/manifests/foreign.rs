@@ -5,21 +5,79 @@
 //! wins. This file reads just enough of a stranger's text to tell, and gives no opinion on anything else in it.
 
 use super::Manifest;
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::fmt;
 
-/// The little of a pod that makes it the same pod.
-#[derive(Deserialize)]
-struct File {
-    metadata: Metadata,
+/// Of a YAML document the mappings and the texts in them. Of a key that is given twice a kubelet takes the last one,
+/// which serde would refuse.
+#[derive(Debug, Default)]
+struct Loose {
+    text: Option<String>,
+    fields: Vec<(String, Loose)>,
 }
 
-#[derive(Deserialize)]
-struct Metadata {
-    name: String,
-    #[serde(default)]
-    namespace: Option<String>,
-    #[serde(default)]
-    uid: Option<String>,
+impl Loose {
+    fn get(&self, name: &str) -> Option<&Self> {
+        self.fields.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.get(name)?.text.as_deref()
+    }
+}
+
+impl<'de> Deserialize<'de> for Loose {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Any;
+
+        impl<'de> Visitor<'de> for Any {
+            type Value = Loose;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("anything")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Loose, E> {
+                Ok(Loose { text: Some(text.to_owned()), fields: Vec::new() })
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Loose, E> {
+                Ok(Loose::default())
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Loose, E> {
+                Ok(Loose::default())
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Loose, E> {
+                Ok(Loose::default())
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Loose, E> {
+                Ok(Loose::default())
+            }
+
+            fn visit_unit<E>(self) -> Result<Loose, E> {
+                Ok(Loose::default())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Loose, A::Error> {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Loose::default())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Loose, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(key) = map.next_key::<Loose>()? {
+                    let value = map.next_value()?;
+                    fields.extend(key.text.map(|key| (key, value)));
+                }
+                Ok(Loose { text: None, fields })
+            }
+        }
+
+        from.deserialize_any(Any)
+    }
 }
 
 /// The pod of `ours` that a kubelet would take this text for: the same namespace and name, or the same UID. A text that
@@ -27,12 +85,14 @@ struct Metadata {
 pub fn double<'a>(text: &[u8], ours: &'a [Manifest]) -> Option<&'a Manifest> {
     // A kubelet reads the first document alone.
     let first = serde_yaml::Deserializer::from_slice(text).next()?;
-    let File { metadata } = File::deserialize(first).ok()?;
-    let namespace = metadata.namespace.filter(|namespace| !namespace.is_empty());
-    let namespace = namespace.as_deref().unwrap_or("default");
+    let file = Loose::deserialize(first).ok()?;
+    let metadata = file.get("metadata")?;
+    let name = metadata.text("name");
+    let uid = metadata.text("uid");
+    let namespace = metadata.text("namespace").filter(|namespace| !namespace.is_empty()).unwrap_or("default");
     ours.iter().find(|manifest| {
-        manifest.name == metadata.name && manifest.namespace == namespace
-            || metadata.uid.as_deref() == Some(manifest.uid.as_str())
+        name == Some(manifest.name.as_str()) && manifest.namespace == namespace
+            || uid == Some(manifest.uid.as_str())
     })
 }
 
@@ -56,6 +116,7 @@ mod tests {
             "kind: Pod\nmetadata: {name: web}\nspec: 7\n".to_owned(),
             "metadata: {name: web, namespace: ''}\n---\nmetadata: {name: other}\n".to_owned(),
             format!("metadata: {{name: other, namespace: x, uid: {uid}}}"),
+            "metadata: {name: other}\nmetadata: {name: other, name: web}".to_owned(),
         ] {
             assert_eq!(
                 double(text.as_bytes(), &ours).map(|manifest| manifest.id.as_str()),
