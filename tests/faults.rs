@@ -9,12 +9,10 @@ mod boot;
 mod config;
 #[path = "faults/control.rs"]
 mod control;
-#[path = "faults/directory/mod.rs"]
+#[path = "faults/directory.rs"]
 mod directory;
 #[path = "faults/manifests.rs"]
 mod manifests;
-#[path = "faults/power.rs"]
-mod power;
 #[path = "faults/processes.rs"]
 mod processes;
 #[path = "faults/resources.rs"]
@@ -31,7 +29,6 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let areas = [
         config::faults(),
-        power::faults(),
         manifests::faults(),
         directory::faults(),
         processes::faults(),

@@ -1,5 +1,5 @@
 //! The model of the kubelet's file source, held against what real kubelets were seen to do to their pods, one thing
-//! after the other. No kubelet runs here; `tests/faults/directory/` has the real one.
+//! after the other. No kubelet runs here; `tests/faults/directory.rs` has the real one.
 
 use podium_tests::kubelet_model::{
     Compares, Directory, Happened, Kubelet, MAX_FILE, Operation, Place, Steps,

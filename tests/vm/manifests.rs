@@ -1,7 +1,7 @@
 //! The stable UID on a real kubelet, field by field: every change but the image's is a new pod and takes effect.
 //!
 //! That a changed image restarts the container in its pod, and what a foreign process may do to the manifests of a
-//! running node, is with the faults: `tests/faults/directory/`.
+//! running node, is with the faults: `tests/faults/directory.rs`.
 
 use super::support::{HAND, boot, config, hand_of, on_a_new_disk};
 use anyhow::{Context, Result, ensure};
