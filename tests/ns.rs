@@ -15,5 +15,7 @@ mod history;
 mod live;
 #[path = "ns/logs.rs"]
 mod logs;
+#[path = "ns/mistakes.rs"]
+mod mistakes;
 #[path = "ns/shutdown.rs"]
 mod shutdown;

@@ -230,18 +230,22 @@ fn take(source: &Source, raw: &[u8], outcome: Outcome, machine: &Machine) -> Opt
     Some(Taken { in_use, text, manifests, problems, proof, refused: refused.into_iter().collect(), file })
 }
 
-/// The pods of the last known good config, or of the newest one in the history before `generation`.
-pub(crate) fn last_good(generation: u64) -> Option<Vec<Manifest>> {
+/// The pods of the last known good config; while there is none, of the newest one in the history without an error.
+pub(crate) fn last_good() -> Vec<Manifest> {
     let vault = Vault::default();
+    let checked = |text: Vec<u8>| parse::check(&text, Encoding::Plain).ok();
     let good = vault.read(Slot::Good).ok().flatten();
-    let text = good.and_then(|bytes| open(&bytes).ok().map(|stored| stored.text.to_vec()));
-    let text = text.or_else(|| {
-        let older = vault.history().into_iter().map(|entry| entry.generation).find(|one| *one != generation);
-        vault.recall(older?).ok()
-    })?;
-    let outcome =
-        parse::check(&text, Encoding::Plain).map_err(|error| log::error!("config: {error:#}")).ok()?;
-    Some(outcome.manifests)
+    let good = good.and_then(|bytes| open(&bytes).ok().map(|stored| stored.text.to_vec()));
+    let outcome = match good {
+        Some(text) => checked(text),
+        // At most as many as are kept.
+        None => {
+            let mut older =
+                vault.history().into_iter().filter_map(|entry| vault.recall(entry.generation).ok());
+            older.find_map(|text| checked(text).filter(Outcome::is_whole))
+        }
+    };
+    outcome.map(|outcome| outcome.manifests).unwrap_or_default()
 }
 
 /// Makes it known to the helpers and to later changes. Pods that cannot be run as this config has them run as in the
@@ -250,7 +254,7 @@ fn known(taken: Taken, word: Option<String>, has_state: bool) -> Loaded {
     let Taken { mut in_use, text, mut manifests, problems, proof, refused, file } = taken;
     in_use.word = word;
     if !refused.is_empty() && has_state {
-        let before = last_good(in_use.generation).unwrap_or_default();
+        let before = last_good();
         for manifest in kept(before, &manifests, &refused) {
             log::warn!(
                 "pod {}/{}: as in the last known good config, until this one is mended",

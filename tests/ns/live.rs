@@ -10,8 +10,8 @@ use std::time::Duration;
 
 /// What a config needs to prove itself takes half a minute.
 pub(super) const PROOF: Duration = Duration::from_secs(90);
-const STATE_CONFIG: &str = "/system/state/config.yaml";
-const MANIFESTS: &str = "/etc/kubernetes/manifests";
+pub(super) const STATE_CONFIG: &str = "/system/state/config.yaml";
+pub(super) const MANIFESTS: &str = "/etc/kubernetes/manifests";
 
 pub(super) fn config(machine: &str) -> String {
     format!("version: v1alpha1\nmachine: {machine}\n")
@@ -26,8 +26,14 @@ pub(super) fn pods(pods: &[(&str, &str)]) -> String {
     config(&format!("{{pods: [{}]}}", pods.iter().map(pod).collect::<Vec<_>>().join(", ")))
 }
 
+/// As a container gets it in its environment.
+pub(super) fn userdata(config: &str) -> String {
+    let word = podium_tests::inline::plain(config.as_bytes());
+    word.trim_start_matches("podium.config.inline=").to_owned()
+}
+
 /// Manifest name to its inode and text: a file that was not touched has both as before.
-fn manifests(node: &Node) -> BTreeMap<String, (u64, String)> {
+pub(super) fn manifests(node: &Node) -> BTreeMap<String, (u64, String)> {
     use std::os::unix::fs::MetadataExt;
     let entries = std::fs::read_dir(node.path(MANIFESTS)).unwrap().flatten();
     let visible = entries.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
@@ -45,7 +51,7 @@ pub(super) fn until_manifests(node: &Node, names: &[&str]) -> BTreeMap<String, (
         .unwrap()
 }
 
-fn rename_over(node: &Node, text: &str) {
+pub(super) fn rename_over(node: &Node, text: &str) {
     let aside = node.path("/system/state/.new");
     std::fs::write(&aside, text).unwrap();
     std::fs::rename(aside, node.path(STATE_CONFIG)).unwrap();

@@ -219,7 +219,7 @@ fn brought_back(dir: &Path, refused: &BTreeSet<String>, want: &[Manifest]) -> Ve
     if gone.is_empty() {
         return Vec::new();
     }
-    let mut good = load::last_good(0).unwrap_or_default();
+    let mut good = load::last_good();
     good.retain(|manifest| gone.contains(&manifest.id));
     good
 }
