@@ -9,6 +9,7 @@ use crate::sys::file;
 use anyhow::{Context, Result, bail};
 use podium_init::manifests::{Found, MAX_MANIFEST, Manifest, diff, double, is_ours};
 use podium_init::paths;
+use podium_init::staticpods::{Foreign, Read};
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
@@ -212,6 +213,12 @@ pub(crate) fn move_doubles(dir: &Path, want: &[Manifest], foreign: &mut Vec<Stri
     }
     *foreign = rest;
     moved
+}
+
+/// What a file of others holds. Never by PID 1.
+pub(crate) fn read_foreign(dir: &Path, name: &str) -> Foreign {
+    let text = file::read(&dir.join(name), KUBELET_READS).ok();
+    Foreign { file: name.to_owned(), read: text.map(|text| Read::of(&text)) }
 }
 
 /// Takes every manifest out of the kubelet's sight: it then ends their pods, each by its grace period. Ours are removed,

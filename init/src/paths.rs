@@ -43,6 +43,8 @@ pub const BEFORE_TRY_TEXT: &str = "/run/podium/before-try.yaml";
 pub const MACHINE: &str = "/run/podium/machine.json";
 /// The static pods: JSON, see [`crate::staticpods::StaticPods`].
 pub const STATIC_PODS: &str = "/run/podium/pods.json";
+/// The same list, for the versions of the next boot.
+pub const POD_VERSIONS: &str = "/var/lib/podium/pods.json";
 /// What a change leaves for PID 1: JSON, see [`crate::live::Report`].
 pub const CHANGE_REPORT: &str = "/run/podium/change.json";
 /// What dhcpcd's hook keeps, one file an interface.

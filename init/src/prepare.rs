@@ -13,9 +13,12 @@ use crate::sys::file;
 use anyhow::Context;
 use podium_init::paths;
 use podium_init::services::{NodeFacts, Service};
-use podium_init::staticpods::StaticPods;
+use podium_init::staticpods::{Foreign, StaticPods};
 use podium_init::store::Proof;
 use std::path::Path;
+
+/// The list of static pods: a thousand with some problems each.
+const LIST_MAX: usize = 8 << 20;
 
 /// Proof that the manifests are on disk: only [`prepare`] makes it, and the reactor takes it.
 #[derive(Debug)]
@@ -48,10 +51,13 @@ pub(crate) fn prepare(machine: &Machine, loaded: &Loaded) -> Ready {
         NodeFacts { container: machine.container, interfaces, pod_list_token: system::pod_list_token() };
     system::all_files(config, machine, &node);
     let foreign = manifest_dir::write(&loaded.manifests);
-    let pods = StaticPods::default().next(&loaded.manifests, &loaded.problems, &foreign);
-    for (path, json) in
-        [(paths::MACHINE, serde_json::to_vec(machine)), (paths::STATIC_PODS, serde_json::to_vec(&pods))]
-    {
+    let foreign: Vec<Foreign> = foreign.into_iter().map(|file| Foreign { file, read: None }).collect();
+    let pods = last_list().at_boot().next(&loaded.manifests, &loaded.problems, &foreign);
+    for (path, json) in [
+        (paths::MACHINE, serde_json::to_vec(machine)),
+        (paths::STATIC_PODS, serde_json::to_vec(&pods)),
+        (paths::POD_VERSIONS, serde_json::to_vec(&pods)),
+    ] {
         let written = json.context("as JSON").and_then(|json| file::replace(Path::new(path), &json, 0o600));
         if let Err(error) = written {
             log::error!("{path}: {error:#}; the config cannot be changed while the node runs");
@@ -66,4 +72,11 @@ pub(crate) fn prepare(machine: &Machine, loaded: &Loaded) -> Ready {
         build_id: machine.facts.build_id.clone(),
         _made_here: (),
     }
+}
+
+/// The list of the last boot; an empty one at the first, or when it is damaged.
+fn last_list() -> StaticPods {
+    let path = Path::new(paths::POD_VERSIONS);
+    let bytes = file::read(path, LIST_MAX).unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_default()
 }

@@ -1,12 +1,13 @@
 //! The node's static pods as resources: which there are, where each comes from, and how often it has changed.
 //!
 //! The list is kept in [`crate::paths::STATIC_PODS`] by whoever writes manifests (a boot, a change) and read by those
-//! who show it. Versions count from 1 at a boot and by one at each change of a pod's manifest. This file decides what
-//! the next list is; it touches no file.
+//! who show it, and in [`crate::paths::POD_VERSIONS`] for the next boot. Versions count from 1 and by one at each change
+//! of a pod's manifest, over boots and when a pod comes back. This file decides what the next list is; it touches no
+//! file.
 
 use crate::config::{Problem, Severity};
 use crate::digest::fnv1a;
-use crate::manifests::Manifest;
+use crate::manifests::{self, Manifest};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,11 +15,71 @@ use std::time::Duration;
 /// The most problems that are kept of one pod.
 pub const PROBLEMS_OF_A_POD: usize = 20;
 
+/// The most versions that are kept of pods and files that are gone: a node that has had so many starts some anew.
+const GONE_MAX: usize = 1000;
+
 /// All of them, in the order of their ids, files of others behind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct StaticPods {
     /// The list.
     pub pods: Vec<StaticPod>,
+    /// Those that there were, by [`StaticPod::key`].
+    pub gone: BTreeMap<String, Past>,
+}
+
+/// What is kept of one that is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// Its last version.
+    pub version: u64,
+    /// Its digest if the node was down since, and it may be there again as it was; otherwise empty.
+    pub digest: String,
+}
+
+/// A file of others in the manifest directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Foreign {
+    /// Its name.
+    pub file: String,
+    /// What it holds; `None`: nobody has read it yet, or could.
+    pub read: Option<Read>,
+}
+
+/// What a file of others holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Read {
+    /// Tells two contents apart.
+    pub digest: String,
+    /// Namespace, name and UID of a pod that keeps the rules which the config's keep.
+    pub pod: Option<(String, String, String)>,
+    /// How long that pod may take to end.
+    pub grace_s: u64,
+    /// What is wrong or doubtful.
+    pub problems: Vec<Problem>,
+}
+
+impl Read {
+    /// Looks at the first document of a file, as a kubelet does.
+    pub fn of(text: &[u8]) -> Self {
+        let digest = format!("{:032x}", fnv1a(text));
+        let document = serde_yaml::Deserializer::from_slice(text).next();
+        let value = document.and_then(|document| serde_json::Value::deserialize(document).ok());
+        let Some(value) = value else {
+            let problem = Problem::error("", "no pod in YAML or JSON");
+            return Self { digest, problems: vec![problem], ..Self::default() };
+        };
+        let (mut manifests, mut problems) = manifests::plan(&[value], &|_| None);
+        let manifest = manifests.pop();
+        let grace_s = manifest.as_ref().map_or(0, |manifest| manifest.grace_s);
+        let pod = manifest.map(|manifest| (manifest.namespace, manifest.name, manifest.uid));
+        for problem in &mut problems {
+            // There it is the first of a config's pods.
+            let path = problem.path.trim_start_matches("machine.pods[0]").trim_start_matches('.').to_owned();
+            problem.path = path;
+        }
+        Self { digest, pod, grace_s, problems }
+    }
 }
 
 /// Where a static pod comes from.
@@ -36,13 +97,13 @@ pub enum Origin {
 /// One static pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StaticPod {
-    /// `<namespace>-<name>`; of a file of others its name.
+    /// `<namespace>-<name>`; of a file of others in which no pod was found its name.
     pub id: String,
-    /// Empty for a file of others: it is not read.
+    /// Empty where no pod was found.
     pub namespace: String,
     /// As [`Self::namespace`].
     pub name: String,
-    /// The UID in its manifest; empty while it has none.
+    /// The UID in its manifest, of a file of others the one that its content would give; empty while it has none.
     pub uid: String,
     /// From 1; of a pod that never had a manifest 0.
     pub version: u64,
@@ -64,13 +125,18 @@ pub struct StaticPod {
 impl StaticPods {
     /// The list after a change: these manifests and problems are the config's, these files are of others.
     #[must_use]
-    pub fn next(&self, manifests: &[Manifest], problems: &[Problem], foreign: &[String]) -> Self {
-        let before: BTreeMap<&str, &StaticPod> = self
-            .pods
-            .iter()
-            .filter(|pod| pod.origin == Origin::Config)
-            .map(|pod| (pod.id.as_str(), pod))
-            .collect();
+    pub fn next(&self, manifests: &[Manifest], problems: &[Problem], foreign: &[Foreign]) -> Self {
+        let before: BTreeMap<String, &StaticPod> = self.pods.iter().map(|pod| (pod.key(), pod)).collect();
+        let version = |key: &str, digest: &str| match (
+            before.get(key).filter(|pod| pod.version > 0),
+            self.gone.get(key),
+        ) {
+            (Some(before), _) if before.digest == digest => before.version,
+            (Some(before), _) => before.version.saturating_add(1),
+            (None, Some(past)) if past.digest == digest => past.version,
+            (None, Some(past)) => past.version.saturating_add(1),
+            (None, None) => 1,
+        };
         let mut said: BTreeMap<&str, Vec<&Problem>> = BTreeMap::new();
         for problem in problems {
             if let Some(pod) = &problem.pod {
@@ -81,7 +147,9 @@ impl StaticPods {
             .iter()
             .map(|manifest| {
                 let problems = said.remove(manifest.id.as_str()).unwrap_or_default();
-                valid(manifest, before.get(manifest.id.as_str()).copied(), &problems)
+                let digest = format!("{:032x}", fnv1a(manifest.bytes.as_bytes()));
+                let version = version(&manifest.id, &digest);
+                valid(manifest, version, digest, &problems)
             })
             .collect();
         pods.extend(
@@ -90,8 +158,32 @@ impl StaticPods {
                 .map(|(id, problems)| refused(id, before.get(id).copied(), &problems)),
         );
         pods.sort_by(|one, other| one.id.cmp(&other.id));
-        pods.extend(foreign.iter().map(|file| of_others(file)));
-        Self { pods }
+        pods.extend(foreign.iter().map(|foreign| {
+            let digest = foreign.read.as_ref().map_or(String::new(), |read| read.digest.clone());
+            let key = key_of_file(&foreign.file);
+            // Of one that nobody has read yet nothing is known to have changed.
+            let same = if digest.is_empty() { before.get(&key).map(|pod| pod.digest.as_str()) } else { None };
+            of_others(foreign, version(&key, same.unwrap_or(&digest)), digest.clone())
+        }));
+        // One that never had a manifest here has not taken over its past.
+        let there: BTreeSet<String> = pods.iter().filter(|pod| pod.version > 0).map(StaticPod::key).collect();
+        let ended = before.iter().filter(|(_, pod)| pod.version > 0);
+        let ended =
+            ended.map(|(key, pod)| (key.clone(), Past { version: pod.version, digest: String::new() }));
+        let mut gone: BTreeMap<String, Past> = self.gone.clone().into_iter().chain(ended).collect();
+        gone.retain(|key, _| !there.contains(key));
+        while gone.len() > GONE_MAX {
+            gone.pop_first();
+        }
+        Self { pods, gone }
+    }
+
+    /// The list as a boot has it, before anything is there again.
+    #[must_use]
+    pub fn at_boot(self) -> Self {
+        let past = |pod: StaticPod| (pod.key(), Past { version: pod.version, digest: pod.digest });
+        let had = self.pods.into_iter().filter(|pod| pod.version > 0).map(past);
+        Self { pods: Vec::new(), gone: self.gone.into_iter().chain(had).collect() }
     }
 
     /// The longest time that one of them may take to end.
@@ -101,7 +193,11 @@ impl StaticPods {
 
     /// The ids of pods that the config has and that cannot be run.
     pub fn refused(&self) -> BTreeSet<String> {
-        self.pods.iter().filter(|pod| !pod.valid).map(|pod| pod.id.clone()).collect()
+        self.pods
+            .iter()
+            .filter(|pod| pod.origin == Origin::Config && !pod.valid)
+            .map(|pod| pod.id.clone())
+            .collect()
     }
 }
 
@@ -110,13 +206,22 @@ fn is_refused(problems: &[&Problem]) -> bool {
     problems.iter().any(|problem| problem.severity == Severity::Error)
 }
 
-fn valid(manifest: &Manifest, before: Option<&StaticPod>, problems: &[&Problem]) -> StaticPod {
-    let digest = format!("{:032x}", fnv1a(manifest.bytes.as_bytes()));
-    let version = match before {
-        Some(before) if before.digest == digest => before.version,
-        Some(before) => before.version.saturating_add(1),
-        None => 1,
-    };
+impl StaticPod {
+    /// What it is known by from one list to the next: a pod's id, which no file of others takes from it.
+    pub fn key(&self) -> String {
+        match self.origin {
+            Origin::Config | Origin::Generated => self.id.clone(),
+            Origin::File => key_of_file(&self.file),
+        }
+    }
+}
+
+/// No id has a slash.
+fn key_of_file(file: &str) -> String {
+    format!("/{file}")
+}
+
+fn valid(manifest: &Manifest, version: u64, digest: String, problems: &[&Problem]) -> StaticPod {
     StaticPod {
         id: manifest.id.clone(),
         namespace: manifest.namespace.clone(),
@@ -152,19 +257,24 @@ fn refused(id: &str, before: Option<&StaticPod>, problems: &[&Problem]) -> Stati
     StaticPod { valid: false, problems: lines(problems), ..before.cloned().unwrap_or(new) }
 }
 
-fn of_others(file: &str) -> StaticPod {
+fn of_others(foreign: &Foreign, version: u64, digest: String) -> StaticPod {
+    let read = foreign.read.clone().unwrap_or_default();
+    let problems: Vec<&Problem> = read.problems.iter().collect();
+    let valid = foreign.read.is_none() || read.pod.is_some() && !is_refused(&problems);
+    let problems = lines(&problems);
+    let (namespace, name, uid) = read.pod.unwrap_or_default();
     StaticPod {
-        id: file.to_owned(),
-        namespace: String::new(),
-        name: String::new(),
-        uid: String::new(),
-        version: 1,
+        id: if name.is_empty() { foreign.file.clone() } else { format!("{namespace}-{name}") },
+        namespace,
+        name,
+        uid,
+        version,
         origin: Origin::File,
-        file: file.to_owned(),
-        digest: String::new(),
-        grace_s: 0,
-        valid: true,
-        problems: Vec::new(),
+        file: foreign.file.clone(),
+        digest,
+        grace_s: read.grace_s,
+        valid,
+        problems,
     }
 }
 
@@ -190,7 +300,11 @@ mod tests {
     fn next(before: &StaticPods, pods: &[String]) -> StaticPods {
         let text = format!("version: v1alpha1\nmachine:\n  pods:\n{}", pods.concat());
         let outcome = config::parse(text.as_bytes());
-        before.next(&outcome.manifests, &outcome.problems, &["other.yaml".to_owned()])
+        before.next(
+            &outcome.manifests,
+            &outcome.problems,
+            &[Foreign { file: "other.yaml".to_owned(), read: None }],
+        )
     }
 
     fn versions(pods: &StaticPods) -> Vec<(&str, u64, bool)> {
@@ -208,6 +322,53 @@ mod tests {
         assert_eq!(versions(&second)[..2], [("default-a", 1, true), ("default-b", 2, true)]);
         let third = next(&second, &[pod("b", "image: i:1")]);
         assert_eq!(versions(&third)[..1], [("default-b", 3, true)]);
+        let fourth = next(&third, &[pod("a", "image: i:1"), pod("b", "image: i:1")]);
+        assert_eq!(versions(&fourth)[..2], [("default-a", 2, true), ("default-b", 3, true)], "a is back");
+    }
+
+    #[test]
+    fn a_version_goes_on_over_a_boot() {
+        let first = next(&StaticPods::default(), &[pod("a", "image: i:1"), pod("b", "image: i:1")]);
+        let second = next(&first, &[pod("a", "image: i:2"), pod("b", "image: i:1")]);
+        let json = serde_json::to_string(&second).unwrap();
+        let booted = serde_json::from_str::<StaticPods>(&json).unwrap().at_boot();
+        let same = next(&booted, &[pod("a", "image: i:2"), pod("b", "image: i:3")]);
+        assert_eq!(
+            versions(&same),
+            [("default-a", 2, true), ("default-b", 2, true), ("other.yaml", 1, true)]
+        );
+        let refused = next(&booted, &[pod("a", "imgae: i")]);
+        assert_eq!(refused.pods[0].file, "", "it has none yet");
+        assert_eq!(versions(&next(&refused, &[pod("a", "image: i:4")]))[..1], [("default-a", 3, true)]);
+    }
+
+    #[test]
+    fn a_file_of_others_is_read_and_counted() {
+        let list = |before: &StaticPods, text: &str| {
+            let read = Some(Read::of(text.as_bytes()));
+            before.next(&[], &[], &[Foreign { file: "x.yaml".into(), read }])
+        };
+        let good =
+            "{apiVersion: v1, kind: Pod, metadata: {name: x}, spec: {containers: [{name: c, image: i}]}}";
+        let unread = StaticPods::default().next(&[], &[], &[Foreign { file: "x.yaml".into(), read: None }]);
+        assert_eq!(versions(&unread), [("x.yaml", 1, true)]);
+        let first = list(&StaticPods::default(), good);
+        assert_eq!(versions(&first), [("default-x", 1, true)]);
+        assert_eq!(versions(&list(&first, good)), [("default-x", 1, true)]);
+        let second = list(&first, &good.replace("image", "imgae"));
+        assert_eq!(versions(&second), [("x.yaml", 2, false)]);
+        assert!(second.pods[0].problems[0].starts_with("spec.containers[0]"), "{second:?}");
+        assert_eq!(second.refused(), BTreeSet::new(), "none of the config's");
+        assert_eq!(versions(&list(&second, "\u{1}: [")), [("x.yaml", 3, false)]);
+    }
+
+    #[test]
+    fn what_is_kept_of_the_past_is_bounded() {
+        let mut before = StaticPods::default();
+        for number in 0..GONE_MAX + 5 {
+            before.gone.insert(number.to_string(), Past { version: 1, digest: String::new() });
+        }
+        assert_eq!(before.next(&[], &[], &[]).gone.len(), GONE_MAX);
     }
 
     #[test]

@@ -188,3 +188,34 @@ fn restarts_of_helpers_touch_no_pod() {
         assert_eq!(node.starts(service).unwrap().len(), 1, "{service}");
     }
 }
+
+#[test]
+fn versions_count_over_a_boot_and_files_of_others_are_read() {
+    let setup = Setup { volumes: vec!["/system/state", "/var"], ..Setup::default() };
+    let mut node = Node::up(&setup).unwrap();
+    let version = |node: &Node, id: &str| {
+        let out = node.ctl(&["pods"]).unwrap().out;
+        let row = out.lines().find(|line| line.starts_with(id)).map(str::to_owned);
+        row.and_then(|row| row.split_whitespace().nth(1)?.parse::<u64>().ok())
+    };
+    assert!(apply(&node, &pods(&[("a", "i:1")]), &[]).ok);
+    assert!(apply(&node, &pods(&[("a", "i:2")]), &[]).ok);
+    assert_eq!(version(&node, "default-a"), Some(2));
+    let other = node.path(&format!("{MANIFESTS}/other.yaml"));
+    let text = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x"},"spec":{"containers":[{"name":"c","image":"i"}]}}"#;
+    std::fs::write(&other, text).unwrap();
+    eventually("it is read", LIMIT, || version(&node, "default-x").filter(|version| *version == 1)).unwrap();
+    std::fs::write(&other, text.replace("\"i\"", "\"j\"")).unwrap();
+    eventually("it has changed", LIMIT, || version(&node, "default-x").filter(|version| *version == 2))
+        .unwrap();
+    node.signal(15).unwrap();
+    node.end(LIMIT).unwrap();
+    let node = node.again(&setup).unwrap();
+    node.wait("podium: kubelet: up").unwrap();
+    assert_eq!(version(&node, "default-a"), Some(2), "nothing has changed");
+    assert!(apply(&node, &pods(&[("a", "i:3")]), &[]).ok);
+    assert_eq!(version(&node, "default-a"), Some(3));
+    assert!(apply(&node, &pods(&[]), &[]).ok);
+    assert!(apply(&node, &pods(&[("a", "i:3")]), &[]).ok);
+    assert_eq!(version(&node, "default-a"), Some(4), "one that comes back has changed");
+}

@@ -14,7 +14,7 @@ use podium_init::live::{Applied, Change, Needs, PROOF_LIMIT, Standing, held_back
 use podium_init::manifests::Manifest;
 use podium_init::paths;
 use podium_init::services::{NodeFacts, Service};
-use podium_init::staticpods::StaticPods;
+use podium_init::staticpods::{Foreign, StaticPods};
 use podium_init::store::Slot;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -199,9 +199,14 @@ pub(super) fn manifests(outcome: &Outcome) -> Result<Done> {
     for line in moved.lines.iter().chain(&doubles.lines) {
         log::warn!("{line}");
     }
-    let pods = before.next(&want, &outcome.problems, &applied.foreign);
+    let foreign: Vec<Foreign> =
+        applied.foreign.iter().map(|name| manifest_dir::read_foreign(dir, name)).collect();
+    let pods = before.next(&want, &outcome.problems, &foreign);
     let listed = serde_json::to_vec(&pods).context("as JSON");
-    let listed = listed.and_then(|json| file::replace(Path::new(paths::STATIC_PODS), &json, 0o600));
+    let listed = listed.and_then(|json| {
+        file::replace(Path::new(paths::STATIC_PODS), &json, 0o600)?;
+        if pods != before { keep_versions(&json) } else { Ok(()) }
+    });
     let mut failed = applied.failed;
     failed.extend(moved.failed.into_iter().chain(doubles.failed).chain(listed.err()));
     // The others are in force; these are tried again.
@@ -209,6 +214,13 @@ pub(super) fn manifests(outcome: &Outcome) -> Result<Done> {
         log::error!("static pods: {error:#}");
     }
     Ok(Done { written: applied.written, kept: applied.kept, failed: failed.len() })
+}
+
+/// For the next boot.
+fn keep_versions(json: &[u8]) -> Result<()> {
+    let path = Path::new(paths::POD_VERSIONS);
+    file::make_dir(path.parent().unwrap_or(path), 0o755)?;
+    file::store(path, json, 0o600)
 }
 
 /// Pods that cannot be run and whose file is gone: they run as in the last known good config.
