@@ -42,6 +42,7 @@ fn a_node_survives_what_may_befall_it() -> Result<()> {
 
         an_invalid_pod_is_told_and_stops_no_other(&machine, &hand).context("an invalid pod")?;
         mounts_are_as_strict_as_they_can_be(&hand).context("mounts")?;
+        ensure!(hello(&machine)?.contains("hello"));
         let pod = hand.process("hello", "hello")?;
         a_killed_service_returns(&machine, &hand, "containerd").context("containerd killed")?;
         lives_on(&hand, &pod).context("after containerd was killed")?;

@@ -2,7 +2,7 @@
 //!
 //! The host is a server for the guest: a registry's mirror, and a source of pods that wants a header.
 
-use super::support::{BOOT_LIMIT, HAND, HELLO, boot, config, hand_of, on_a_new_disk};
+use super::support::{BOOT_LIMIT, HAND, HELLO, boot, config, hand_of, hello, on_a_new_disk};
 use anyhow::{Context, Result, ensure};
 use podium_tests::hand::{Hand, Process};
 use podium_tests::inline;
@@ -128,6 +128,8 @@ fn settings_take_effect_on_a_running_node() -> Result<()> {
         let base = config(&[HELLO, HAND]);
         let machine = boot(disk, &[inline::gzip(base.as_bytes())?], &[])?;
         let hand = hand_of(&machine)?;
+        // The one pod may answer before the other's process is there.
+        ensure!(hello(&machine)?.contains("hello"));
         let pods = all_of(&hand, &PODS)?;
         let dmesg = hand.ctl("dmesg")?;
         ensure!(dmesg.ok && dmesg.out.contains("] Linux version "), "{:.500}", dmesg.out);
