@@ -299,6 +299,25 @@ fn what_others_do_in_the_manifest_directory_is_put_right() {
 }
 
 #[test]
+fn what_others_change_while_a_manifest_is_being_put_back_is_put_back_too() {
+    let node = Node::up(&with_state()).unwrap();
+    let hello = node.path(MANIFESTS).join("podium-default-hello.yaml");
+    let ours = std::fs::read_to_string(&hello).unwrap();
+    // The last write of a row falls into a repair that the first one started, or there is none by then.
+    for writes in 1..9 {
+        for _ in 0..writes * 4 {
+            std::fs::write(&hello, format!("{ours} ")).unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        eventually("our manifest as it was", LIMIT, || {
+            (std::fs::read_to_string(&hello).ok()? == ours).then_some(())
+        })
+        .map_err(|error| node.with_console(&error))
+        .unwrap();
+    }
+}
+
+#[test]
 fn one_change_at_a_time() {
     let node = Node::up(&Setup::default()).unwrap();
     let (first, mut waiting) = node.ask(r#"{"version":1,"request":"config apply"}"#).unwrap();

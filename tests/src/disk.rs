@@ -7,6 +7,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use gpt::GptConfig;
 use gpt::disk::LogicalBlockSize;
+use rustix::fs::{SeekFrom, seek};
 use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::FileExt;
@@ -156,16 +157,17 @@ impl Partition {
         let (from, to) = (File::open(&self.path)?, File::create(path)?);
         to.set_len(self.bytes)?;
         let mut hasher = DefaultHasher::new();
-        let mut chunk = vec![0; 1 << 16];
-        let mut at = 0;
-        while at < self.bytes {
-            let part = usize::try_from((self.bytes - at).min(chunk.len() as u64))?;
-            from.read_exact_at(&mut chunk[..part], self.start + at)?;
-            if chunk[..part].iter().any(|byte| *byte != 0) {
-                (at, &chunk[..part]).hash(&mut hasher);
-                to.write_all_at(&chunk[..part], at)?;
+        let (mut at, end) = (self.start, self.start + self.bytes);
+        // From one run of data to the next; after the last one there is none.
+        while let Ok(data) = seek(&from, SeekFrom::Data(at)) {
+            if data >= end {
+                break;
             }
-            at += part as u64;
+            at = seek(&from, SeekFrom::Hole(data))?.min(end);
+            let mut bytes = vec![0; usize::try_from(at - data)?];
+            from.read_exact_at(&mut bytes, data)?;
+            (data, &bytes).hash(&mut hasher);
+            to.write_all_at(&bytes, data - self.start)?;
         }
         let copy = Self { label: self.label.clone(), path: path.to_owned(), start: 0, bytes: self.bytes };
         Ok((copy, hasher.finish()))

@@ -126,8 +126,8 @@ impl Reactor {
             Exit::Code(0) => report().map_err(|error| format!("{error:#}")),
             exit => Err(exit.to_string()),
         };
-        // Whether it was the change or somebody else, only a look can tell.
-        if touched && !matches!(result, Ok(Report::Repaired { .. })) {
+        // Whether it was the change or somebody else, only a look can tell; the look after that one finds nothing.
+        if touched {
             self.decide(Event::ManifestsChanged, now);
         }
         self.decide(Event::Ended(result), now);

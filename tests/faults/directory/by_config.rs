@@ -1,0 +1,149 @@
+//! The rows of what a config does: what it changes in a pod, and a pod that never gets ready.
+
+use super::{LIMIT, Node, Row, config_with, pod, shown};
+use anyhow::{Context, Result, ensure};
+use podium_tests::hand::Process;
+use podium_tests::machine::BOOT_LIMIT;
+use podium_tests::react::STORED;
+use std::cell::Cell;
+
+/// The image of `ours`, and the same one under another name: what a kubelet compares is the name.
+const IMAGES: [&str; 2] = ["podium.local/guest:1", "podium.local/guest:2"];
+/// Where a config waits for `init ctl`.
+const NEW: &str = "/run/podium/new.yaml";
+/// It runs, and is never ready.
+const NEVER: &str = "
+    - apiVersion: v1
+      kind: Pod
+      metadata: {name: never}
+      spec:
+        hostNetwork: true
+        terminationGracePeriodSeconds: 1
+        containers:
+          - name: never
+            image: podium.local/guest:1
+            imagePullPolicy: Never
+            args: [sleep, never-1]
+            readinessProbe: {exec: {command: [/guest, exit, '1']}, periodSeconds: 1}";
+
+/// Of the area `manifests`.
+pub(super) const MANIFESTS: &[Row] = &[
+    (
+        "the config changes the image alone",
+        "restarted in place: another process in the same pod and sandbox",
+        |node| {
+            let (before, uid) = node.ours_and_uid()?;
+            let pause = node.sandbox(&uid)?;
+            node.takes_image(1)?;
+            let after = node.replaced(&before, "ours-1")?;
+            ensure!(node.hand.pod_uid(after.pid)? == uid, "the pod has another UID: it was made anew");
+            ensure!(node.sandbox(&uid)? == pause, "the sandbox was made anew");
+            Ok(format!("process {} is now {}, in the same pod and sandbox", before.pid, after.pid))
+        },
+    ),
+    ("the config changes anything else", "a new pod, which has it; the old one is gone", |node| {
+        let (_, uid) = node.ours_and_uid()?;
+        node.hand.replace(STORED, config_with(&pod("ours", "ours-2")).as_bytes())?;
+        let after = node.process("ours-2")?;
+        let now = node.hand.pod_uid(after.pid)?;
+        ensure!(now != uid, "the pod has kept its UID: newer kubelets would ignore the change");
+        node.hand.wait("the old pod's end", LIMIT, |hand| {
+            Ok(hand.process("guest", "ours-1").is_err().then_some(()))
+        })?;
+        Ok(format!("pod {uid} is now {now}"))
+    }),
+    (
+        "the config changes the image while the kubelet is down",
+        "nothing happens until it returns; then the old process ends before the new one starts",
+        |node| {
+            let (before, uid) = node.ours_and_uid()?;
+            node.stops_kubelet()?;
+            node.takes_image(1)?;
+            ensure!(node.process("ours-1")? == before, "restarted without a kubelet");
+            node.starts_kubelet()?;
+            let after = node.replaced(&before, "ours-1")?;
+            ensure!(node.hand.pod_uid(after.pid)? == uid, "the pod has another UID: it was made anew");
+            Ok(format!("process {} is now {}, in the same pod", before.pid, after.pid))
+        },
+    ),
+];
+
+/// Of the area `config`.
+pub(super) const CONFIG: &[Row] = &[(
+    "pods that never get ready, in try mode",
+    "goes back by itself when its time is over; what ran before is the same process",
+    |node| {
+        let before = node.process("ours-1")?;
+        let from = node.machine.console.mark();
+        node.hand.replace(
+            NEW,
+            (config_with(&pod("ours", "ours-1")).trim_end().to_owned() + NEVER + "\n").as_bytes(),
+        )?;
+        let tried = node.hand.ctl(&format!("config apply {NEW} --mode try --timeout 40"))?;
+        ensure!(tried.ok && tried.out.contains("tried for 40 s"), "{tried:?}");
+        let manifest = "podium-default-never.yaml".to_owned();
+        ensure!(node.hand.list(super::FOLDER)?.contains(&manifest), "the tried pod has no manifest");
+        let line = node.machine.console.wait(
+            from,
+            "config: going back: its time in try mode is over",
+            BOOT_LIMIT,
+        )?;
+        node.hand.wait("the end of the tried pod", LIMIT, |hand| {
+            let is_gone = hand.process("guest", "never-1").is_err();
+            Ok((is_gone && !hand.list(super::FOLDER)?.contains(&manifest)).then_some(()))
+        })?;
+        ensure!(node.hand.read(super::IN_FORCE)? == node.config, "another config is in force");
+        ensure!(node.process("ours-1")? == before, "our pod was restarted");
+        Ok(format!("{}; our pod is process {} as before", shown(&line), before.pid))
+    },
+)];
+
+impl Node {
+    fn ours_and_uid(&self) -> Result<(Process, String)> {
+        let process = self.process("ours-1")?;
+        let uid = self.hand.pod_uid(process.pid)?;
+        Ok((process, uid))
+    }
+
+    /// The pause process of a pod.
+    fn sandbox(&self, uid: &str) -> Result<Process> {
+        let is_it = |process: &Process| {
+            process.name == "pause" && self.hand.pod_uid(process.pid).is_ok_and(|other| other == uid)
+        };
+        let mut found = self.hand.processes()?.into_iter().filter(is_it);
+        let first = found.next().context("no sandbox")?;
+        ensure!(found.next().is_none(), "two sandboxes of one pod");
+        Ok(first)
+    }
+
+    /// Stores the config with another image for `ours`.
+    fn takes_image(&self, number: usize) -> Result<()> {
+        let (old, new) = (IMAGES[0], IMAGES[number]);
+        // It has that name already when it was given before.
+        self.hand.tag(old, new).ok();
+        let pod = pod("ours", "ours-1").replace(old, new);
+        let config = config_with(&pod);
+        self.hand.replace(STORED, config.as_bytes())?;
+        self.hand.wait("the config in force", super::OWN_LIMIT, |hand| {
+            Ok((hand.read(super::IN_FORCE)? == config).then_some(()))
+        })
+    }
+
+    /// Another process in place of `before`, with this word; the two were never seen side by side.
+    fn replaced(&self, before: &Process, word: &str) -> Result<Process> {
+        let overlap = Cell::new(false);
+        let after = self.hand.wait("the new process", LIMIT, |hand| {
+            let all = hand.processes()?;
+            let is_new = |process: &&Process| {
+                process.name == "guest"
+                    && process.argv.iter().any(|given| given == word)
+                    && *process != before
+            };
+            let new = all.iter().find(is_new);
+            overlap.set(overlap.get() || new.is_some() && all.contains(before));
+            Ok(new.cloned())
+        })?;
+        ensure!(!overlap.get(), "the old process still runs beside the new one");
+        Ok(after)
+    }
+}
