@@ -9,10 +9,12 @@ mod boot;
 mod config;
 #[path = "faults/control.rs"]
 mod control;
-#[path = "faults/directory.rs"]
+#[path = "faults/directory/mod.rs"]
 mod directory;
 #[path = "faults/manifests.rs"]
 mod manifests;
+#[path = "faults/power.rs"]
+mod power;
 #[path = "faults/processes.rs"]
 mod processes;
 #[path = "faults/resources.rs"]
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         config::faults(),
         manifests::faults(),
         directory::faults(),
+        power::faults(),
         processes::faults(),
         signals::faults(),
         resources::faults(),

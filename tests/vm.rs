@@ -5,6 +5,7 @@
 
 mod vm {
     mod bad_input;
+    mod kubelet_model;
     mod life;
     mod live;
     mod manifests;

@@ -71,7 +71,7 @@ fn generation(state: &Partition) -> Result<u64> {
 
 fn cut_off() -> Result<Left> {
     let disk = Disk::temporary(&Image::under_test()?.disk)?;
-    let mut machine = boot(&disk, &[inline::gzip(numbered(1).as_bytes())?], &[])?;
+    let mut machine = boot(&disk, &[inline::plain(numbered(1).as_bytes())], &[])?;
     let hand = Hand::at(machine.port(hand::PORT)?, BOOT_LIMIT)?;
     machine.wait("podium: config 1: kubelet and pods are up; it is the last known good one", BOOT_LIMIT)?;
     let acknowledged = Arc::new(AtomicU64::new(1));

@@ -2,7 +2,7 @@
 //!
 //! A fault is independent of all others: it makes the node that it needs and drops it. It says what it saw, or fails
 //! with what it saw instead. Those in namespaces run side by side, for most of their time is waiting; those in
-//! machines one after the other. Each has a limit, after which it is told as failed and left to itself; its node dies
+//! machines one after the other, beside them. Each has a limit, after which it is told as failed and left to itself; its node dies
 //! with the thread that started it, at the latest with this process.
 
 use anyhow::{Result, anyhow, bail};
@@ -209,21 +209,25 @@ pub fn inject(faults: Vec<Fault>, say: impl Fn(&Row) + Sync) -> Vec<Row> {
     let (namespaces, machines): (VecDeque<_>, VecDeque<_>) =
         numbered.partition(|(_, fault)| fault.place == Place::Namespace);
     let rows = Mutex::new(Vec::new());
-    for (queue, workers, limit) in [(namespaces, WORKERS, NAMESPACE_LIMIT), (machines, 1, MACHINE_LIMIT)] {
-        let queue = Mutex::new(queue);
-        thread::scope(|scope| {
+    let (namespaces, machines) = (Mutex::new(namespaces), Mutex::new(machines));
+    let (told, say) = (&rows, &say);
+    // A machine keeps a processor busy; those in namespaces fit in beside it.
+    thread::scope(|scope| {
+        for (queue, workers, limit) in
+            [(&namespaces, WORKERS, NAMESPACE_LIMIT), (&machines, 1, MACHINE_LIMIT)]
+        {
             for _ in 0..workers {
-                scope.spawn(|| {
-                    let next = || locked(&queue).pop_front();
+                scope.spawn(move || {
+                    let next = || locked(queue).pop_front();
                     while let Some((number, fault)) = next() {
                         let row = within(fault, limit);
                         say(&row);
-                        locked(&rows).push((number, row));
+                        locked(told).push((number, row));
                     }
                 });
             }
-        });
-    }
+        }
+    });
     let mut rows = std::mem::take(&mut *locked(&rows));
     rows.sort_by_key(|(number, _)| *number);
     rows.into_iter().map(|(_, row)| row).collect()

@@ -8,7 +8,7 @@ use podium_tests::react::STORED;
 use std::cell::Cell;
 
 /// The image of `ours`, and the same one under another name: what a kubelet compares is the name.
-const IMAGES: [&str; 2] = ["podium.local/guest:1", "podium.local/guest:2"];
+pub(super) const IMAGES: [&str; 2] = ["podium.local/guest:1", "podium.local/guest:2"];
 /// Where a config waits for `init ctl`.
 const NEW: &str = "/run/podium/new.yaml";
 /// It runs, and is never ready.

@@ -1,8 +1,9 @@
 //! What a config and a foreign process do to the manifest directory of a running node, with the real kubelet behind it.
 //!
-//! One machine for all of them, one after the other; what hangs a kubelet comes last. What is asked: the pods of the
-//! config run on as the same processes, or where the kubelet has killed one already it is brought back; a manifest
-//! of Podium's is put back as it was; and afterwards a new manifest still runs, for a kubelet that hangs looks alive.
+//! One machine for all of them, one after the other; what the kubelet ends our pod for comes last. What is asked: the
+//! pods of the config run on as the same processes, or where the kubelet has killed one already it is brought back; a
+//! manifest of Podium's is put back as it was; and afterwards the kubelet still takes a new manifest, for one that hangs
+//! looks alive.
 //! Each begins by undoing what the one before it has left.
 
 mod by_config;
@@ -31,6 +32,8 @@ const IN_FORCE: &str = "/run/podium/config.yaml";
 const LIMIT: Duration = Duration::from_secs(120);
 /// Until Podium has acted, which takes it milliseconds, on such a host.
 const OWN_LIMIT: Duration = Duration::from_secs(20);
+/// After the first the kubelet waits 10 s, after each further one twice as long; some faults kill it twice.
+const KILLS: u32 = 2;
 
 /// Does it; gives what was seen.
 type Act = fn(&Node) -> Result<String>;
@@ -64,6 +67,8 @@ struct Node {
     /// The manifest of `ours` as Podium wrote it.
     ours: Vec<u8>,
     others: AtomicU32,
+    /// How often `ours` may have been killed since the kubelet was started.
+    kills: AtomicU32,
     _disk: Disk,
 }
 
@@ -71,10 +76,18 @@ impl Node {
     fn boot() -> Result<Self> {
         let config = config_with(&pod("ours", "ours-1"));
         let disk = Disk::temporary(&Image::under_test()?.disk)?;
-        let machine = boot(&disk, &[inline::gzip(config.as_bytes())?], &[])?;
+        let machine = boot(&disk, &[inline::plain(config.as_bytes())], &[])?;
         let hand = hand_of(&machine)?;
         let ours = hand.read(OURS)?.into_bytes();
-        Ok(Self { machine, hand, config, ours, others: AtomicU32::new(0), _disk: disk })
+        Ok(Self {
+            machine,
+            hand,
+            config,
+            ours,
+            others: AtomicU32::new(0),
+            kills: AtomicU32::new(0),
+            _disk: disk,
+        })
     }
 
     /// Undoes what an earlier fault has left, so that one that failed does not spoil the next.
@@ -87,14 +100,27 @@ impl Node {
                 remove("remove").or_else(|_| remove("remove folder"))?;
             }
         }
-        if self.hand.read(IN_FORCE)? != self.config {
+        let in_force = self.hand.read(IN_FORCE)?;
+        if in_force != self.config {
+            // With another image it is the same pod, whose process the kubelet replaces some time after this.
+            let other =
+                self.hand.process("guest", "ours-1").ok().filter(|_| in_force.contains(by_config::IMAGES[1]));
             self.hand.replace(STORED, self.config.as_bytes())?;
             self.hand.wait("the first config again", OWN_LIMIT, |hand| {
                 Ok((hand.read(IN_FORCE)? == self.config).then_some(()))
             })?;
+            self.starts_kubelet()?;
+            self.hand.wait("our pod with the first image", LIMIT, |hand| {
+                Ok(Some(hand.process("guest", "ours-1")?).filter(|now| other.as_ref() != Some(now)))
+            })?;
         }
         if !self.hand.read(OURS).is_ok_and(|text| text.as_bytes() == self.ours) {
             self.hand.replace(OURS, &self.ours)?;
+        }
+        // A container that is killed again and again has to wait, minutes in the end; a new kubelet has forgotten it.
+        if self.kills.load(Ordering::Relaxed) >= KILLS {
+            self.stops_kubelet()?;
+            self.kills.store(0, Ordering::Relaxed);
         }
         self.starts_kubelet()?;
         self.process("ours-1").map(drop)
@@ -138,16 +164,26 @@ impl Node {
         Ok(format!("our pod is process {} as before, {seen}", after.pid))
     }
 
-    /// A new manifest runs.
+    /// The kubelet has read a new manifest: it rejects its pod, which is for another node. To start one in each fault
+    /// would take minutes.
     fn takes_more(&self) -> Result<String> {
         let word = format!("other-{}", self.others.fetch_add(1, Ordering::Relaxed));
         let path = format!("{FOLDER}/{word}.yaml");
+        let elsewhere = pod(&word, &word).replace("spec:\n", "spec:\n  nodeSelector: {on: another-node}\n");
         let since = Instant::now();
-        self.hand.replace(&path, pod(&word, &word).as_bytes())?;
-        self.process(&word).context("the kubelet takes no more manifests")?;
+        self.hand.replace(&path, elsewhere.as_bytes())?;
+        self.hand
+            .wait(&word, LIMIT, |hand| {
+                let said = hand.ctl("pods status")?;
+                let is_it = |line: &str| {
+                    line.starts_with(&format!("default-{word} ")) && line.contains("NodeAffinity")
+                };
+                Ok(said.out.lines().any(is_it).then_some(()))
+            })
+            .context("the kubelet takes no more manifests")?;
         let took = since.elapsed();
         self.hand.remove(&path)?;
-        Ok(format!("a new manifest runs after {:.1} s", took.as_secs_f64()))
+        Ok(format!("a new manifest reached the kubelet after {:.1} s", took.as_secs_f64()))
     }
 
     /// Podium has put its own manifest back.
@@ -159,6 +195,7 @@ impl Node {
 
     /// What was at `name` is out of the kubelet's sight or ours again, and our pod runs as the config has it.
     fn returns(&self, name: &str) -> Result<String> {
+        self.kills.fetch_add(1, Ordering::Relaxed);
         let is_ours = OURS.ends_with(name);
         self.hand.wait("it is out of the kubelet's sight", OWN_LIMIT, |hand| {
             Ok((is_ours || !hand.list(FOLDER)?.iter().any(|each| each == name)).then_some(()))
