@@ -5,7 +5,6 @@
 
 mod vm {
     mod bad_input;
-    mod kubelet_model;
     mod life;
     mod live;
     mod manifests;

@@ -98,6 +98,7 @@ fn pid1(args: &[String]) -> Result<Shutdown> {
         prepare::prepare(&machine, &loaded)
     };
     drop(cmdline);
+    sys::heap::trim();
     reactor::run(ready)
 }
 

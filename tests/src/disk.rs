@@ -19,6 +19,8 @@ use tempfile::TempDir;
 pub const DISK_BYTES: u64 = 6 << 30;
 /// Enough for a config of any size that is still read, and for one that is not (50 MB).
 const CONFIG_DISK_BYTES: u64 = 64 << 20;
+/// What is copied at a time.
+const CHUNK: usize = 1 << 20;
 
 /// Where the log writer keeps its files, from the root of EPHEMERAL.
 const LOGS: &str = "/log/podium";
@@ -178,8 +180,29 @@ impl Partition {
     /// # Errors
     /// When `e2fsck` finds more than that to mend, or cannot mend it.
     pub fn replay(&self) -> Result<()> {
-        let mut e2fsck = tool("e2fsck");
-        let done = e2fsck.args(["-p", &self.target()]).output().context("e2fsck")?;
+        if self.start == 0 {
+            return self.mend();
+        }
+        // e2fsck opens the file system anew after it has read the journal, and forgets the offset then.
+        let folder = temporary_folder()?;
+        let (copy, _) = self.copy_to(&folder.path().join("partition"))?;
+        copy.mend()?;
+        let (from, to) =
+            (File::open(&copy.path)?, OpenOptions::new().read(true).write(true).open(&self.path)?);
+        let (mut new, mut old) = (vec![0; CHUNK], vec![0; CHUNK]);
+        for at in (0..self.bytes).step_by(CHUNK) {
+            let length = usize::try_from((self.bytes - at).min(CHUNK as u64))?;
+            from.read_exact_at(&mut new[..length], at)?;
+            to.read_exact_at(&mut old[..length], self.start + at)?;
+            if new != old {
+                to.write_all_at(&new[..length], self.start + at)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn mend(&self) -> Result<()> {
+        let done = tool("e2fsck").args(["-p", &self.target()]).output().context("e2fsck")?;
         let told = String::from_utf8_lossy(&done.stdout).into_owned();
         // 1: something was mended, such as a file that was removed while it was open.
         ensure!(

@@ -8,6 +8,7 @@ pub(crate) mod clock;
 pub(crate) mod converse;
 pub(crate) mod device;
 pub(crate) mod file;
+pub(crate) mod heap;
 pub(crate) mod limited;
 pub(crate) mod module;
 pub(crate) mod mount;

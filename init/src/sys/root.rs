@@ -1,5 +1,6 @@
 //! From the initramfs to the real root: what switch_root(8) does, step by step.
 
+use super::heap::TUNABLES;
 use super::{At, Result};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat, unlinkat};
 use std::convert::Infallible;
@@ -77,14 +78,13 @@ fn open_folder(parent: impl AsFd, name: &CStr) -> Result<OwnedFd> {
     openat(parent, name, flags, Mode::empty()).at("open", name.to_string_lossy().into_owned())
 }
 
-/// Becomes `program`, with its path for `argv[0]` and without any environment.
+/// Becomes `program`, with its path for `argv[0]` and nothing but [`TUNABLES`] in its environment.
 ///
 /// # Errors
 /// It is missing, or no program for this machine.
 pub(crate) fn execute(program: &str) -> Result<Infallible> {
     let path = CString::new(program).map_err(Error::from).at("execute", program)?;
-    let environment: [&CStr; 0] = [];
-    nix::unistd::execve(&path, &[&path], &environment).at("execute", program)
+    nix::unistd::execve(&path, &[&path], &[TUNABLES]).at("execute", program)
 }
 
 /// Whether `program` is a file that may be executed.
