@@ -61,6 +61,8 @@ pub const CONTAINERD_CONFIG: &str = "/run/podium/containerd/config.toml";
 pub const CONTAINERD_HOSTS: &str = "/run/podium/containerd/hosts";
 /// The one containerd's socket.
 pub const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
+/// dhcpcd's DUID and leases, as Debian has it.
+pub const DHCPCD_DATA: &str = "/var/lib/dhcpcd";
 /// dhcpcd's config, written by PID 1.
 pub const DHCPCD_CONF: &str = "/run/podium/dhcpcd.conf";
 /// chrony's config, written by PID 1.

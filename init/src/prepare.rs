@@ -45,6 +45,9 @@ pub(crate) fn prepare(machine: &Machine, loaded: &Loaded) -> Ready {
     system::hostname(config, machine.container);
     system::loopback();
     system::mounts(config);
+    if machine.has_data {
+        system::folders(Path::new("/"), machine.container);
+    }
     files::write(&config.machine.files);
     let interfaces = crate::network::present();
     let node =

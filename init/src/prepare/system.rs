@@ -56,6 +56,21 @@ pub(crate) fn mounts(config: &MachineConfig) {
     }
 }
 
+/// Folders on a new `/var` that somebody writes into and nobody makes; `root` is `/`. dhcpcd makes the last folder of
+/// its path and none above it.
+pub(crate) fn folders(root: &Path, container: bool) {
+    let own =
+        Path::new(paths::POD_VERSIONS).parent().map(|folder| (folder, "versions of static pods are lost"));
+    let dhcpcd = (Path::new(paths::DHCPCD_DATA), "dhcpcd forgets its DUID and its leases at a reboot");
+    for (folder, otherwise) in own.into_iter().chain((!container).then_some(dhcpcd)) {
+        let folder = root.join(folder.strip_prefix("/").unwrap_or(folder));
+        // Debian's mode for dhcpcd: its files are root's, and 0640.
+        if let Err(error) = file::make_dir(&folder, 0o755) {
+            log::error!("{error:#}; {otherwise}");
+        }
+    }
+}
+
 /// Waits for a disk whose driver may still have to be loaded.
 fn wait_for(device: &Path, until: Time) {
     let mut seen = BTreeSet::new();
@@ -241,6 +256,23 @@ fn forget_registries(config: &MachineConfig) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_new_var_gets_the_folders_that_nobody_else_makes() {
+        for container in [false, true] {
+            let root = tempfile::tempdir().unwrap();
+            for _ in 0..2 {
+                folders(root.path(), container);
+                let mode = |path: &str| {
+                    Some(std::fs::metadata(root.path().join(path)).ok()?.permissions().mode() & 0o7777)
+                };
+                assert_eq!(mode("var/lib/podium"), Some(0o755));
+                // A container's network is its runtime's.
+                assert_eq!(mode("var/lib/dhcpcd"), (!container).then_some(0o755));
+            }
+        }
+    }
 
     #[test]
     fn a_setting_of_a_device_is_set_when_that_appears_and_not_again() {
