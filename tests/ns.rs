@@ -11,6 +11,8 @@ mod control;
 mod fields;
 #[path = "ns/history.rs"]
 mod history;
+#[path = "ns/holds.rs"]
+mod holds;
 #[path = "ns/live.rs"]
 mod live;
 #[path = "ns/logs.rs"]

@@ -9,7 +9,7 @@
     reason = "a measuring program: it prints, and fails loudly"
 )]
 
-use podium_init::manifests::plan;
+use podium_init::manifests::{Order, plan};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -44,7 +44,7 @@ fn measure(count: usize) -> Value {
 
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let start = Instant::now();
-        let applied = manifest_dir::apply(dir.path(), &manifests, &BTreeSet::new()).unwrap();
+        let applied = manifest_dir::apply(dir.path(), &manifests, &BTreeSet::new(), Order::from).unwrap();
         write = write.min(milliseconds(start));
         assert_eq!((applied.written.len(), applied.failed.len()), (count, 0));
     }

@@ -231,11 +231,11 @@ fn repair() -> Result<Report> {
     if outcome.config.is_none() && !text.is_empty() {
         bail!("{} is damaged; the manifests stay as they are", paths::CONFIG_TEXT);
     }
-    let done = force::manifests(&outcome)?;
+    let done = force::manifests(&outcome, &in_use()?.config, None)?;
     for file in done.written.iter().take(SAID_MAX) {
         log::warn!("{}/{file}: changed or removed by somebody else; put back", paths::MANIFESTS);
     }
-    Ok(Report::Repaired { failed: done.failed })
+    Ok(Report::Repaired { failed: done.failed, waits: done.waits })
 }
 
 /// Everything that only a boot can change, in one sentence.

@@ -129,17 +129,22 @@ pub(crate) enum Made {
     Absent,
 }
 
-/// Makes one mount of the table or the plan, unless something is mounted there already.
-pub(crate) fn make(mount: &Mount) -> Result<Made> {
+/// Whether a mount of the table or the plan was made already.
+pub(crate) fn is_made(mount: &Mount) -> Result<bool> {
     let target = Path::new(mount.target.as_ref());
-    let is_there = match &mount.what {
+    Ok(match &mount.what {
         // A bind mount may cover another mount; what it shall show tells whether it is the one.
         What::Bind { source, .. } => {
             sys::mount::is_mount_point(target)? && is_same(Path::new(source), target)
         }
         What::FileSystem { .. } | What::Overlay { .. } => sys::mount::is_mount_point(target)?,
-    };
-    if is_there {
+    })
+}
+
+/// Makes one mount of the table or the plan, unless something is mounted there already.
+pub(crate) fn make(mount: &Mount) -> Result<Made> {
+    let target = Path::new(mount.target.as_ref());
+    if is_made(mount)? {
         tighten(mount, target);
         return Ok(Made::WasThere);
     }

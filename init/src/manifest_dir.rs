@@ -7,7 +7,7 @@
 
 use crate::sys::file;
 use anyhow::{Context, Result, bail};
-use podium_init::manifests::{Found, MAX_MANIFEST, Manifest, diff, double, is_ours};
+use podium_init::manifests::{Changes, Found, MAX_MANIFEST, Manifest, Order, diff, double, is_ours};
 use podium_init::paths;
 use podium_init::staticpods::{Foreign, Read};
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
@@ -36,6 +36,8 @@ pub(crate) struct Applied {
     pub(crate) written: Vec<String>,
     /// Files of ours removed.
     pub(crate) deleted: usize,
+    /// What is to be said of manifests that are held back or are so no longer.
+    pub(crate) lines: Vec<String>,
     /// Files of ours that stay though the config does not have their pods: see `podium_init::manifests::Changes`.
     pub(crate) kept: Vec<String>,
     /// Files of others, left alone.
@@ -55,16 +57,19 @@ pub(crate) struct Moved {
 
 /// Prepares the node's manifest directory before the kubelet starts; the files of others in it. Says what is remarkable,
 /// never fails: a kubelet with some of the pods is better than none.
-pub(crate) fn write(manifests: &[Manifest]) -> Vec<String> {
+pub(crate) fn write<'m>(
+    manifests: &'m [Manifest],
+    order: impl FnOnce(Changes<'m>) -> Order<'m>,
+) -> Vec<String> {
     let (dir, quarantine) = (Path::new(paths::MANIFESTS), Path::new(paths::QUARANTINE));
     let done = file::make_dir(dir, 0o700)
         .and_then(|()| show_again(dir))
         .and_then(|()| remove_leftovers(dir))
         .and_then(|()| sweep(dir, quarantine))
-        .and_then(|moved| Ok((moved, apply(dir, manifests, &BTreeSet::new())?)));
+        .and_then(|moved| Ok((moved, apply(dir, manifests, &BTreeSet::new(), order)?)));
     match done {
         Ok((moved, mut applied)) => {
-            for line in moved.lines {
+            for line in moved.lines.iter().chain(&applied.lines) {
                 log::warn!("{line}");
             }
             applied.failed.extend(moved.failed);
@@ -159,22 +164,27 @@ fn unless_gone(path: &Path, error: anyhow::Error) -> Option<anyhow::Error> {
 }
 
 /// Makes the directory hold `want` and nothing else of ours, but for pods in `refused` (static pod IDs), which keep
-/// the file that they have.
+/// the file that they have, and for what `order` holds back ([`Order::from`]: nothing).
 ///
 /// # Errors
 /// The directory cannot be listed. What fails for one file is in [`Applied::failed`].
-pub(crate) fn apply(dir: &Path, want: &[Manifest], refused: &BTreeSet<String>) -> Result<Applied> {
+pub(crate) fn apply<'m>(
+    dir: &Path,
+    want: &'m [Manifest],
+    refused: &BTreeSet<String>,
+    order: impl FnOnce(Changes<'m>) -> Order<'m>,
+) -> Result<Applied> {
     let have: Vec<Found> = entries(dir)?.iter().filter_map(|entry| found(dir, &entry.file_name())).collect();
-    let changes = diff(&have, want, refused);
-    let mut applied = Applied { kept: changes.kept, foreign: changes.foreign, ..Applied::default() };
-    for name in changes.deletions {
+    let Order { deletions, writes, kept, foreign, lines } = order(diff(&have, want, refused));
+    let mut applied = Applied { kept, foreign, lines, ..Applied::default() };
+    for name in deletions {
         let path = dir.join(name);
         match remove_file(&path).with_context(|| format!("remove {}", path.display())) {
             Ok(()) => applied.deleted += 1,
             Err(error) => applied.failed.extend(unless_gone(&path, error)),
         }
     }
-    for manifest in changes.changes.into_iter().chain(changes.additions) {
+    for manifest in writes {
         match file::replace(&dir.join(&manifest.file), manifest.bytes.as_bytes(), 0o600) {
             Ok(()) => applied.written.push(manifest.file.clone()),
             Err(error) => applied.failed.push(error),

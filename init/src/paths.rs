@@ -45,6 +45,10 @@ pub const MACHINE: &str = "/run/podium/machine.json";
 pub const STATIC_PODS: &str = "/run/podium/pods.json";
 /// The same list, for the versions of the next boot.
 pub const POD_VERSIONS: &str = "/var/lib/podium/pods.json";
+/// Which manifests are held back, and for what: JSON, see [`crate::manifests::Holds`].
+pub const HOLDS: &str = "/run/podium/holds.json";
+/// Whoever makes mounts of the config holds this file's lock.
+pub const MOUNTS_LOCK: &str = "/run/podium/mounts.lock";
 /// What a change leaves for PID 1: JSON, see [`crate::live::Report`].
 pub const CHANGE_REPORT: &str = "/run/podium/change.json";
 /// What dhcpcd's hook keeps, one file an interface.

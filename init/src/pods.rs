@@ -14,11 +14,14 @@ use look::Node;
 use nix::sys::signal::{SigSet, Signal};
 use podium_init::manifests::{MAX_MANIFEST, is_ours};
 use podium_init::podstate::{Pod, Watch, memory};
+use podium_init::staticpods::StaticPods;
 use podium_init::{notices, paths};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+/// The list of the static pods: some hundred KiB for a thousand of them.
+const STATIC_PODS_MAX: usize = 16 << 20;
 /// PID 1's memory as the kernel sums it up.
 const MEMORY: &str = "/proc/1/smaps_rollup";
 
@@ -61,8 +64,9 @@ impl Watcher {
     /// Looks, says what is new, and tells how long to rest.
     fn look(&mut self) -> Duration {
         let now = clock::now();
-        if let Some(pods) = self.manifests.changed(Path::new(paths::MANIFESTS)) {
-            self.watch.want(pods, now);
+        let list = Path::new(paths::STATIC_PODS);
+        if let Some((pods, held)) = self.manifests.changed(Path::new(paths::MANIFESTS), list) {
+            self.watch.want(pods, held, now);
         }
         let sights = self.node.look(self.watch.pods());
         let news = self.watch.step(now, self.node.has_kubelet(), &sights);
@@ -100,24 +104,28 @@ fn say_memory() {
 /// The manifests as they were last read.
 #[derive(Debug, Default)]
 struct Manifests {
-    stamp: Option<SystemTime>,
+    stamp: Option<[Option<SystemTime>; 2]>,
     /// A folder's time has steps of some milliseconds: what is written within one of them is seen by a second look.
     again: bool,
 }
 
 impl Manifests {
-    /// The pods of the manifests that are ours, if these may have changed.
-    fn changed(&mut self, dir: &Path) -> Option<Vec<Pod>> {
-        let stamp = std::fs::metadata(dir).and_then(|meta| meta.modified()).ok();
-        if stamp == self.stamp && !self.again && self.stamp.is_some() {
+    /// The pods of the manifests that are ours, and how many pods of the list have a manifest that is held back, if
+    /// these may have changed.
+    fn changed(&mut self, dir: &Path, list: &Path) -> Option<(Vec<Pod>, usize)> {
+        let stamp = [dir, list].map(|path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok());
+        if self.stamp == Some(stamp) && !self.again {
             return None;
         }
-        self.again = stamp != self.stamp;
-        self.stamp = stamp;
+        self.again = self.stamp != Some(stamp);
+        self.stamp = Some(stamp);
+        let list = file::read(list, STATIC_PODS_MAX).unwrap_or_default();
+        let list: StaticPods = serde_json::from_slice(&list).unwrap_or_default();
+        let held = list.pods.iter().filter(|pod| !pod.held.is_empty()).count();
         let entries = std::fs::read_dir(dir).ok()?.flatten();
         let ours = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_ours));
         let read = |path: &Path| Pod::from_manifest(&file::read(path, MAX_MANIFEST).ok()?);
-        Some(ours.filter_map(|entry| read(&entry.path())).collect())
+        Some((ours.filter_map(|entry| read(&entry.path())).collect(), held))
     }
 }
 
@@ -140,21 +148,31 @@ mod tests {
             .unwrap();
         };
         let mut manifests = Manifests::default();
+        let outside = tempfile::tempdir().unwrap();
+        let list = outside.path().join("pods.json");
+        let mut changed = || manifests.changed(dir.path(), &list).map(|(pods, held)| (pods.len(), held));
         write("a", "1");
         std::fs::write(dir.path().join("other.yaml"), "not ours").unwrap();
-        assert_eq!(manifests.changed(dir.path()).map(|pods| pods.len()), Some(1));
+        assert_eq!(changed(), Some((1, 0)));
         write("b", "2");
-        assert_eq!(manifests.changed(dir.path()).map(|pods| pods.len()), Some(2));
+        assert_eq!(changed(), Some((2, 0)));
         let mut looks = 0;
-        while manifests.changed(dir.path()).is_some() {
+        while changed().is_some() {
             looks += 1;
             assert!(looks < 3);
         }
+        let pod = |held: &str| {
+            json!({"id": "n-c", "namespace": "n", "name": "c", "uid": "", "version": 0, "origin": "config",
+                "file": "", "digest": "", "valid": true, "problems": [], "held": held})
+        };
+        let text = json!({"pods": [pod("for a port"), pod("")]}).to_string();
+        file::replace(&list, text.as_bytes(), 0o600).unwrap();
+        assert_eq!(changed(), Some((2, 1)), "the list alone has changed");
         std::fs::remove_file(dir.path().join("podium-n-a.yaml")).unwrap();
         write("c", "3");
         // As when the last change is long ago.
         std::fs::File::open(dir.path()).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
-        let pods = manifests.changed(dir.path()).unwrap();
+        let (pods, _) = manifests.changed(dir.path(), &list).unwrap();
         let mut names: Vec<_> = pods.iter().map(|pod| pod.name.as_str()).collect();
         names.sort_unstable();
         assert_eq!(names, ["n/b", "n/c"]);
@@ -162,6 +180,7 @@ mod tests {
 
     #[test]
     fn a_missing_folder_changes_nothing() {
-        assert_eq!(Manifests::default().changed(Path::new("/no/such/folder")), None);
+        let none = Path::new("/no/such/folder");
+        assert_eq!(Manifests::default().changed(none, none), None);
     }
 }

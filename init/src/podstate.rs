@@ -106,6 +106,8 @@ pub struct Watch {
     begun: Time,
     /// By UID: a pod that changed is another pod, and its predecessor may still be on its way out.
     pods: BTreeMap<String, Watched>,
+    /// How many pods have a manifest that is held back, so that they cannot run as the config wants.
+    held: usize,
     any_ever: bool,
     ready: bool,
     ready_ever: bool,
@@ -132,11 +134,15 @@ enum Phase {
 impl Watch {
     /// Begins to watch; no pods are known yet.
     pub fn new(now: Time) -> Self {
-        Self { begun: now, pods: BTreeMap::new(), any_ever: false, ready: false, ready_ever: false }
+        Self { begun: now, pods: BTreeMap::new(), held: 0, any_ever: false, ready: false, ready_ever: false }
     }
 
-    /// Takes the pods that have a manifest now.
-    pub fn want(&mut self, pods: Vec<Pod>, now: Time) {
+    /// Takes the pods that have a manifest now, and the number of those whose manifests are held back.
+    pub fn want(&mut self, pods: Vec<Pod>, held: usize, now: Time) {
+        self.held = held;
+        if held > 0 {
+            (self.any_ever, self.ready) = (true, false);
+        }
         for watched in self.pods.values_mut() {
             watched.wanted = false;
         }
@@ -175,9 +181,13 @@ impl Watch {
         news
     }
 
-    /// Whether no pod that has a manifest is still, or again, on its way: true as well when there is none.
+    /// Whether no pod is still, or again, on its way, and none held: true as well when there is none.
     pub fn is_well(&self) -> bool {
-        !self.pods.values().any(|watched| watched.wanted && matches!(watched.phase, Phase::Waiting(..)))
+        self.held == 0
+            && !self
+                .pods
+                .values()
+                .any(|watched| watched.wanted && matches!(watched.phase, Phase::Waiting(..)))
     }
 
     /// How long to rest before the next look.
@@ -193,7 +203,7 @@ impl Watch {
 
     fn report_ready(&mut self, news: &mut News) {
         let mut wanted = self.pods.values().filter(|watched| watched.wanted);
-        if self.ready || wanted.any(|watched| matches!(watched.phase, Phase::Waiting(..))) {
+        if self.ready || self.held > 0 || wanted.any(|watched| matches!(watched.phase, Phase::Waiting(..))) {
             return;
         }
         let count = self.pods.values().filter(|watched| watched.wanted).count();
@@ -321,7 +331,7 @@ mod tests {
         fn new(pods: Vec<Pod>) -> Self {
             let now = Duration::from_secs(7);
             let mut watch = Watch::new(now);
-            watch.want(pods, now);
+            watch.want(pods, 0, now);
             World { watch, now, kubelet: true, sights: BTreeMap::new() }
         }
 
@@ -416,7 +426,7 @@ mod tests {
     fn a_pod_whose_manifest_is_removed_stops_when_nothing_of_it_is_left() {
         let mut world = World::new(vec![pod("a", &["x", "y"]), pod("b", &["x"])]);
         world.runs("a", &["x", "y"]).runs("b", &["x"]).after(1);
-        world.watch.want(Vec::new(), world.now);
+        world.watch.want(Vec::new(), 0, world.now);
         assert_eq!(world.after(1), [""; 0]);
         assert_eq!(world.runs("a", &["y"]).after(60), [""; 0], "it is not waited for any more");
         assert_eq!(world.gone("a").after(1), ["pod default/a: stopped"]);
@@ -429,7 +439,7 @@ mod tests {
     fn a_pod_that_never_ran_goes_without_a_word() {
         let mut world = World::new(vec![pod("a", &["x"])]);
         world.after(1);
-        world.watch.want(Vec::new(), world.now);
+        world.watch.want(Vec::new(), 0, world.now);
         assert_eq!(world.after(1), [""; 0]);
         assert_eq!(world.watch.pods().count(), 0);
     }
@@ -439,11 +449,27 @@ mod tests {
         let mut world = World::new(vec![pod("a", &["x"])]);
         world.runs("a", &["x"]).after(1);
         let changed = Pod { uid: "uid-new".to_owned(), ..pod("a", &["x"]) };
-        world.watch.want(vec![changed], world.now);
+        world.watch.want(vec![changed], 0, world.now);
         assert_eq!(world.after(1), [""; 0]);
         assert_eq!(world.gone("a").after(1), ["pod default/a: stopped"]);
         let news = ["pod default/a: running", "ready: all 1 pods running"];
         assert_eq!(world.runs("new", &["x"]).after(1), news);
+    }
+
+    #[test]
+    fn a_held_pod_is_not_up_whatever_else_runs() {
+        let mut world = World::new(vec![pod("a", &["x"])]);
+        world.runs("a", &["x"]).after(1);
+        assert!(world.watch.is_well());
+        world.watch.want(vec![pod("a", &["x"])], 1, world.now);
+        assert_eq!(world.after(60), [""; 0]);
+        assert!(!world.watch.is_well());
+        world.watch.want(vec![pod("a", &["x"])], 0, world.now);
+        assert_eq!(world.after(1), ["ready: all 1 pods running"]);
+        assert!(world.watch.is_well());
+        let mut world = World::new(Vec::new());
+        world.watch.want(Vec::new(), 1, world.now);
+        assert_eq!(world.after(1), [""; 0], "there is one");
     }
 
     #[test]

@@ -4,13 +4,15 @@
 //! kubelet. [`Ready`] is the proof of it. A step that fails is said with what it means, and the next one is taken.
 
 pub(crate) mod files;
+pub(crate) mod mounts;
 pub(crate) mod system;
 
 use crate::boot::Machine;
 use crate::load::Loaded;
 use crate::manifest_dir;
-use crate::sys::file;
+use crate::sys::{clock, file};
 use anyhow::Context;
+use podium_init::manifests::{Facts, Holds, Manifest};
 use podium_init::paths;
 use podium_init::services::{NodeFacts, Service};
 use podium_init::staticpods::{Foreign, StaticPods};
@@ -31,6 +33,8 @@ pub(crate) struct Ready {
     pub configs: Vec<String>,
     /// There are files of others in the manifest directory, which nobody has read yet.
     pub foreign: bool,
+    /// Manifests are held back for something that may come by itself, or a mount is.
+    pub waits: bool,
     /// Names the image.
     pub build_id: String,
     /// Keeps others from making one.
@@ -44,7 +48,7 @@ pub(crate) fn prepare(machine: &Machine, loaded: &Loaded) -> Ready {
     system::kernel_settings(config, machine.container);
     system::hostname(config, machine.container);
     system::loopback();
-    system::mounts(config);
+    let missing = mounts::make(config);
     if machine.has_data {
         system::folders(Path::new("/"), machine.container);
     }
@@ -53,11 +57,20 @@ pub(crate) fn prepare(machine: &Machine, loaded: &Loaded) -> Ready {
     let node =
         NodeFacts { container: machine.container, interfaces, pod_list_token: system::pod_list_token() };
     system::all_files(config, machine, &node);
-    let foreign = manifest_dir::write(&loaded.manifests);
+    let mut holds = Holds::missing(missing);
+    let foreign = manifest_dir::write(&loaded.manifests, |changes| {
+        // Nothing runs yet, so no port is taken; and a mount is tried again once the loop has begun.
+        let facts = Facts { now: clock::now(), is_gone: &|_| true, is_mounted: &|_| false };
+        holds.order(&loaded.manifests, changes, &facts)
+    });
+    let is_there = |manifest: &&Manifest| !holds.holds(&manifest.id);
+    let there: Vec<Manifest> = loaded.manifests.iter().filter(is_there).cloned().collect();
     let foreign: Vec<Foreign> = foreign.into_iter().map(|file| Foreign { file, read: None }).collect();
-    let pods = last_list().at_boot().next(&loaded.manifests, &loaded.problems, &foreign);
+    let before = last_list().at_boot();
+    let pods = before.next(&there, &loaded.problems, &foreign).with_held(&before, holds.held());
     for (path, json) in [
         (paths::MACHINE, serde_json::to_vec(machine)),
+        (paths::HOLDS, serde_json::to_vec(&holds)),
         (paths::STATIC_PODS, serde_json::to_vec(&pods)),
         (paths::POD_VERSIONS, serde_json::to_vec(&pods)),
     ] {
@@ -72,6 +85,7 @@ pub(crate) fn prepare(machine: &Machine, loaded: &Loaded) -> Ready {
         proof: loaded.proof,
         configs,
         foreign: !foreign.is_empty(),
+        waits: holds.waits(),
         build_id: machine.facts.build_id.clone(),
         _made_here: (),
     }

@@ -57,6 +57,7 @@ pub(crate) fn run(ready: Ready) -> Result<Shutdown> {
     let actions = reactor.supervisor.begin(clock::now());
     reactor.perform(actions);
     reactor.look_at_foreign();
+    reactor.wait_for_held();
     loop {
         reactor.flush();
         if let Some(how) = reactor.finished {
@@ -92,6 +93,8 @@ struct Reactor {
     /// The manifest directory is to be looked at: there were files of others at boot, or a manifest of ours was touched
     /// while a change ran.
     touched: bool,
+    /// The last change has left something undone for which a job waits.
+    waits: bool,
     versions: Versions,
     /// More processes may have ended than one turn reaps.
     more_deaths: bool,
@@ -101,7 +104,7 @@ struct Reactor {
 impl Reactor {
     /// Prepares signals, folders and what each service needs. What fails is said here and tried again at each start.
     fn new(ready: Ready) -> Self {
-        let Ready { services, build_id, proof, configs, foreign, .. } = ready;
+        let Ready { services, build_id, proof, configs, foreign, waits, .. } = ready;
         let reserve = (0..RESERVE).filter_map(|_| said(File::open("/dev/null"))).collect();
         signals::unignore();
         let signals = said(signals::receive(&signals::all()));
@@ -144,6 +147,7 @@ impl Reactor {
             waiting: VecDeque::new(),
             watch: said(Watch::new(&configs)),
             touched: foreign,
+            waits,
             versions: requests::versions(build_id),
             more_deaths: false,
             finished: None,
@@ -284,6 +288,7 @@ impl Reactor {
                 // What went wrong it has told its client.
                 Kind::Answer => {}
                 Kind::Change => self.change_ended(exit),
+                Kind::Wait => self.waited(exit),
                 Kind::Unblock => self.guard_step(guard::Event::Looked(exit == Exit::Code(0)), clock::now()),
             }
         }

@@ -7,7 +7,7 @@
 
 use crate::config::{Problem, Severity};
 use crate::digest::fnv1a;
-use crate::manifests::{self, Manifest};
+use crate::manifests::{self, Held, Manifest};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -120,6 +120,9 @@ pub struct StaticPod {
     pub valid: bool,
     /// What is wrong or doubtful, as lines; at most [`PROBLEMS_OF_A_POD`] and one that counts the rest.
     pub problems: Vec<String>,
+    /// What its manifest, or the newest version of it, waits for before it is written; empty when it does not wait.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub held: String,
 }
 
 impl StaticPods {
@@ -176,6 +179,29 @@ impl StaticPods {
             gone.pop_first();
         }
         Self { pods, gone }
+    }
+
+    /// The list, which is the next one after `before`, with the pods whose manifests are not written yet: as they were
+    /// until then, if their old version stands.
+    #[must_use]
+    pub fn with_held(mut self, before: &Self, held: &[Held]) -> Self {
+        for held in held {
+            let old = before.pods.iter().find(|pod| pod.origin != Origin::File && pod.id == held.id);
+            let past = self.gone.remove(&held.id);
+            let mut pod = unwritten(&held.id, &held.namespace, &held.name);
+            if let Some(old) = old.filter(|_| held.stands) {
+                pod = old.clone();
+            } else if let Some(past) = past {
+                // Not of a manifest that is there: at boot the same may come again, which is no change.
+                (pod.version, pod.digest) = (past.version, past.digest);
+            }
+            (pod.valid, pod.problems, pod.held) = (true, Vec::new(), held.reason.clone());
+            self.pods.push(pod);
+        }
+        let is_others = |pod: &StaticPod| pod.origin == Origin::File;
+        let id = |pod: &StaticPod| if is_others(pod) { String::new() } else { pod.id.clone() };
+        self.pods.sort_by_key(|pod| (is_others(pod), id(pod)));
+        self
     }
 
     /// The list as a boot has it, before anything is there again.
@@ -235,13 +261,21 @@ fn valid(manifest: &Manifest, version: u64, digest: String, problems: &[&Problem
         // The config's own version of it may be refused while this one, of an earlier config, runs.
         valid: !is_refused(problems),
         problems: lines(problems),
+        held: String::new(),
     }
 }
 
 /// One that cannot be run keeps what it had: the file of its last good version stays.
 fn refused(id: &str, before: Option<&StaticPod>, problems: &[&Problem]) -> StaticPod {
     let (namespace, name) = id.split_once('-').unwrap_or(("", ""));
-    let new = StaticPod {
+    let new = unwritten(id, namespace, name);
+    let had = before.cloned().unwrap_or(new);
+    StaticPod { valid: false, problems: lines(problems), held: String::new(), ..had }
+}
+
+/// One that never had a manifest.
+fn unwritten(id: &str, namespace: &str, name: &str) -> StaticPod {
+    StaticPod {
         id: id.to_owned(),
         namespace: namespace.to_owned(),
         name: name.to_owned(),
@@ -253,8 +287,8 @@ fn refused(id: &str, before: Option<&StaticPod>, problems: &[&Problem]) -> Stati
         grace_s: 0,
         valid: false,
         problems: Vec::new(),
-    };
-    StaticPod { valid: false, problems: lines(problems), ..before.cloned().unwrap_or(new) }
+        held: String::new(),
+    }
 }
 
 fn of_others(foreign: &Foreign, version: u64, digest: String) -> StaticPod {
@@ -275,6 +309,7 @@ fn of_others(foreign: &Foreign, version: u64, digest: String) -> StaticPod {
         grace_s: read.grace_s,
         valid,
         problems,
+        held: String::new(),
     }
 }
 
@@ -382,6 +417,38 @@ mod tests {
         let third = next(&second, &[pod("a", "image: i:2")]);
         assert_eq!(versions(&third)[..1], [("default-a", 2, true)]);
         assert!(third.pods[0].problems.is_empty());
+    }
+
+    #[test]
+    fn a_held_pod_is_listed_with_its_old_version_or_none_and_counts_on_when_it_is_written() {
+        let first = next(&StaticPods::default(), &[pod("a", "image: i:1"), pod("b", "image: i:1")]);
+        let held = |stands| Held {
+            id: "default-a".into(),
+            namespace: "default".into(),
+            name: "a".into(),
+            reason: "r".into(),
+            stands,
+            port: true,
+        };
+        for stands in [true, false] {
+            let list = next(&first, &[pod("b", "image: i:1")]).with_held(&first, &[held(stands)]);
+            assert_eq!(
+                versions(&list),
+                [("default-a", 1, true), ("default-b", 1, true), ("other.yaml", 1, true)]
+            );
+            let a = &list.pods[0];
+            assert_eq!((a.held.as_str(), a.file.is_empty(), a.uid.is_empty()), ("r", !stands, !stands));
+            let written = next(&list, &[pod("a", "image: i:2"), pod("b", "image: i:1")]);
+            assert_eq!(versions(&written)[..1], [("default-a", 2, true)]);
+            assert_eq!(written.pods[0].held, "");
+        }
+        let new = next(&StaticPods::default(), &[]).with_held(&StaticPods::default(), &[held(false)]);
+        assert_eq!(versions(&new)[..1], [("default-a", 0, true)]);
+        assert_eq!(versions(&next(&new, &[pod("a", "image: i:1")]))[..1], [("default-a", 1, true)]);
+        // Held at boot for a disk, and then written as it was.
+        let booted = first.at_boot();
+        let list = next(&booted, &[pod("b", "image: i:1")]).with_held(&booted, &[held(false)]);
+        assert_eq!(versions(&next(&list, &[pod("a", "image: i:1")]))[..1], [("default-a", 1, true)]);
     }
 
     #[test]

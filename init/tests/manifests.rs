@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use podium_init::config::{Problem, Severity};
-use podium_init::manifests::{MAX_ID, MAX_PROBLEMS, Manifest, Protocol, breached, plan, rules};
+use podium_init::manifests::{HostPort, MAX_ID, MAX_PROBLEMS, Manifest, Protocol, breached, plan, rules};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -325,10 +325,8 @@ fn a_host_port_belongs_to_the_first_pod_that_wants_it() {
     let (manifests, problems) = plan_of(&[first, second, third]);
     let ports: Vec<_> =
         manifests.iter().map(|manifest| (manifest.id.as_str(), manifest.host_ports.clone())).collect();
-    assert_eq!(
-        ports,
-        [("default-a", vec![(8080, Protocol::Tcp)]), ("default-c", vec![(8080, Protocol::Udp)])]
-    );
+    let port = |protocol| vec![HostPort { number: 8080, protocol, address: None }];
+    assert_eq!(ports, [("default-a", port(Protocol::Tcp)), ("default-c", port(Protocol::Udp))]);
     assert_eq!(
         said(&problems),
         ["machine.pods[1].spec: default-b wants host port 8080 (TCP), which default-a has"]

@@ -4,14 +4,14 @@
 
 use crate::boot::Machine;
 use crate::load;
-use crate::prepare::{files, system};
+use crate::prepare::{files, mounts, system};
 use crate::stored::{Proposal, Vault};
-use crate::sys::file;
+use crate::sys::{cgroup, clock, file};
 use crate::{hook, manifest_dir};
 use anyhow::{Context, Result};
 use podium_init::config::{InUse, MachineConfig, Outcome};
 use podium_init::live::{Applied, Change, Needs, PROOF_LIMIT, Standing, held_back, restarts};
-use podium_init::manifests::Manifest;
+use podium_init::manifests::{Facts, Holds, Manifest};
 use podium_init::paths;
 use podium_init::services::{NodeFacts, Service};
 use podium_init::staticpods::{Foreign, StaticPods};
@@ -126,13 +126,11 @@ impl Next {
         if changed("machine.sysctls") || changed("machine.sysfs") {
             system::kernel_settings(config, machine.container);
         }
-        if changed("machine.kubelet.extraMounts") {
-            system::mounts(config);
-        }
+        let missing = changed("machine.kubelet.extraMounts").then(|| mounts::make(config));
         if changed("machine.files") {
             files::write(&config.machine.files);
         }
-        let done = manifests(&self.outcome)?;
+        let done = manifests(&self.outcome, config, missing)?;
         for file in done.kept.iter().take(super::SAID_MAX) {
             log::warn!(
                 "{}/{file}: stays until the config is mended: which pod it is that cannot be run is not certain",
@@ -140,7 +138,7 @@ impl Next {
             );
         }
         let pods = self.outcome.manifests.len();
-        let (refused, failed) = (self.outcome.refused.len(), done.failed);
+        let (refused, failed, waits) = (self.outcome.refused.len(), done.failed, done.waits);
         // From here on hooks and helpers see the new one.
         load::remember(in_use, &self.text);
         if !in_use.tried {
@@ -165,27 +163,35 @@ impl Next {
         {
             log::error!("network: {error:#}");
         }
-        Ok(Applied { generation: in_use.generation, standing, pods, refused, failed, services, restart })
+        let generation = in_use.generation;
+        Ok(Applied { generation, standing, pods, refused, failed, waits, services, restart })
     }
 }
 
 /// What was done to the manifest directory.
 #[derive(Debug)]
 pub(super) struct Done {
-    /// Files that were written.
+    /// Files that were written, and not because they were held until now.
     pub(super) written: Vec<String>,
     /// Files of ours that stay, see `podium_init::manifests::Changes`.
     kept: Vec<String>,
     /// How many things could not be done; each was said.
     pub(super) failed: usize,
+    /// Manifests are held back, or a mount is, for something that may come by itself.
+    pub(super) waits: bool,
 }
 
-/// Makes the manifest directory hold the pods of a config. Pods that cannot be run keep the file that they have. One
-/// thing that cannot be done keeps no other from it.
+/// Makes the manifest directory hold the pods of a config, but for those that must wait: `init wait` looks when that is
+/// over. Pods that cannot be run keep the file that they have. One thing that cannot be done keeps no other from it.
+/// `missing`: mount points of the config where nothing is mounted, if somebody has just looked.
 ///
 /// # Errors
 /// The directory cannot be listed; nothing has changed.
-pub(super) fn manifests(outcome: &Outcome) -> Result<Done> {
+pub(super) fn manifests(
+    outcome: &Outcome,
+    config: &MachineConfig,
+    missing: Option<Vec<String>>,
+) -> Result<Done> {
     let before: StaticPods = read_own(paths::STATIC_PODS).unwrap_or_default();
     let dir = Path::new(paths::MANIFESTS);
     let mut moved = manifest_dir::unblock()?;
@@ -194,26 +200,45 @@ pub(super) fn manifests(outcome: &Outcome) -> Result<Done> {
     refused.extend(outcome.refused.iter().cloned());
     let mut want = outcome.manifests.clone();
     want.extend(brought_back(dir, &refused, &want));
-    let mut applied = manifest_dir::apply(dir, &want, &refused)?;
+    let mut holds: Holds = read_own(paths::HOLDS).unwrap_or_default();
+    holds.missing = missing.unwrap_or(holds.missing);
+    let held: BTreeSet<String> = holds.held().iter().map(|held| held.file()).collect();
+    let mut unkept = None;
+    let mut applied = manifest_dir::apply(dir, &want, &refused, |changes| {
+        let is_mounted = |target: &str| mounts::is_mounted(config, target);
+        let facts = Facts { now: clock::now(), is_gone: &cgroup::pod_is_gone, is_mounted: &is_mounted };
+        let order = holds.order(&want, changes, &facts);
+        // First: whoever is to leave is known whatever becomes of us.
+        unkept = keep_holds(&holds).err();
+        order
+    })?;
+    want.retain(|manifest| !holds.holds(&manifest.id));
     let doubles = manifest_dir::move_doubles(dir, &want, &mut applied.foreign);
-    for line in moved.lines.iter().chain(&doubles.lines) {
+    for line in moved.lines.iter().chain(&applied.lines).chain(&doubles.lines) {
         log::warn!("{line}");
     }
     let foreign: Vec<Foreign> =
         applied.foreign.iter().map(|name| manifest_dir::read_foreign(dir, name)).collect();
-    let pods = before.next(&want, &outcome.problems, &foreign);
+    let pods = before.next(&want, &outcome.problems, &foreign).with_held(&before, holds.held());
     let listed = serde_json::to_vec(&pods).context("as JSON");
     let listed = listed.and_then(|json| {
         file::replace(Path::new(paths::STATIC_PODS), &json, 0o600)?;
         if pods != before { keep_versions(&json) } else { Ok(()) }
     });
+    // What is not kept is done again with all that failed.
+    let waits = holds.waits() && unkept.is_none();
     let mut failed = applied.failed;
-    failed.extend(moved.failed.into_iter().chain(doubles.failed).chain(listed.err()));
+    failed.extend(moved.failed.into_iter().chain(doubles.failed).chain(listed.err()).chain(unkept));
     // The others are in force; these are tried again.
     for error in &failed {
         log::error!("static pods: {error:#}");
     }
-    Ok(Done { written: applied.written, kept: applied.kept, failed: failed.len() })
+    applied.written.retain(|file| !held.contains(file));
+    Ok(Done { written: applied.written, kept: applied.kept, failed: failed.len(), waits })
+}
+
+fn keep_holds(holds: &Holds) -> Result<()> {
+    file::replace(Path::new(paths::HOLDS), &serde_json::to_vec(holds)?, 0o600)
 }
 
 /// For the next boot.

@@ -45,7 +45,7 @@ pub const KEYS: &[Key] = &[
     key(
         "machine.kubelet.extraMounts",
         "list of mappings",
-        "Mounts made before the kubelet starts, for pods that use the same path by `hostPath`.",
+        "Mounts made before the kubelet starts, for pods that use the same path by `hostPath`; one whose disk comes later is made then, and holds those pods until that.",
         "",
     ),
     key("machine.kubelet.extraMounts[].destination", "path", "Mount point. Required.", "/var/mnt/data"),

@@ -152,12 +152,23 @@ fn services(answer: &Value) -> String {
 
 fn pods(answer: &Value) -> String {
     let pods = list(answer, "pods");
-    let row =
-        |pod: &Value| ["id", "version", "origin", "valid", "file"].map(|name| cell(pod.get(name))).to_vec();
-    let headings = ["ID", "VERSION", "ORIGIN", "VALID", "FILE"];
+    let held = |pod: &Value| pod.get("held").and_then(Value::as_str).map(str::to_owned);
+    let row = |pod: &Value| {
+        let state = match (held(pod), cell(pod.get("file")).as_str()) {
+            (Some(_), _) => "held",
+            (None, "-") => "refused",
+            (None, _) => "written",
+        };
+        let part = |name: &str| cell(pod.get(name));
+        vec![part("id"), part("version"), part("origin"), part("valid"), state.to_owned(), part("file")]
+    };
+    let headings = ["ID", "VERSION", "ORIGIN", "VALID", "STATE", "FILE"];
     let mut text = table(&headings, &pods.iter().map(row).collect::<Vec<_>>());
     for pod in pods {
         let name = if pod.get("id").is_some() { "id" } else { "file" };
+        if let Some(reason) = held(pod) {
+            text.push_str(&format!("{}: held: {reason}\n", cell(pod.get(name))));
+        }
         for problem in list(pod, "problems") {
             text.push_str(&format!("{}: {}\n", cell(pod.get(name)), cell(Some(problem))));
         }
@@ -302,9 +313,19 @@ SEQ             TIME  KIND       SERVICE       EVENT
         let answer = json!({"ok": true, "pods": [
             {"id": "default-web", "version": 2, "origin": "config", "valid": false, "file": "podium-default-web.yaml",
              "problems": ["line 9: no image"]},
+            {"id": "default-x", "version": 0, "origin": "config", "valid": true, "file": "", "problems": [],
+             "held": "host port 80 (TCP) is taken"},
+            {"id": "default-y", "version": 0, "origin": "config", "valid": false, "file": "", "problems": []},
         ]});
-        let text = printed(&Request::Pods, false, &[answer]);
-        assert!(text.ends_with("podium-default-web.yaml\ndefault-web: line 9: no image\n"), "{text}");
+        let expected = "\
+ID           VERSION  ORIGIN  VALID  STATE    FILE
+default-web  2        config  false  written  podium-default-web.yaml
+default-x    0        config  true   held     -
+default-y    0        config  false  refused  -
+default-web: line 9: no image
+default-x: held: host port 80 (TCP) is taken
+";
+        assert_eq!(printed(&Request::Pods, false, &[answer]), expected);
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub enum Event {
     Pods(bool),
     /// The kubelet is up, or not any more.
     Kubelet(bool),
+    /// Something that was held back may be done now; false: nobody looks for that any longer.
+    Waited(bool),
     /// [`Policy::deadline`] has come.
     Deadline,
 }
@@ -138,6 +140,11 @@ impl Policy {
             Event::Kubelet(up) => {
                 self.kubelet = up;
                 self.look(now);
+            }
+            Event::Waited(true) => self.waiting.repair(now, false),
+            Event::Waited(false) => {
+                let at = self.waiting.failed(now);
+                self.waiting.repair(at, false);
             }
             Event::Deadline => {}
         }
@@ -245,7 +252,7 @@ impl Policy {
                 }
             }
             Report::Kept => {}
-            Report::Repaired { failed } => self.left(failed, now),
+            Report::Repaired { failed, waits: _ } => self.left(failed, now),
             Report::Proved => self.phase = Phase::Settled,
             Report::Staged { generation, reboot } => match reboot {
                 Some(why) => actions.push(Action::Reboot(why)),
@@ -286,7 +293,7 @@ impl Policy {
     }
 
     fn applied(&mut self, ask: &Ask, applied: Applied, now: Time, actions: &mut Vec<Action>) {
-        let Applied { generation, standing, pods, refused, services, restart, failed: _ } = applied;
+        let Applied { generation, standing, pods, refused, services, restart, failed: _, waits: _ } = applied;
         let (trusted, until) = self.trusted;
         // A config that follows one on proof is measured by what was before that.
         let follows = matches!(self.phase, Phase::OnProof(_) | Phase::Tried(_));

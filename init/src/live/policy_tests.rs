@@ -14,6 +14,7 @@ fn applied(standing: Standing) -> Event {
         pods: 1,
         refused: 0,
         failed: 0,
+        waits: false,
         services: None,
         restart: Vec::new(),
     };
@@ -171,7 +172,7 @@ fn one_change_at_a_time_and_what_comes_meanwhile_is_not_lost() {
     let nothing = || Event::Ended(Ok(Report::Nothing { why: None }));
     assert_eq!(starts(&policy.step(nothing(), at(101))), [&file()]);
     assert_eq!(starts(&policy.step(nothing(), at(102))), [&Ask::Repair]);
-    assert_eq!(policy.step(Event::Ended(Ok(Report::Repaired { failed: 0 })), at(103)), []);
+    assert_eq!(policy.step(Event::Ended(Ok(Report::Repaired { failed: 0, waits: false })), at(103)), []);
     assert_eq!(run(&mut policy, at(999)), []);
 }
 
@@ -183,7 +184,8 @@ fn whoever_writes_in_a_loop_is_followed_no_closer_than_the_bound() {
         let now = at(100) + Duration::from_millis(millisecond);
         done += starts(&policy.step(Event::ManifestsChanged, now)).len();
         if policy.is_busy() {
-            done += starts(&policy.step(Event::Ended(Ok(Report::Repaired { failed: 0 })), now)).len();
+            done += starts(&policy.step(Event::Ended(Ok(Report::Repaired { failed: 0, waits: false })), now))
+                .len();
         }
     }
     assert!((60..=80).contains(&done), "{done}");
@@ -203,12 +205,26 @@ fn what_a_change_that_was_killed_has_left_is_repaired_and_a_repair_that_fails_is
         now += at(delay);
         assert_eq!(starts(&policy.step(Event::Deadline, now)), [&Ask::Repair]);
     }
-    policy.step(Event::Ended(Ok(Report::Repaired { failed: 1 })), now);
+    policy.step(Event::Ended(Ok(Report::Repaired { failed: 1, waits: false })), now);
     assert_eq!(policy.deadline(), Some(now + at(480)), "one file was left");
     now += at(480);
     policy.step(Event::Deadline, now);
-    policy.step(Event::Ended(Ok(Report::Repaired { failed: 0 })), now);
+    policy.step(Event::Ended(Ok(Report::Repaired { failed: 0, waits: false })), now);
     assert_eq!(run(&mut policy, now + at(9999)), []);
+}
+
+#[test]
+fn what_was_held_is_done_at_once_and_looked_at_later_when_nobody_waits_for_it() {
+    let mut policy = well();
+    let actions = policy.step(Event::Waited(true), at(100));
+    assert_eq!(actions, [Action::Start(Ask::Repair)]);
+    // While that runs more comes free.
+    assert_eq!(policy.step(Event::Waited(true), at(101)), []);
+    let repaired = || Event::Ended(Ok(Report::Repaired { failed: 0, waits: true }));
+    assert_eq!(policy.step(repaired(), at(101)), [Action::Start(Ask::Repair)]);
+    assert_eq!(policy.step(repaired(), at(102)), []);
+    assert_eq!(policy.step(Event::Waited(false), at(103)), []);
+    assert_eq!(policy.deadline(), Some(at(103) + RETRY_DELAY));
 }
 
 #[test]
@@ -219,7 +235,7 @@ fn a_file_whose_change_was_killed_is_not_forgotten() {
         policy.step(Event::FileChanged("/c".into()), at(100));
         policy.step(Event::Ended(result), at(101));
         while policy.is_busy() {
-            policy.step(Event::Ended(Ok(Report::Repaired { failed: 0 })), at(101));
+            policy.step(Event::Ended(Ok(Report::Repaired { failed: 0, waits: false })), at(101));
         }
         assert_eq!(run(&mut policy, at(900)), [(at(101) + RETRY_DELAY, file())]);
     }
@@ -239,7 +255,7 @@ fn what_a_change_stirs_up_itself_does_not_use_up_the_bound() {
         policy.step(applied(Standing::Good), now);
         assert!(policy.is_busy());
         policy.step(nothing(), now);
-        policy.step(Event::Ended(Ok(Report::Repaired { failed: 0 })), now);
+        policy.step(Event::Ended(Ok(Report::Repaired { failed: 0, waits: false })), now);
         assert!(!policy.is_busy());
     }
 }
@@ -333,7 +349,7 @@ fn a_revert_or_a_proof_that_fails_is_tried_again() {
     assert_eq!(run(&mut policy, at(170)).len(), 1);
     policy.step(Event::Ended(Err("no memory".into())), at(171));
     while policy.is_busy() {
-        policy.step(Event::Ended(Ok(Report::Repaired { failed: 0 })), at(171));
+        policy.step(Event::Ended(Ok(Report::Repaired { failed: 0, waits: false })), at(171));
     }
     assert!(
         matches!(&run(&mut policy, at(900))[..], [(time, Ask::Revert { .. })] if *time == at(171) + RETRY_DELAY)

@@ -130,6 +130,8 @@ pub enum Report {
     Repaired {
         /// But for so many files, each of which was said.
         failed: usize,
+        /// See [`Applied::waits`].
+        waits: bool,
     },
 }
 
@@ -160,6 +162,8 @@ pub struct Applied {
     pub refused: usize,
     /// Files of the manifest directory that could not be made what they should be.
     pub failed: usize,
+    /// Manifests are held back, or a mount is, for something that may come by itself: `init wait` looks for it.
+    pub waits: bool,
     /// All services of the node under it; `None`: those that there are.
     pub services: Option<Vec<Service>>,
     /// Ids of those whose files changed, so that they are to be started anew even if the service itself is the same.
@@ -201,6 +205,7 @@ mod tests {
             pods: 1,
             refused: 0,
             failed: 2,
+            waits: true,
             services: None,
             restart: vec!["kubelet".into()],
         };
@@ -208,7 +213,7 @@ mod tests {
             Report::Nothing { why: Some("w".into()) },
             Report::Applied(applied.into()),
             Report::Proved,
-            Report::Repaired { failed: 1 },
+            Report::Repaired { failed: 1, waits: false },
             Report::Failed { why: "w".into() },
             Report::Kept,
         ] {

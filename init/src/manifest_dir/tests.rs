@@ -40,7 +40,7 @@ fn swept(dir: &Path, quarantine: &Path) -> Vec<String> {
 }
 
 fn done(dir: &Path, want: &[Manifest]) -> (usize, usize) {
-    let applied = apply(dir, want, &BTreeSet::new()).unwrap();
+    let applied = apply(dir, want, &BTreeSet::new(), Order::from).unwrap();
     assert!(applied.failed.is_empty(), "{:?}", applied.failed);
     (applied.written.len(), applied.deleted)
 }
@@ -75,7 +75,7 @@ fn what_is_no_longer_wanted_is_removed_unless_it_was_refused() {
     let (_root, dir, _) = place();
     done(&dir, &manifests(&["a", "b", "c"], "x"));
     let refused = BTreeSet::from(["default-b".to_owned()]);
-    let applied = apply(&dir, &manifests(&["a"], "x"), &refused).unwrap();
+    let applied = apply(&dir, &manifests(&["a"], "x"), &refused, Order::from).unwrap();
     assert_eq!((applied.written.len(), applied.deleted), (0, 1));
     assert_eq!(names(&dir), ["podium-default-a.yaml", "podium-default-b.yaml"]);
 }
@@ -88,7 +88,7 @@ fn files_of_others_are_listed_and_untouched() {
         std::fs::write(dir.join(name), text).unwrap();
     }
     assert_eq!(swept(&dir, &quarantine), [""; 0]);
-    let applied = apply(&dir, &manifests(&["a"], "x"), &BTreeSet::new()).unwrap();
+    let applied = apply(&dir, &manifests(&["a"], "x"), &BTreeSet::new(), Order::from).unwrap();
     assert_eq!(applied.foreign, ["README", "mine.yaml", "podium.yaml"]);
     hide_all(&dir).unwrap();
     assert!(names(&dir).iter().all(|name| name.starts_with('.')), "{:?}", names(&dir));
@@ -161,7 +161,7 @@ fn what_a_crash_left_is_removed() {
 fn one_file_that_cannot_be_written_does_not_stop_the_others() {
     let (_root, dir, _) = place();
     std::fs::create_dir_all(dir.join("podium-default-a.yaml/full")).unwrap();
-    let applied = apply(&dir, &manifests(&["a", "b"], "x"), &BTreeSet::new()).unwrap();
+    let applied = apply(&dir, &manifests(&["a", "b"], "x"), &BTreeSet::new(), Order::from).unwrap();
     assert_eq!((applied.written.len(), applied.failed.len()), (1, 1));
     assert_eq!(names(&dir), ["podium-default-a.yaml", "podium-default-b.yaml"], "nothing is left behind");
     assert!(hide_all(&dir).is_err());
@@ -185,7 +185,7 @@ fn a_mistake_in_a_name_ends_no_pod() {
     let (_root, dir, _) = place();
     done(&dir, &manifests(&["a", "b"], "x"));
     let refused = BTreeSet::from(["pods[1]".to_owned()]);
-    let applied = apply(&dir, &manifests(&["a"], "y"), &refused).unwrap();
+    let applied = apply(&dir, &manifests(&["a"], "y"), &refused, Order::from).unwrap();
     assert_eq!((applied.written.len(), applied.deleted), (1, 0));
     assert_eq!(applied.kept, ["podium-default-b.yaml"]);
     assert_eq!(names(&dir), ["podium-default-a.yaml", "podium-default-b.yaml"]);

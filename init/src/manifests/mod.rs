@@ -11,8 +11,10 @@
 mod diff;
 mod envelope;
 mod foreign;
+mod holds;
 mod names;
 mod path;
+mod ports;
 mod quantity;
 mod rules;
 mod strict;
@@ -21,6 +23,8 @@ mod uid;
 
 pub use diff::{Changes, Found, diff, is_ours, kept};
 pub use foreign::double;
+pub use holds::{Facts, Held, Holds, LEAVE_MARGIN, Order};
+pub use ports::{HostPort, Protocol};
 pub use uid::Uids;
 
 use crate::config::Problem;
@@ -61,25 +65,15 @@ pub struct Manifest {
     /// The file's whole content: JSON, which is YAML in which every string is quoted.
     pub bytes: String,
     /// Ports of the host that it takes.
-    pub host_ports: Vec<(u16, Protocol)>,
+    pub host_ports: Vec<HostPort>,
+    /// Paths of the host that it mounts.
+    pub host_paths: Vec<String>,
     /// `terminationGracePeriodSeconds`, or its default.
     pub grace_s: u64,
     /// Names of `spec.containers`, in order.
     pub containers: Vec<String>,
     /// Names of `spec.initContainers`, in order.
     pub init_containers: Vec<String>,
-}
-
-/// A port's protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Protocol {
-    /// The default.
-    Tcp,
-    /// UDP.
-    Udp,
-    /// SCTP.
-    Sctp,
 }
 
 /// Turns the config's pods into manifests, in the config's order, and says what is wrong with the others. `locate`
@@ -131,7 +125,7 @@ pub fn plan_with(
         problems
             .push(Problem::error(path, format!("{unlisted} more problems in pods")).at(place).pod("pods"));
     }
-    (drafts.into_iter().filter_map(|draft| draft.manifest.map(|(manifest, _)| manifest)).collect(), problems)
+    (drafts.into_iter().filter_map(|draft| draft.manifest).collect(), problems)
 }
 
 /// The rules that each pod is held to: name, and where Kubernetes has it (`rules/mod.rs` says how that is written).
@@ -178,14 +172,14 @@ impl<'a> Identity<'a> {
     }
 }
 
-/// Checks one pod and renders it, together with the host ports that it takes.
+/// Checks one pod and renders it.
 fn draft(
     pod: &Value,
     uids: Uids,
     identity: Option<&Identity<'_>>,
     at: &Path<'_>,
     reading: &mut Reading<'_>,
-) -> Option<(Manifest, Vec<together::HostPort>)> {
+) -> Option<Manifest> {
     reading.findings.enter(rules::identity::SCHEMA);
     let Some(written) = pod.as_object() else {
         reading.findings.error(at, format!("expected a pod, found {}", strict::describe(pod)));
@@ -201,9 +195,7 @@ fn draft(
         return None;
     }
     rules::check(&decoded, pod, at, &mut reading.findings);
-    let manifest = render(pod, uids, identity?, &decoded, at, reading);
-    let ports = together::host_ports(&decoded);
-    Some((Manifest { host_ports: together::numbers(&ports), ..manifest }, ports))
+    Some(render(pod, uids, identity?, &decoded, at, reading))
 }
 
 /// What only the API server or the kubelet sets. In a pod that was copied out of a cluster it is of no use, and some
@@ -290,7 +282,8 @@ fn render(
         uid,
         file: format!("podium-{}.yaml", identity.id()),
         bytes,
-        host_ports: Vec::new(),
+        host_ports: ports::host_ports(decoded),
+        host_paths: ports::host_paths(decoded),
         grace_s: spec
             .and_then(|spec| u64::try_from(spec.termination_grace_period_seconds?).ok())
             .unwrap_or(DEFAULT_GRACE.as_secs()),

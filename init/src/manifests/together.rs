@@ -3,11 +3,9 @@
 //! In Kubernetes: pkg/kubelet/config/config.go, filterInvalidPods, and validation.go, checkHostPortConflicts, for one
 //! pod; pkg/scheduler/framework/plugins/nodeports, by which the kubelet refuses the second of two pods.
 
-use super::envelope::Pod;
 use super::path::Path;
-use super::{Manifest, Protocol};
+use super::{HostPort, Manifest, Protocol};
 use crate::config::Problem;
-use core::net::IpAddr;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
@@ -23,60 +21,7 @@ pub(super) struct Draft {
     /// It has a namespace and a name, so that `id` is an ID.
     pub(super) named: bool,
     /// `None` once it is refused.
-    pub(super) manifest: Option<(Manifest, Vec<HostPort>)>,
-}
-
-/// A port of the host that a pod takes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct HostPort {
-    number: u16,
-    protocol: Protocol,
-    /// `None`: on every address.
-    address: Option<IpAddr>,
-}
-
-impl HostPort {
-    fn key(&self) -> (u16, Protocol) {
-        (self.number, self.protocol)
-    }
-
-    fn collides(&self, other: &HostPort) -> bool {
-        match (self.address, other.address) {
-            (Some(one), Some(other)) => one == other,
-            _ => true,
-        }
-    }
-}
-
-/// The ports of the host that a pod takes: every `hostPort`, and with `hostNetwork` every `containerPort`. Sidecars
-/// count; init containers that end do not, since the pod's own containers may take up their ports.
-pub(super) fn host_ports(pod: &Pod) -> Vec<HostPort> {
-    let Some(spec) = &pod.spec else {
-        return Vec::new();
-    };
-    let host_network = spec.host_network == Some(true);
-    let sidecars =
-        spec.init_containers.iter().flatten().filter(|each| each.restart_policy.as_deref() == Some("Always"));
-    let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
-    ports
-        .filter_map(|port| {
-            let fallback = if host_network { port.container_port } else { 0 };
-            let number = port.host_port.filter(|number| *number != 0).unwrap_or(fallback);
-            let number = u16::try_from(number).ok().filter(|number| *number != 0)?;
-            let protocol = match port.protocol.as_deref() {
-                Some("UDP") => Protocol::Udp,
-                Some("SCTP") => Protocol::Sctp,
-                _ => Protocol::Tcp,
-            };
-            let address = port.host_ip.as_deref().and_then(|ip| ip.parse::<IpAddr>().ok());
-            Some(HostPort { number, protocol, address: address.filter(|ip| !ip.is_unspecified()) })
-        })
-        .collect()
-}
-
-/// Number and protocol alone.
-pub(super) fn numbers(ports: &[HostPort]) -> Vec<(u16, Protocol)> {
-    ports.iter().map(HostPort::key).collect()
+    pub(super) manifest: Option<Manifest>,
 }
 
 /// Refuses all pods that share an ID, also with one that is refused already: it may be the one that was meant.
@@ -120,9 +65,9 @@ pub(super) fn refuse_shared_ports(
 ) {
     let mut taken: Taken = BTreeMap::new();
     for draft in drafts {
-        let Some((manifest, ports)) = draft.manifest.take() else { continue };
+        let Some(manifest) = draft.manifest.take() else { continue };
         let mut own: Taken = BTreeMap::new();
-        let clash = ports.iter().find_map(|port| {
+        let clash = manifest.host_ports.iter().find_map(|port| {
             let other = holder(&taken, port).or_else(|| holder(&own, port));
             let clash = other.map(|other| (*port, other.to_owned()));
             own.entry(port.key()).or_default().push((*port, draft.id.clone()));
@@ -131,12 +76,10 @@ pub(super) fn refuse_shared_ports(
         if let Some((port, other)) = clash {
             let path = list.index(draft.index).key("spec").to_string();
             let place = locate(&path);
-            let what =
-                format!("host port {} ({})", port.number, format!("{:?}", port.protocol).to_uppercase());
             let message = if other == draft.id {
-                format!("{other} wants {what} twice")
+                format!("{other} wants {port} twice")
             } else {
-                format!("{} wants {what}, which {other} has", draft.id)
+                format!("{} wants {port}, which {other} has", draft.id)
             };
             let remedy = "give one of them another hostPort";
             problems.push(Problem::error(path, message).at(place).remedy(remedy).pod(draft.id.as_str()));
@@ -145,7 +88,7 @@ pub(super) fn refuse_shared_ports(
         for (key, mut ports) in own {
             taken.entry(key).or_default().append(&mut ports);
         }
-        draft.manifest = Some((manifest, ports));
+        draft.manifest = Some(manifest);
     }
 }
 

@@ -5,6 +5,7 @@
 //! whether a container has started shows by its processes: before that there is only runc itself. Both stay true of
 //! an id, so they are asked once.
 
+use crate::sys::cgroup::POD_FOLDERS;
 use crate::sys::file;
 use podium_init::podstate::{Pod, Sight};
 use serde::Deserialize;
@@ -15,13 +16,11 @@ use std::path::{Path, PathBuf};
 const BUNDLE_MAX: usize = 1 << 20;
 /// A kernel file of a cgroup: PIDs of a container with thousands of processes.
 const CGROUP_MAX: usize = 1 << 18;
-/// The QoS classes' folders: guaranteed has none of its own.
-const CLASSES: [&str; 3] = ["", "burstable", "besteffort"];
 
 /// Where a node has what, and what is known of the containers already.
 #[derive(Debug)]
 pub(super) struct Node {
-    kubepods: PathBuf,
+    groups: PathBuf,
     bundles: PathBuf,
     logs: PathBuf,
     proc: PathBuf,
@@ -56,7 +55,7 @@ impl Default for Node {
 impl Node {
     fn at(root: &Path) -> Self {
         Self {
-            kubepods: root.join("sys/fs/cgroup/kubepods"),
+            groups: root.join("sys/fs/cgroup"),
             bundles: root.join("run/containerd/io.containerd.runtime.v2.task/k8s.io"),
             logs: root.join("var/log/pods"),
             proc: root.join("proc"),
@@ -66,7 +65,7 @@ impl Node {
 
     /// A kubelet has begun to work since the machine started: it has made the cgroup of all pods.
     pub(super) fn has_kubelet(&self) -> bool {
-        self.kubepods.is_dir()
+        self.groups.join("kubepods").is_dir()
     }
 
     /// Looks at each of `pods`, by UID. A pod of which there is nothing is left out.
@@ -77,8 +76,8 @@ impl Node {
 
     fn look_at(&mut self, pod: &Pod, before: &BTreeMap<String, Known>) -> Sight {
         let mut sight = Sight::default();
-        for class in CLASSES {
-            let group = self.kubepods.join(class).join(format!("pod{}", pod.uid));
+        for folder in POD_FOLDERS {
+            let group = self.groups.join(folder).join(format!("pod{}", pod.uid));
             if !is_populated(&group) {
                 continue;
             }

@@ -3,30 +3,21 @@
 //! A boot does all of it, a change while the node runs only what it needs. What fails is said with what it means, and
 //! the rest is done.
 
-use crate::boot::{self, Machine};
-use crate::load::load_drivers;
+use crate::boot::Machine;
+use crate::sys::file;
 use crate::sys::module::Store;
-use crate::sys::{clock, file};
 use crate::token;
-use podium_init::clock::Time;
 use podium_init::config::MachineConfig;
 use podium_init::modules::{AT_BOOT, behind_sysctl};
-use podium_init::mounts::What;
+use podium_init::paths;
 use podium_init::render::{self, RenderedFile, names};
 use podium_init::services::{self, NodeFacts, Service};
 use podium_init::sysctls::{self, Setting};
-use podium_init::{mounts, paths};
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
 
 /// The loopback interface's `flags`: `IFF_UP | IFF_LOOPBACK`. The kernel adds 127.0.0.1 and ::1 itself.
 const LOOPBACK_UP: &str = "0x9";
-/// How long the disks of `machine.kubelet.extraMounts` may take to appear, all together: a USB disk needs two to three
-/// seconds, and pods that need none of them wait as well.
-const DISK_WAIT: Duration = Duration::from_secs(5);
-/// Between two looks.
-const DISK_PAUSE: Duration = Duration::from_millis(50);
 /// What cannot run without `/var`.
 const NEED_DATA: [&str; 4] = ["containerd", "preload", "kubelet", "pods"];
 /// Files that depend on what DHCP said as well: its hook writes them on a running node.
@@ -41,21 +32,6 @@ pub(crate) fn services(config: &MachineConfig, machine: &Machine, node: &NodeFac
     services
 }
 
-/// The mounts of the config.
-pub(crate) fn mounts(config: &MachineConfig) {
-    let until = clock::now() + DISK_WAIT;
-    for mount in mounts::plan(config) {
-        if let What::FileSystem { source, .. } = &mount.what
-            && source.starts_with("/dev/")
-        {
-            wait_for(Path::new(source.as_ref()), until);
-        }
-        if let Err(error) = boot::make(&mount) {
-            log::error!("{error:#}; what needs {} will fail", mount.target);
-        }
-    }
-}
-
 /// Folders on a new `/var` that somebody writes into and nobody makes; `root` is `/`. dhcpcd makes the last folder of
 /// its path and none above it.
 pub(crate) fn folders(root: &Path, container: bool) {
@@ -68,19 +44,6 @@ pub(crate) fn folders(root: &Path, container: bool) {
         if let Err(error) = file::make_dir(&folder, 0o755) {
             log::error!("{error:#}; {otherwise}");
         }
-    }
-}
-
-/// Waits for a disk whose driver may still have to be loaded.
-fn wait_for(device: &Path, until: Time) {
-    let mut seen = BTreeSet::new();
-    let mut is_told = false;
-    while !device.exists() && clock::now() < until {
-        load_drivers(&mut seen);
-        if !std::mem::replace(&mut is_told, true) {
-            log::info!("waiting up to {} s for {}", DISK_WAIT.as_secs(), device.display());
-        }
-        std::thread::sleep(DISK_PAUSE);
     }
 }
 

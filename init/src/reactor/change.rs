@@ -130,7 +130,39 @@ impl Reactor {
         if touched {
             self.decide(Event::ManifestsChanged, now);
         }
+        let waits = match &result {
+            Ok(Report::Applied(applied)) => Some(applied.waits),
+            Ok(Report::Repaired { waits, .. }) => Some(*waits),
+            Ok(Report::Nothing { .. } | Report::Staged { .. } | Report::Proved | Report::Kept) => None,
+            // It is tried again; until then a look might find nothing but what this one has left.
+            Ok(Report::Failed { .. }) | Err(_) => Some(false),
+        };
+        self.waits = waits.unwrap_or(self.waits);
         self.decide(Event::Ended(result), now);
+        self.wait_for_held();
+    }
+
+    /// Has somebody look until what the last change has left undone can be done. One that looks already sees what is
+    /// new.
+    pub(super) fn wait_for_held(&mut self) {
+        if !self.waits || self.supervisor.shutting_down().is_some() || !self.jobs.has_room(Kind::Wait) {
+            return;
+        }
+        if let Err(error) = self.jobs.start(Kind::Wait, &["wait"], None, None) {
+            self.say(format!("pods: {error:#}; those that are held are looked at later"));
+            self.decide(Event::Waited(false), clock::now());
+        }
+    }
+
+    /// Whoever looked has ended; what can be done now decides a change, which says what is left.
+    pub(super) fn waited(&mut self, exit: Exit) {
+        if self.supervisor.shutting_down().is_some() {
+            return;
+        }
+        if exit != Exit::Code(0) {
+            self.say(format!("pods: whoever looks for what is held has ended: {exit}"));
+        }
+        self.decide(Event::Waited(exit == Exit::Code(0)), clock::now());
     }
 
     /// Takes what inotify has. While a change runs, files of ours are its business.

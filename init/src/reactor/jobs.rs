@@ -17,6 +17,8 @@ const ANSWERS_MAX: usize = 8;
 const CHANGES_MAX: usize = 1;
 /// Looks at what can hang the kubelet at a time: one sees all that is there.
 const UNBLOCKS_MAX: usize = 1;
+/// One looks for everything that is waited for.
+const WAITS_MAX: usize = 1;
 const SIGKILL: i32 = 9;
 
 /// What a job does.
@@ -28,6 +30,8 @@ pub(crate) enum Kind {
     Change,
     /// It moves what can hang the kubelet out of its sight.
     Unblock,
+    /// It waits for what a change has left undone.
+    Wait,
 }
 
 /// One that runs.
@@ -51,6 +55,7 @@ impl Jobs {
             Kind::Answer => ANSWERS_MAX,
             Kind::Change => CHANGES_MAX,
             Kind::Unblock => UNBLOCKS_MAX,
+            Kind::Wait => WAITS_MAX,
         };
         self.0.iter().filter(|job| job.kind == kind).count() < most
     }

@@ -22,6 +22,8 @@ impl Reactor {
     pub(super) fn hide_manifests(&mut self) {
         // It would bring them back.
         self.jobs.kill(Kind::Change);
+        // It makes mounts.
+        self.jobs.kill(Kind::Wait);
         self.reserve.clear();
         if let Err(error) = manifest_dir::hide_all(Path::new(paths::MANIFESTS)) {
             self.say(format!("{error:#}"));

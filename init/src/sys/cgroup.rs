@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 /// Where cgroup2 is mounted.
 const ROOT: &str = "/sys/fs/cgroup";
 
+/// Where the kubelet puts the cgroups of pods, by their QoS class: `pod<uid>` in one of these.
+pub(crate) const POD_FOLDERS: [&str; 3] = ["kubepods", "kubepods/burstable", "kubepods/besteffort"];
+
 /// Whether cgroup2 is mounted at its place; a cgroup v1 host mounts a tmpfs there.
 pub(crate) fn present() -> bool {
     folder("cgroup.controllers").exists()
@@ -58,6 +61,16 @@ pub(crate) fn signal(group: &str, number: i32) -> usize {
         );
     }
     count
+}
+
+/// Whether a pod has no process any more, the sandbox's included. Without cgroup2 that is not known, and is denied.
+pub(crate) fn pod_is_gone(uid: &str) -> bool {
+    let is_empty = |folder: &str| match Events::open(&format!("{folder}/pod{uid}")) {
+        Ok(Some(mut events)) => !events.populated(),
+        Ok(None) => true,
+        Err(_) => false,
+    };
+    present() && POD_FOLDERS.into_iter().all(is_empty)
 }
 
 /// `cgroup.events` of a group: readable at once, then watched with [`super::poll::For::Change`].

@@ -131,6 +131,8 @@ pub(crate) struct Known {
     pub(crate) valid: bool,
     /// Why.
     pub(crate) problems: Vec<String>,
+    /// What its manifest, or a newer one, waits for; empty when it does not.
+    pub(crate) held: String,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -21,6 +21,8 @@ pub(crate) mod reasons {
     pub(crate) const REJECTED: &str = "Rejected";
     /// Another manifest has the same namespace and name.
     pub(crate) const DUPLICATE: &str = "Duplicate";
+    /// PID 1 holds the manifest back, or a newer one, until something else is there or gone.
+    pub(crate) const HELD: &str = "Held";
     /// PID 1 has accepted the pod, and its manifest is not there: not yet, or no more.
     pub(crate) const NO_MANIFEST: &str = "NoManifest";
     /// The kubelet has not taken up the manifest yet.
@@ -172,6 +174,14 @@ fn status(entry: &Entry<'_>, seen: &Seen<'_>) -> PodStatus {
             format!("the newest version is refused, the one before runs on: {problems}")
         } else {
             problems
+        };
+    }
+    if let Some(known) = entry.known.filter(|known| !known.held.is_empty()) {
+        status.reason = reasons::HELD.to_owned();
+        status.message = if entry.manifest.is_some() {
+            format!("the newest version waits, the one before runs on: {}", known.held)
+        } else {
+            known.held.clone()
         };
     }
     status

@@ -22,8 +22,8 @@ const LOOK: Duration = Duration::from_millis(5);
 /// The same for a file that a thousand processes wait for.
 const DOZE: Duration = Duration::from_millis(500);
 
-/// Where a kubelet has the processes of a pod.
-const POD_GROUP: &str = "/sys/fs/cgroup/kubepods/besteffort/pod1";
+/// Where a kubelet has the processes of pods.
+const POD_GROUPS: &str = "/sys/fs/cgroup/kubepods/besteffort";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().collect();
@@ -100,14 +100,27 @@ fn perform(name: &str, line: &str) -> Result<()> {
         }
         ["contained"] => {
             rustix::process::setsid()?;
-            std::fs::create_dir_all(POD_GROUP)?;
-            std::fs::write(format!("{POD_GROUP}/cgroup.procs"), "0")?;
+            join_pod("1")?;
             let mut term = SigSet::empty();
             term.add(nix::sys::signal::Signal::SIGTERM);
             term.thread_block()?;
             std::fs::write("/fake/pod.up", "")?;
             term.wait()?;
             Ok(std::fs::write("/fake/pod.ended", "")?)
+        }
+        // Runs a process for each static pod, as a kubelet does, for as long as its manifest is there.
+        ["pods"] => run_pods(),
+        // What a pod has of processes: it is told to end, and does so once /fake/NAME.end is there.
+        ["process", uid, pod] => {
+            rustix::process::setsid()?;
+            join_pod(uid)?;
+            let mut term = SigSet::empty();
+            term.add(nix::sys::signal::Signal::SIGTERM);
+            term.thread_block()?;
+            std::fs::write(format!("/fake/{pod}.up"), uid)?;
+            term.wait()?;
+            std::fs::write(format!("/fake/{pod}.told"), uid)?;
+            perform(name, &format!("until /fake/{pod}.end"))
         }
         // A moving target: each process makes the next one and ends.
         ["chain"] => child(&["--", "link"]).map(drop),
@@ -129,6 +142,37 @@ fn perform(name: &str, line: &str) -> Result<()> {
             nix::sys::signal::kill(pid, signal).context("kill")
         }
         _ => bail!("no such command"),
+    }
+}
+
+fn join_pod(uid: &str) -> Result<()> {
+    let group = format!("{POD_GROUPS}/pod{uid}");
+    std::fs::create_dir_all(&group)?;
+    Ok(std::fs::write(format!("{group}/cgroup.procs"), "0")?)
+}
+
+/// A kubelet as far as processes go.
+fn run_pods() -> Result<()> {
+    let mut running: BTreeMap<String, std::process::Child> = BTreeMap::new();
+    loop {
+        let mut wanted = BTreeMap::new();
+        for text in manifests().values() {
+            let Ok(pod) = serde_json::from_str::<serde_json::Value>(text) else { continue };
+            let part = |name: &str| pod["metadata"][name].as_str().map(str::to_owned);
+            wanted.extend(part("uid").zip(part("name")));
+        }
+        for (uid, pod) in &wanted {
+            if !running.contains_key(uid) {
+                running.insert(uid.clone(), child(&["--", "process", uid, pod])?);
+            }
+        }
+        for (_, gone) in running.extract_if(.., |uid, _| !wanted.contains_key(uid)) {
+            let pid = nix::unistd::Pid::from_raw(gone.id().try_into()?);
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).context("kill")?;
+            // Its parent is not who waits for it here.
+            std::thread::spawn(move || gone.wait_with_output());
+        }
+        std::thread::sleep(LOOK);
     }
 }
 

@@ -280,6 +280,14 @@ fn what_pid_1_refused_is_listed_with_its_problems() {
     assert_eq!(reason(&pods[1]), ("Running", "Invalid", message, true));
     node.known = vec![Known { valid: true, ..known("new", "podium-default-new.yaml") }];
     assert_eq!(node.pods(&json!([]))[0].reason, "NoManifest");
+    let held = |file: &str| Known { valid: true, held: "a port".into(), ..known("new", file) };
+    node.known = vec![held("")];
+    let pods = node.pods(&json!([]));
+    let pod = pods.iter().find(|pod| pod.id == "default-new").unwrap();
+    assert_eq!(
+        (pod.phase.as_str(), pod.reason.as_str(), pod.message.as_str()),
+        ("Pending", "Held", "a port")
+    );
 }
 
 #[test]
