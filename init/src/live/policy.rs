@@ -62,9 +62,10 @@ pub enum Action {
 }
 
 /// What the outside may know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Phase {
     /// The config in force is the last known good one, or the only one.
+    #[default]
     Settled,
     /// It must prove itself until then.
     OnProof(Time),
@@ -74,8 +75,8 @@ pub enum Phase {
     Tried(Time),
 }
 
-/// All that is kept between two events.
-#[derive(Debug)]
+/// All that is kept between two events; by default of a node at rest, not well yet.
+#[derive(Debug, Default)]
 pub struct Policy {
     phase: Phase,
     /// Whether there is a way back from [`Phase::OnProof`].
@@ -93,25 +94,6 @@ pub struct Policy {
     began: Before,
     /// A revert has brought back what was so; until then that counts for the next change, too.
     trusted: (Before, Time),
-}
-
-impl Default for Policy {
-    /// A node at rest, not well yet.
-    fn default() -> Self {
-        Self {
-            phase: Phase::Settled,
-            may_revert: false,
-            was: Before::default(),
-            pods: false,
-            kubelet: false,
-            well_since: None,
-            kubelet_since: None,
-            running: None,
-            waiting: Waiting::default(),
-            began: Before::default(),
-            trusted: (Before::default(), Time::ZERO),
-        }
-    }
 }
 
 impl Policy {
