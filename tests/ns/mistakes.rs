@@ -32,9 +32,10 @@ fn a_mistake_in_one_pod_costs_neither_that_pod_nor_the_last_known_good_config_at
     assert_eq!(after["podium-default-a.yaml"].1, before["podium-default-a.yaml"].1);
     assert!(after["podium-default-b.yaml"].1.contains("i:2"), "what can be changed is");
     assert!(!node.path("/system/state/config/good.yaml").exists(), "it has not proved itself");
+    // Manifests are there before the loop is, which answers.
+    node.wait("podium: kubelet: up").unwrap();
     let listed = node.ctl(&["pods"]).unwrap().out;
     assert!(listed.contains("imgae"), "{listed}");
-    node.wait("podium: kubelet: up").unwrap();
     std::fs::remove_file(node.path(&format!("{MANIFESTS}/podium-default-a.yaml"))).unwrap();
     let again = until_manifests(&node, &["podium-default-a.yaml", "podium-default-b.yaml"]);
     assert_eq!(again["podium-default-a.yaml"].1, before["podium-default-a.yaml"].1, "put back as well");
@@ -87,6 +88,7 @@ fn what_was_in_force_before_a_trial_comes_back_wherever_it_came_from() {
     node.wait("config: going back: its time in try mode is over").unwrap();
     let after = until_manifests(&node, &["podium-default-given.yaml"]);
     assert_eq!(after["podium-default-given.yaml"].1, before["podium-default-given.yaml"].1);
+    node.wait("back to config 0 in force").unwrap();
     assert_eq!(in_use(&node)["source"], "USERDATA");
 }
 
@@ -103,6 +105,8 @@ fn what_is_applied_over_userdata_is_not_undone_by_it_at_the_next_start() {
     let mut node = node.again(&setup).unwrap();
     node.wait("config from USERDATA: taken before; what is stored goes before it").unwrap();
     until_manifests(&node, &["podium-default-applied.yaml"]);
+    // Before its loop a PID 1 takes no signals.
+    node.wait("podium: kubelet: up").unwrap();
     node.signal(15).unwrap();
     node.end(LIMIT).unwrap();
     setup.env.insert("USERDATA", userdata(&pods(&[("new", "i")])));

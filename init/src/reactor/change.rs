@@ -126,7 +126,8 @@ impl Reactor {
             Exit::Code(0) => report().map_err(|error| format!("{error:#}")),
             exit => Err(exit.to_string()),
         };
-        // Whether it was the change or somebody else, only a look can tell; the look after that one finds nothing.
+        // Whether it was the change or somebody else, only a look can tell; one that finds nothing to write stirs up
+        // nothing.
         if touched {
             self.decide(Event::ManifestsChanged, now);
         }
