@@ -235,6 +235,8 @@ fn a_tried_config_goes_when_its_time_is_over() {
     node.wait("config: going back: its time in try mode is over").unwrap();
     let after = until_manifests(&node, &["podium-default-hello.yaml"]);
     assert_eq!(after["podium-default-hello.yaml"].1, before["podium-default-hello.yaml"].1);
+    // The manifests come first.
+    node.wait("back to config 0 in force").unwrap();
     assert_eq!(in_use(&node)["tried"], false);
 }
 
