@@ -14,14 +14,12 @@ use look::Node;
 use nix::sys::signal::{SigSet, Signal};
 use podium_init::manifests::{MAX_MANIFEST, is_ours};
 use podium_init::podstate::{Pod, Watch, memory};
-use podium_init::staticpods::StaticPods;
+use podium_init::staticpods::{LIST_MAX, StaticPods};
 use podium_init::{notices, paths};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// The list of the static pods: some hundred KiB for a thousand of them.
-const STATIC_PODS_MAX: usize = 16 << 20;
 /// PID 1's memory as the kernel sums it up.
 const MEMORY: &str = "/proc/1/smaps_rollup";
 
@@ -119,7 +117,7 @@ impl Manifests {
         }
         self.again = self.stamp != Some(stamp);
         self.stamp = Some(stamp);
-        let list = file::read(list, STATIC_PODS_MAX).unwrap_or_default();
+        let list = file::read(list, LIST_MAX).unwrap_or_default();
         let list: StaticPods = serde_json::from_slice(&list).unwrap_or_default();
         let held = list.pods.iter().filter(|pod| !pod.held.is_empty()).count();
         let entries = std::fs::read_dir(dir).ok()?.flatten();

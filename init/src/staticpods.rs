@@ -18,6 +18,9 @@ pub const PROBLEMS_OF_A_POD: usize = 20;
 /// The most versions that are kept of pods and files that are gone: a node that has had so many starts some anew.
 const GONE_MAX: usize = 1000;
 
+/// The longest list as JSON, bytes: a thousand pods take some hundred KiB.
+pub const LIST_MAX: usize = 16 << 20;
+
 /// All of them, in the order of their ids, files of others behind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use gpt::GptConfig;
 use gpt::disk::LogicalBlockSize;
 use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::FileExt;
@@ -160,11 +161,14 @@ impl Partition {
         to.set_len(self.bytes)?;
         let mut hasher = DefaultHasher::new();
         let (mut at, end) = (self.start, self.start + self.bytes);
-        // From one run of data to the next; after the last one there is none.
-        while let Ok(data) = seek(&from, SeekFrom::Data(at)) {
-            if data >= end {
-                break;
-            }
+        // From one run of data to the next.
+        loop {
+            let data = match seek(&from, SeekFrom::Data(at)) {
+                Ok(data) if data < end => data,
+                // It lies behind the partition, or there is no more at all.
+                Ok(_) | Err(Errno::NXIO) => break,
+                Err(error) => return Err(error).context("look for data"),
+            };
             at = seek(&from, SeekFrom::Hole(data))?.min(end);
             let mut bytes = vec![0; usize::try_from(at - data)?];
             from.read_exact_at(&mut bytes, data)?;

@@ -2,8 +2,8 @@
 //!
 //! A fault is independent of all others: it makes the node that it needs and drops it. It says what it saw, or fails
 //! with what it saw instead. Those in namespaces run side by side, for most of their time is waiting; those in
-//! machines one after the other, beside them. Each has a limit, after which it is told as failed and left to itself; its node dies
-//! with the thread that started it, at the latest with this process.
+//! machines one after the other, beside them. Each has a limit, after which it is told as failed and left to itself; its
+//! node dies with the thread that started it, at the latest with this process.
 
 use anyhow::{Result, anyhow, bail};
 use serde::Serialize;

@@ -11,7 +11,7 @@ use crate::{hook, manifest_dir};
 use anyhow::{Context, Result};
 use podium_init::config::{InUse, MachineConfig, Outcome};
 use podium_init::live::{Applied, Change, Needs, PROOF_LIMIT, Standing, held_back, restarts};
-use podium_init::manifests::{Facts, Holds, Manifest};
+use podium_init::manifests::{Facts, Holds, Manifest, file_name};
 use podium_init::paths;
 use podium_init::services::{NodeFacts, Service};
 use podium_init::staticpods::{Foreign, StaticPods};
@@ -250,7 +250,7 @@ fn keep_versions(json: &[u8]) -> Result<()> {
 
 /// Pods that cannot be run and whose file is gone: they run as in the last known good config.
 fn brought_back(dir: &Path, refused: &BTreeSet<String>, want: &[Manifest]) -> Vec<Manifest> {
-    let has_file = |id: &str| dir.join(format!("podium-{id}.yaml")).symlink_metadata().is_ok();
+    let has_file = |id: &str| dir.join(file_name(id)).symlink_metadata().is_ok();
     let is_wanted = |id: &str| want.iter().any(|manifest| manifest.id == id);
     let gone: BTreeSet<&String> = refused.iter().filter(|id| !has_file(id) && !is_wanted(id)).collect();
     if gone.is_empty() {

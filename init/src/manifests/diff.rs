@@ -34,7 +34,12 @@ impl Changes<'_> {
     }
 }
 
-/// Whether a file of that name is ours: `podium-<id>.yaml`.
+/// The name of the file of the pod with this static pod ID, for ever: the kubelet puts it into UIDs that it makes.
+pub fn file_name(id: &str) -> String {
+    format!("podium-{id}.yaml")
+}
+
+/// Whether a file of that name is ours: see [`file_name`].
 pub fn is_ours(name: &str) -> bool {
     id(name).is_some()
 }

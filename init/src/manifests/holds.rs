@@ -10,7 +10,7 @@
 //! Each look starts from the whole config and from [`Holds`], which is all that is kept from one to the next: a newer
 //! config, a dropped pod or a revert needs no rule of its own. Pure: clock, processes and mounts are [`Facts`].
 
-use super::{Changes, HostPort, Manifest};
+use super::{Changes, HostPort, Manifest, file_name};
 use crate::clock::Time;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -291,7 +291,7 @@ impl Claim {
 impl Held {
     /// Its file's name.
     pub fn file(&self) -> String {
-        format!("podium-{}.yaml", self.id)
+        file_name(&self.id)
     }
 }
 

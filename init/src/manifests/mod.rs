@@ -21,7 +21,7 @@ mod strict;
 mod together;
 mod uid;
 
-pub use diff::{Changes, Found, diff, is_ours, kept};
+pub use diff::{Changes, Found, diff, file_name, is_ours, kept};
 pub use foreign::double;
 pub use holds::{Facts, Held, Holds, LEAVE_MARGIN, Order};
 pub use ports::{HostPort, Protocol};
@@ -280,7 +280,7 @@ fn render(
         namespace: identity.namespace.to_owned(),
         name: identity.name.to_owned(),
         uid,
-        file: format!("podium-{}.yaml", identity.id()),
+        file: file_name(&identity.id()),
         bytes,
         host_ports: ports::host_ports(decoded),
         host_paths: ports::host_paths(decoded),

@@ -8,15 +8,13 @@ use crate::manifest_dir;
 use crate::sys::{cgroup, file};
 use anyhow::Result;
 use podium_init::paths;
-use podium_init::staticpods::StaticPods;
+use podium_init::staticpods::{LIST_MAX, StaticPods};
 use podium_init::supervisor::Event;
 use std::path::Path;
 use std::time::Duration;
 
 /// The cgroup that the kubelet makes for all pods.
 const PODS: &str = "kubepods";
-/// The list of the static pods: some hundred KiB for a thousand of them.
-const STATIC_PODS_MAX: usize = 16 << 20;
 
 impl Reactor {
     pub(super) fn hide_manifests(&mut self) {
@@ -64,7 +62,7 @@ impl Reactor {
 /// As whoever wrote the manifests left it; the default when it is not known.
 fn longest_grace() -> Duration {
     let read = || -> Result<StaticPods> {
-        Ok(serde_json::from_slice(&file::read(Path::new(paths::STATIC_PODS), STATIC_PODS_MAX)?)?)
+        Ok(serde_json::from_slice(&file::read(Path::new(paths::STATIC_PODS), LIST_MAX)?)?)
     };
     said(read()).map_or(Duration::ZERO, |pods| pods.longest_grace())
 }

@@ -2,8 +2,9 @@
 //!
 //! Checked with Debian 12's dhcpcd 9.4.1 in a network namespace:
 //! - It needs no shell and no udev (`nodev`). `/run/dhcpcd` it makes itself; of [`paths::DHCPCD_DATA`] only the last
-//!   folder, and on a new `/var` there is no `/var/lib`: then it keeps neither DUID nor leases. With a user `dhcpcd` in /etc/passwd it gives up root and enters that user's home, `/usr/lib/dhcpcd`,
-//!   which must exist and should be empty; the hook still runs as root. Without the user it stays root.
+//!   folder, and on a new `/var` there is no `/var/lib`: then it keeps neither DUID nor leases.
+//! - With a user `dhcpcd` in /etc/passwd it gives up root and enters that user's home, `/usr/lib/dhcpcd`, which must
+//!   exist and should be empty; the hook still runs as root. Without the user it stays root.
 //! - Started without any interface it waits, and takes those that appear.
 //! - An interface may have one static IPv4 address (the last counts), then without DHCP, and one static IPv6 address.
 //!   Routes of IPv4 alone, each with a gateway, `0.0.0.0/0` only as `routers`. The rest is for `ip`:

@@ -1,8 +1,8 @@
 //! chrony's config and the file of its servers that DHCP fills.
 //!
 //! chronyd 4.3 needs a user `_chrony` in /etc/passwd and makes its own folders, `/run/chrony` and `/var/lib/chrony`
-//! (the latter because `ntsdumpdir` names it), with all above them and as that user's. It gives up root after reading the config: the sources' folder and
-//! resolv.conf must be open to others. Servers are looked up when there is a network, again and again until then.
+//! (the latter because `ntsdumpdir` names it), with all above them and as that user's. It gives up root after reading
+//! the config: the sources' folder and resolv.conf must be open to others. Servers are looked up when there is a network, again and again until then.
 
 use super::RenderedFile;
 use super::lease::Lease;
