@@ -104,19 +104,16 @@ fn second_cri(facts: &ImageFacts) -> String {
 }
 
 /// Endpoints in their order, which containerd keeps. containerd falls back to the registry itself unless `server`
-/// names another: with `skipFallback` that is the last endpoint.
+/// names another: with `skipFallback` that is the last endpoint, once more, for a file without a `host` table is an
+/// error to it, and then the registry itself is asked.
 fn hosts_toml(mirror: &Mirror) -> String {
     let settings = if mirror.override_path { "override_path = true\n" } else { "" };
     let settings = format!("capabilities = [\"pull\", \"resolve\"]\n{settings}");
-    let (last, tables) = match mirror.endpoints.split_last() {
-        Some((last, others)) if mirror.skip_fallback => (Some(last), others),
-        _ => (None, mirror.endpoints.as_slice()),
-    };
     let mut text = String::new();
-    if let Some(last) = last {
+    if let Some(last) = mirror.endpoints.last().filter(|_| mirror.skip_fallback) {
         text.push_str(&format!("server = {}\n{settings}", toml_string(last)));
     }
-    for endpoint in tables {
+    for endpoint in &mirror.endpoints {
         let gap = if text.is_empty() { "" } else { "\n" };
         text.push_str(&format!("{gap}[host.{}]\n{settings}", toml_string(endpoint)));
     }
