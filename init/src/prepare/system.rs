@@ -33,7 +33,8 @@ pub(crate) fn services(config: &MachineConfig, machine: &Machine, node: &NodeFac
 }
 
 /// Folders on a new `/var` that somebody writes into and nobody makes; `root` is `/`. dhcpcd makes the last folder of
-/// its path and none above it.
+/// its path and none above it. Where programs still say `/var/run`, as containerd does of the pods' network namespaces,
+/// it is `/run`: what they leave there must not outlive a boot.
 pub(crate) fn folders(root: &Path, container: bool) {
     let own =
         Path::new(paths::POD_VERSIONS).parent().map(|folder| (folder, "versions of static pods are lost"));
@@ -44,6 +45,14 @@ pub(crate) fn folders(root: &Path, container: bool) {
         if let Err(error) = file::make_dir(&folder, 0o755) {
             log::error!("{error:#}; {otherwise}");
         }
+    }
+    let run = root.join("var/run");
+    if !container
+        && !run.is_symlink()
+        && !run.exists()
+        && let Err(error) = std::os::unix::fs::symlink("../run", &run)
+    {
+        log::error!("link {} to /run: {error}; what belongs there is kept over a reboot", run.display());
     }
 }
 
@@ -233,6 +242,8 @@ mod tests {
                 assert_eq!(mode("var/lib/podium"), Some(0o755));
                 // A container's network is its runtime's.
                 assert_eq!(mode("var/lib/dhcpcd"), (!container).then_some(0o755));
+                let run = std::fs::read_link(root.path().join("var/run"));
+                assert_eq!(run.ok().as_deref(), (!container).then_some(Path::new("../run")));
             }
         }
     }
