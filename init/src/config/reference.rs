@@ -189,7 +189,7 @@ pub const KEYS: &[Key] = &[
     key(
         "machine.sysctls",
         "mapping of texts",
-        "Kernel parameters below /proc/sys, by dotted name, over Podium's own.",
+        "Kernel parameters below /proc/sys, by dotted name, over Podium's own. The kubelet sets `vm.overcommit_memory`, `vm.panic_on_oom`, `kernel.panic`, `kernel.panic_on_oops` and `kernel.keys.root_*` itself.",
         "{net.ipv4.ip_forward: 1}",
     ),
     key(
