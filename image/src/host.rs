@@ -22,7 +22,7 @@ const fn need(package: &'static str, probe: &'static str, reason: &'static str) 
 }
 
 /// Everything that building, running and testing Podium takes from the host, beside Rust itself.
-pub const REQUIREMENTS: [Requirement; 15] = [
+pub const REQUIREMENTS: [Requirement; 16] = [
     need("apt", "apt-get", "fetches the image's components by a private configuration"),
     need(
         "debian-archive-keyring",
@@ -42,6 +42,7 @@ pub const REQUIREMENTS: [Requirement; 15] = [
     need("e2fsprogs", "e2fsck", "checks the disk of a machine that was powered off (tests)"),
     need("util-linux", "unshare", "runs PID 1 in namespaces (tests)"),
     need("qemu-system-x86", "qemu-system-x86_64", "runs the virtual machine"),
+    need("ovmf", "/usr/share/OVMF/OVMF_CODE.fd", "starts it as a machine with UEFI would (tests)"),
 ];
 
 /// What only some uses need; asked for when it is missing there.

@@ -1,7 +1,8 @@
-//! Shows that the same input gives the same bytes: everything is made a second time elsewhere and compared.
+//! Shows that the same input gives the same bytes: what was made is made a second time elsewhere and compared.
 //!
-//! The second time our own programs are compiled from a copy of the sources in another folder, with another target
-//! folder; packages are unpacked anew. What is shared is the cache: components by hash, and the kubelet.
+//! [`check`] compiles our own programs a second time, from a copy of the sources in another folder, with another target
+//! folder; [`check_packing`] takes them as they are, and so takes seconds: it is part of `cargo xtask test`. Both unpack
+//! packages anew. What is shared is the cache: components by hash, and the kubelet.
 
 use crate::build::{self, Checkout, Image};
 use crate::packages::Policy;
@@ -19,27 +20,43 @@ pub fn check(checkout: &Checkout, policy: Policy, first: &Image) -> Result<()> {
         std::fs::create_dir_all(&copy)?;
         copy_sources(&checkout.root, &copy)?;
         let second = build::image(&Checkout::at(&copy), policy, None)?;
-        let pairs = [
-            ("PID 1", &first.init, &second.init),
-            ("initramfs.img", &first.initramfs, &second.initramfs),
-            ("vmlinuz", &first.kernel, &second.kernel),
-            ("root.erofs", &first.root, &second.root),
-            ("disk.img", &first.disk, &second.disk),
-        ];
-        if first.facts != second.facts {
-            bail!("not reproducible: image.json differs:\n{:#?}\n{:#?}", first.facts, second.facts);
-        }
-        for (name, one, other) in pairs {
-            if let Some(offset) = first_difference(&one.path, &other.path)? {
-                bail!(
-                    "not reproducible: {name} differs from byte {offset} on ({} and its second build)",
-                    one.path.display()
-                );
-            }
-        }
+        compare(first, &second)?;
         report::note("reproducible: two builds in different folders gave the same bytes");
         Ok(())
     })
+}
+
+/// Packs the image anew in a temporary folder, from the same components and the same programs of ours, and compares it
+/// with `first`. The error names the first difference.
+pub fn check_packing(checkout: &Checkout, policy: Policy, first: &Image) -> Result<()> {
+    report::phase("second packing", || {
+        let folder = tempfile::Builder::new().prefix("podium-reproducible-").tempdir()?;
+        let [out, work] = ["out", "work"].map(|name| folder.path().join(name));
+        let second = build::image(&Checkout { root: checkout.root.clone(), out, work }, policy, None)?;
+        compare(first, &second)
+    })
+}
+
+fn compare(first: &Image, second: &Image) -> Result<()> {
+    let pairs = [
+        ("PID 1", &first.init, &second.init),
+        ("initramfs.img", &first.initramfs, &second.initramfs),
+        ("vmlinuz", &first.kernel, &second.kernel),
+        ("root.erofs", &first.root, &second.root),
+        ("disk.img", &first.disk, &second.disk),
+    ];
+    if first.facts != second.facts {
+        bail!("not reproducible: image.json differs:\n{:#?}\n{:#?}", first.facts, second.facts);
+    }
+    for (name, one, other) in pairs {
+        if let Some(offset) = first_difference(&one.path, &other.path)? {
+            bail!(
+                "not reproducible: {name} differs from byte {offset} on ({} and its second build)",
+                one.path.display()
+            );
+        }
+    }
+    Ok(())
 }
 
 /// What git knows of, and what it does not ignore: the working tree as it is, without outputs.

@@ -72,7 +72,7 @@ const COMMANDS: [(&str, &str, Option<&str>); 4] = [
     ("lints", "clippy --workspace --all-targets --locked -- -D warnings", None),
     (
         "lints of the tests",
-        "clippy -p podium-tests --test ns --test vm --test faults --locked -- -D warnings",
+        "clippy -p podium-tests -p podium-image --test ns --test vm --test faults --test reproducible --locked -- -D warnings",
         None,
     ),
     ("documentation", "doc --workspace --no-deps --locked", Some("-D warnings")),

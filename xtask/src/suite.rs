@@ -1,7 +1,7 @@
-//! `test`: the four kinds of tests, each with what it needs built first.
+//! `test`: the five kinds of tests, each with what it needs built first.
 //!
-//! `unit` needs nothing but the sources, `ns` the real binary and the host's namespaces, `vm` the whole image and
-//! QEMU, `faults` what its faults need. All are plain `cargo test` underneath; their lines are passed on as they come
+//! `unit` needs nothing but the sources, `ns` the real binary and the host's namespaces, `image` the components, `vm`
+//! the whole image and QEMU, `faults` what its faults need. All are plain `cargo test` underneath; their lines are passed on as they come
 //! and counted for the end. `faults` alone prints a table instead, or its rows as JSON.
 
 use crate::{doctor, image, say};
@@ -19,8 +19,8 @@ const INIT_VARIABLE: &str = "PODIUM_INIT";
 /// Run the tests: all of them, or those of one kind.
 ///
 /// Kinds build on each other: `unit` takes seconds, `ns` runs the real PID 1 in namespaces of this machine, `faults`
-/// does to it what goes wrong in the field and prints what was expected and what was seen, `vm` boots the real image
-/// in QEMU again and again (about a quarter of an hour without KVM).
+/// does to it what goes wrong in the field and prints what was expected and what was seen, `image` packs the image
+/// twice and compares, `vm` boots the real image in QEMU again and again (about a quarter of an hour without KVM).
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Which tests [default: all, in this order]
@@ -46,6 +46,8 @@ enum Kind {
     Ns,
     /// What goes wrong: fault, what is expected, what is seen
     Faults,
+    /// The image, packed twice: the same bytes
+    Image,
     /// The real image in QEMU
     Vm,
 }
@@ -74,7 +76,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.kind == Some(Kind::Faults) && arguments.json {
         return faults_as_json(arguments);
     }
-    let all = || vec![Kind::Unit, Kind::Ns, Kind::Faults, Kind::Vm];
+    let all = || vec![Kind::Unit, Kind::Ns, Kind::Faults, Kind::Image, Kind::Vm];
     let kinds = arguments.kind.map_or_else(all, |kind| vec![kind]);
     let mut outcomes = Vec::new();
     for kind in kinds {
@@ -104,7 +106,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 fn command(kind: Kind, arguments: &Arguments) -> Result<Command> {
     let mut cargo = crate::cargo();
     let (binary, image) = match kind {
-        Kind::Unit => (false, false),
+        Kind::Unit | Kind::Image => (false, false),
         Kind::Ns => (true, false),
         Kind::Faults => {
             let faults = faults_of(arguments)?;
@@ -149,6 +151,9 @@ fn words(kind: Kind) -> (&'static [&'static str], &'static [&'static str]) {
         Kind::Unit => (&["test", "--workspace", "--locked"], &[]),
         Kind::Ns => (&["test", "--locked", "-p", "podium-tests", "--test", "ns"], &[]),
         Kind::Faults => (&["test", "--locked", "-p", "podium-tests", "--test", "faults"], &[]),
+        Kind::Image => {
+            (&["test", "--locked", "-p", "podium-image", "--test", "reproducible"], &["--nocapture"])
+        }
         Kind::Vm => (&["test", "--locked", "-p", "podium-tests", "--test", "vm"], &["--test-threads=2"]),
     }
 }
