@@ -174,6 +174,12 @@ fn a_file_under_another_name_is_another_pod_where_the_uid_is_hashed() {
     let other = after(Compares::Image, &[rename("web.yaml", fixed("i", "a"))]).pods();
     let moved = after(Compares::Image, &[rename("web.yaml", fixed("i", "a")), operation]).pods();
     assert_eq!(other, moved, "a fixed one stays");
+    let mut old = Kubelet::new("n", Compares::Everything).hashing_pods_alone();
+    old.apply(&Operation::StartKubelet).unwrap();
+    old.apply(&rename("web.yaml", web("i", "a"))).unwrap();
+    let before = old.pods();
+    old.apply(&Operation::Move { from: "web.yaml".into(), to: "b.yaml".into() }).unwrap();
+    assert_eq!(old.pods(), before, "where the pod alone is hashed, so does that one");
 }
 
 #[test]

@@ -50,6 +50,8 @@ pub type Id = (String, String);
 pub struct Kubelet {
     node: String,
     compares: Compares,
+    /// Whether node and file are in a UID that it makes.
+    hashes_place: bool,
     /// Directories that exist or did, by number: a path may change hands, and a watch does not.
     directories: Vec<BTreeMap<String, Entry>>,
     at_path: Option<usize>,
@@ -100,6 +102,7 @@ impl Kubelet {
         Self {
             node: node.to_owned(),
             compares,
+            hashes_place: true,
             directories: vec![BTreeMap::new()],
             at_path: Some(0),
             moved_away: None,
@@ -107,6 +110,18 @@ impl Kubelet {
             running: BTreeMap::new(),
             happened: Vec::new(),
         }
+    }
+
+    /// The same, as 1.20 is: its hash begins anew with the pod, so that node and file, which it was given before, are
+    /// not in the UID, and a file that is renamed is the same pod.
+    #[must_use]
+    pub fn hashing_pods_alone(self) -> Self {
+        Self { hashes_place: false, ..self }
+    }
+
+    /// Reads a file.
+    fn read(&self, bytes: &[u8], file: &str) -> Option<(Id, Pod)> {
+        manifest::read(bytes, if self.hashes_place { (&self.node, file) } else { ("", "") })
     }
 
     /// The pods that it wants, as its list has them; empty while it is stopped. UIDs that it makes itself begin with
@@ -180,13 +195,16 @@ impl Kubelet {
     /// consumeWatchEvent, for what was made, written, or got another mode or time. The name is looked up at the path,
     /// wherever the watch is.
     fn added(&mut self, number: usize, name: &str) {
-        let node = self.node.clone();
         let resolved = self.at_path.and_then(|number| resolve(&self.directories[number], name)).cloned();
+        let read = match &resolved {
+            Some(Entry::File(bytes)) => self.read(bytes, name),
+            _ => None,
+        };
         let Some(process) = self.hearing(number, name) else { return };
         match resolved {
             Some(Entry::Fifo) => process.hung = true,
-            Some(Entry::File(bytes)) => {
-                let Some((id, pod)) = manifest::read(&bytes, name, &node) else { return };
+            Some(Entry::File(_)) => {
+                let Some((id, pod)) = read else { return };
                 process.id_of_file.insert(name.to_owned(), id.clone());
                 process.store.insert(id, pod);
                 self.set_from_store();
@@ -215,14 +233,18 @@ impl Kubelet {
             process.watch = Watch::On(number);
         }
         let directory = at_path.and_then(|number| self.directories.get(number));
+        let names = directory.into_iter().flat_map(BTreeMap::keys).filter(|name| !name.starts_with('.'));
+        let found: Vec<(String, (Id, Pod))> = names
+            .filter_map(|name| match directory.and_then(|directory| resolve(directory, name)) {
+                Some(Entry::File(bytes)) => Some((name.clone(), self.read(bytes, name)?)),
+                _ => None,
+            })
+            .collect();
+        let Some(process) = self.process.as_mut() else { return };
         let mut pods = BTreeMap::new();
-        for name in directory.into_iter().flat_map(BTreeMap::keys).filter(|name| !name.starts_with('.')) {
-            if let Some(Entry::File(bytes)) = directory.and_then(|directory| resolve(directory, name))
-                && let Some((id, pod)) = manifest::read(bytes, name, &self.node)
-            {
-                process.id_of_file.insert(name.clone(), id.clone());
-                pods.insert(id, pod);
-            }
+        for (name, (id, pod)) in found {
+            process.id_of_file.insert(name, id.clone());
+            pods.insert(id, pod);
         }
         // With none at all it says so and leaves the store as it was: the next event brings old pods back.
         if pods.is_empty() {

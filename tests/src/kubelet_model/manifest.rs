@@ -15,14 +15,14 @@ pub const MAX_FILE: usize = 10 << 20;
 /// A pod as far as the model looks at it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pod {
-    /// `metadata.uid`, or `hash-` and a number that stands for the kubelet's hash of node, file and pod.
+    /// `metadata.uid`, or `hash-` and a number that stands for the kubelet's hash of node, file and pod, or of the pod alone.
     pub uid: String,
     /// Containers by name: as in the manifest, or as they were when they were started.
     pub containers: BTreeMap<String, Value>,
 }
 
-/// Reads a file; `None` when it is no pod.
-pub(super) fn read(bytes: &[u8], file: &str, node: &str) -> Option<(Id, Pod)> {
+/// Reads a file, of which `place` is what a UID that is made holds beside the pod; `None` when it is no pod.
+pub(super) fn read(bytes: &[u8], place: (&str, &str)) -> Option<(Id, Pod)> {
     if bytes.len() > MAX_FILE {
         return None;
     }
@@ -45,7 +45,7 @@ pub(super) fn read(bytes: &[u8], file: &str, node: &str) -> Option<(Id, Pod)> {
     }
     let uid = text(&pod["metadata"]["uid"]).unwrap_or_else(|| {
         let mut hasher = DefaultHasher::new();
-        (node, file, pod.to_string()).hash(&mut hasher);
+        (place, pod.to_string()).hash(&mut hasher);
         format!("hash-{:016x}", hasher.finish())
     });
     Some(((namespace, name), Pod { uid, containers }))
