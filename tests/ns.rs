@@ -19,5 +19,7 @@ mod live;
 mod logs;
 #[path = "ns/mistakes.rs"]
 mod mistakes;
+#[path = "ns/panic.rs"]
+mod panic;
 #[path = "ns/shutdown.rs"]
 mod shutdown;

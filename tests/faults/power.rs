@@ -6,7 +6,6 @@
 
 use super::support::shown;
 use anyhow::{Context, Result, bail, ensure};
-use podium_tests::artifacts::Image;
 use podium_tests::disk::{Disk, Partition, temporary_folder};
 use podium_tests::faults::{Fault, Shared};
 use podium_tests::hand::{self, Hand};
@@ -14,6 +13,7 @@ use podium_tests::inline;
 use podium_tests::machine::{BOOT_LIMIT, HAND, boot, config};
 use podium_tests::markers::READY;
 use podium_tests::qemu::Machine;
+use podium_tests::used;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -70,7 +70,7 @@ fn generation(state: &Partition) -> Result<u64> {
 }
 
 fn cut_off() -> Result<Left> {
-    let disk = Disk::temporary(&Image::under_test()?.disk)?;
+    let disk = used::copy()?;
     let mut machine = boot(&disk, &[inline::plain(numbered(1).as_bytes())], &[])?;
     let hand = Hand::at(machine.port(hand::PORT)?, BOOT_LIMIT)?;
     machine.wait("podium: config 1: kubelet and pods are up; it is the last known good one", BOOT_LIMIT)?;

@@ -56,6 +56,14 @@ impl Disk {
         Ok(Self { path: path.to_owned(), _folder: None })
     }
 
+    /// Writes a copy to `path`; the machine must be off.
+    ///
+    /// # Errors
+    /// When the copy fails; a half-made one is removed.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        copy(&self.path, path)
+    }
+
     /// A small ext4 disk without partitions, labelled `label`, that holds `files` as name and content.
     ///
     /// # Errors
@@ -89,6 +97,11 @@ impl Disk {
         output(tool("mkfs.vfat").args(["-n", label]).arg(&path))?;
         output(tool("mcopy").arg("-i").arg(&path).arg(&source).arg(format!("::/{name}")))?;
         Ok(Self { path, _folder: Some(folder) })
+    }
+
+    /// The one in a temporary folder, which goes away with this value.
+    pub(crate) fn in_folder(path: PathBuf, folder: TempDir) -> Self {
+        Self { path, _folder: Some(folder) }
     }
 
     /// The raw file.
@@ -138,16 +151,16 @@ impl Disk {
 /// One partition of a disk that no machine uses.
 #[derive(Debug)]
 pub struct Partition {
-    label: String,
-    path: PathBuf,
-    start: u64,
+    pub(crate) label: String,
+    pub(crate) path: PathBuf,
+    pub(crate) start: u64,
     /// Its size in bytes.
     pub bytes: u64,
 }
 
 impl Partition {
     /// What e2fsprogs call it.
-    fn target(&self) -> String {
+    pub(crate) fn target(&self) -> String {
         format!("{}?offset={}", self.path.display(), self.start)
     }
 
@@ -298,7 +311,7 @@ fn copy(image: &Path, path: &Path) -> Result<()> {
 }
 
 /// A program that Debian keeps in /usr/sbin, which is not on everybody's PATH.
-fn tool(name: &str) -> Command {
+pub(crate) fn tool(name: &str) -> Command {
     let mut command = Command::new(name);
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{path}:/usr/sbin:/sbin")).env("LC_ALL", "C");
@@ -306,7 +319,7 @@ fn tool(name: &str) -> Command {
 }
 
 /// Standard output of a command that must end well; its whole output is in the error otherwise.
-fn output(command: &mut Command) -> Result<String> {
+pub(crate) fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let done =
         command.output().with_context(|| format!("{name}: is it installed? `cargo xtask doctor` tells"))?;
@@ -321,27 +334,17 @@ fn output(command: &mut Command) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::damage;
 
     /// A disk with one ext4 partition that holds these files.
     fn partitioned(label: &str, files: &[(&str, &[u8])]) -> Disk {
         let source = Disk::with_files(label, files).unwrap();
-        let folder = temporary_folder().unwrap();
-        let path = folder.path().join("disk.raw");
-        File::create(&path).unwrap().set_len(CONFIG_DISK_BYTES + (4 << 20)).unwrap();
-        let mut disk = GptConfig::new()
-            .writable(true)
-            .logical_block_size(LogicalBlockSize::Lb512)
-            .create(&path)
-            .unwrap();
-        let id =
-            disk.add_partition(label, CONFIG_DISK_BYTES, gpt::partition_types::LINUX_FS, 0, None).unwrap();
-        let start = disk.partitions()[&id].bytes_start(LogicalBlockSize::Lb512).unwrap();
-        disk.write().unwrap();
-        let seek = format!("seek={start}");
-        let (from, to) = (format!("if={}", source.path().display()), format!("of={}", path.display()));
+        let disk = damage::with_partition(label).unwrap();
+        let seek = format!("seek={}", disk.partition(label).unwrap().start);
+        let (from, to) = (format!("if={}", source.path().display()), format!("of={}", disk.path.display()));
         let dd = ["bs=64k", "oflag=seek_bytes", "conv=notrunc,sparse", &seek, &from, &to];
         output(Command::new("dd").args(dd)).unwrap();
-        Disk { path, _folder: Some(folder) }
+        disk
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //!
 //! With a stable UID (`machine.kubelet.stablePodUID`) a changed image restarts the container in its pod; every other
 //! change must become a new pod, for newer kubelets silently ignore changes of a pod that keeps its UID. So each of
-//! these is changed in turn on a running node, and is seen both as a new UID and by its effect on the process.
+//! these alone must give another UID (`tests/ns/fields.rs`), and each must be seen by its effect on a running node,
+//! where several of them change in one pod ([`together`]).
 
 use serde_json::{Value, json};
 
@@ -16,6 +17,8 @@ pub enum Shows {
     Environment(&'static str),
     /// This line of `/proc/PID/status` has this value.
     Status(&'static str, &'static str),
+    /// It is in this group, beside that of its user and those that other fields give it.
+    InGroup(&'static str),
     /// `/proc/PID/<file>` has this text.
     Proc(&'static str, &'static str),
     /// A file as the process sees it has this text.
@@ -68,6 +71,15 @@ impl Field {
     /// The table is wrong: no JSON, or a pointer into nothing.
     pub fn changed(&self) -> anyhow::Result<Value> {
         let mut pod = pod();
+        self.change(&mut pod)?;
+        Ok(pod)
+    }
+
+    /// Changes this one in a pod that comes from [`pod`].
+    ///
+    /// # Errors
+    /// As for [`Self::changed`].
+    pub fn change(&self, pod: &mut Value) -> anyhow::Result<()> {
         for (pointer, value) in self.change {
             let (parent, key) = pointer.rsplit_once('/').unwrap_or_default();
             let value: Value = serde_json::from_str(value)?;
@@ -77,8 +89,48 @@ impl Field {
                 _ => anyhow::bail!("{}: {pointer} leads nowhere", self.path),
             }
         }
-        Ok(pod)
+        Ok(())
     }
+
+    /// Whether one pod can have both changes and show both effects.
+    fn goes_with(&self, other: &Self) -> bool {
+        let is_pair = |(one, two): &(&str, &str)| {
+            (self.path, other.path) == (*one, *two) || (self.path, other.path) == (*two, *one)
+        };
+        let overlap = |one: &(&str, &str), two: &(&str, &str)| {
+            let is_within = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| rest.starts_with('/'));
+            let in_one_list = one.0 == two.0 && one.0.ends_with("/-");
+            one.0 == two.0 && !in_one_list || one == two || is_within(one.0, two.0) || is_within(two.0, one.0)
+        };
+        // Two mounts of one path, and two volumes of one name.
+        let is_volume = |field: &Self| field.path.starts_with("spec.containers[0].volumeMounts");
+        let is_apart = APART.iter().any(is_pair)
+            || is_volume(self) && is_volume(other)
+            || self.change.iter().any(|one| other.change.iter().any(|two| overlap(one, two)));
+        !is_apart
+    }
+}
+
+/// Fields that Kubernetes refuses together, or of which one hides the other's effect.
+const APART: &[(&str, &str)] = &[
+    ("spec.hostPID", "spec.shareProcessNamespace"),
+    ("spec.hostIPC", "spec.securityContext.sysctls"),
+    ("spec.hostNetwork", "spec.hostname"),
+    ("spec.hostNetwork", "spec.subdomain"),
+    ("spec.hostNetwork", "spec.hostAliases"),
+];
+
+/// Every field once, in as few pods as they fit into.
+#[must_use]
+pub fn together() -> Vec<Vec<&'static Field>> {
+    let mut pods: Vec<Vec<&Field>> = Vec::new();
+    for field in FIELDS {
+        match pods.iter_mut().find(|pod| pod.iter().all(|other| field.goes_with(other))) {
+            Some(pod) => pod.push(field),
+            None => pods.push(vec![field]),
+        }
+    }
+    pods
 }
 
 const fn field(path: &'static str, change: &'static [(&'static str, &'static str)], shows: Shows) -> Field {
@@ -118,8 +170,8 @@ pub const FIELDS: &[Field] = &[
     field("spec.containers[0].securityContext.seccompProfile", &[("/spec/containers/0/securityContext", r#"{"seccompProfile": {"type": "RuntimeDefault"}}"#)], Shows::Status("Seccomp", "2")),
     field("spec.containers (one more)", &[("/spec/containers/-", r#"{"name": "more", "image": "podium.local/guest:1", "imagePullPolicy": "Never", "args": ["sleep", "field-more"]}"#)], Shows::Beside("field-more")),
     field("spec.initContainers", &[("/spec/initContainers", r#"[{"name": "first", "image": "podium.local/guest:1", "imagePullPolicy": "Never", "args": ["true"]}]"#)], Shows::NewPod),
-    field("spec.securityContext.fsGroup", &[("/spec/securityContext", r#"{"fsGroup": 2222}"#)], Shows::Status("Groups", "2222")),
-    field("spec.securityContext.supplementalGroups", &[("/spec/securityContext", r#"{"supplementalGroups": [3333]}"#)], Shows::Status("Groups", "3333")),
+    field("spec.securityContext.fsGroup", &[("/spec/securityContext", r#"{"fsGroup": 2222}"#)], Shows::InGroup("2222")),
+    field("spec.securityContext.supplementalGroups", &[("/spec/securityContext", r#"{"supplementalGroups": [3333]}"#)], Shows::InGroup("3333")),
     field("spec.securityContext.sysctls", &[("/spec/securityContext", r#"{"sysctls": [{"name": "kernel.shm_rmid_forced", "value": "1"}]}"#)], Shows::NewPod),
     field("spec.hostNetwork", &[("/spec/hostNetwork", "true")], Shows::SharesWithNode("net")),
     field("spec.hostPID", &[("/spec/hostPID", "true")], Shows::SharesWithNode("pid")),
@@ -158,6 +210,28 @@ mod tests {
         for field in FIELDS {
             let image = |pod: &Value| pod["spec"]["containers"][0]["image"].clone();
             assert_eq!(image(&field.changed().unwrap()), image(&pod()), "{}", field.path);
+        }
+    }
+
+    #[test]
+    fn together_every_field_is_in_one_pod_and_keeps_its_change() {
+        let pods = together();
+        let all: Vec<_> = pods.iter().flatten().map(|field| field.path).collect();
+        assert_eq!(all.len(), FIELDS.len());
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), FIELDS.len());
+        assert!(pods.len() < FIELDS.len() / 3, "{} pods", pods.len());
+        for fields in pods {
+            let mut together = pod();
+            for field in &fields {
+                field.change(&mut together).unwrap();
+            }
+            for field in fields {
+                let mut again = together.clone();
+                // What is set is set as before; only what is appended comes a second time.
+                field.change(&mut again).unwrap();
+                let appends = field.change.iter().any(|(pointer, _)| pointer.ends_with("/-"));
+                assert_eq!(again == together, !appends, "{}", field.path);
+            }
         }
     }
 

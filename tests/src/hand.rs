@@ -141,6 +141,14 @@ impl Hand {
         Ok(serde_json::from_str(&self.ask(&format!("/ls?path={path}"))?)?)
     }
 
+    /// The permission bits of a file of the node.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn mode(&self, path: &str) -> Result<u32> {
+        Ok(self.ask(&format!("/mode?path={path}"))?.parse()?)
+    }
+
     /// Where a link of the node leads.
     ///
     /// # Errors
@@ -241,6 +249,19 @@ impl Hand {
     pub fn ctl(&self, words: &str) -> Result<Printed> {
         let answer = self.ask_for(&format!("/ctl?words={}", hex(words.as_bytes())))?;
         Ok(serde_json::from_str(&answer)?)
+    }
+
+    /// Makes PID 1 panic as soon as it lists a folder; see `src/tamper.rs`.
+    ///
+    /// # Errors
+    /// It cannot be traced.
+    pub fn make_init_panic(&self) -> Result<()> {
+        self.ask("/tamper?how=panic").map(drop)
+    }
+
+    /// Makes PID 1 fault at once. The node has no time to answer: whether it did, its console tells.
+    pub fn make_init_fault(&self) {
+        drop(http::try_get(self.port, "/tamper?how=fault"));
     }
 
     /// Gives an image of the node another name, too.

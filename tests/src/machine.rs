@@ -56,7 +56,12 @@ pub fn config(pods: &[&str]) -> String {
 /// The test's own, or no disk could be made.
 pub fn on_a_new_disk(test: impl FnOnce(&Disk) -> Result<()>) -> Result<()> {
     let disk = Disk::temporary(&Image::under_test()?.disk)?;
-    test(&disk).map_err(|error| anyhow!("{error:#}\nservice logs on the disk:\n{}", disk.logs(25)))
+    reported(&disk, test)
+}
+
+/// The test's result; an error with what the services wrote on the disk.
+pub(crate) fn reported(disk: &Disk, test: impl FnOnce(&Disk) -> Result<()>) -> Result<()> {
+    test(disk).map_err(|error| anyhow!("{error:#}\nservice logs on the disk:\n{}", disk.logs(25)))
 }
 
 /// Boots `disk` with further kernel words and disks; the ports of both pods are forwarded.
@@ -64,6 +69,14 @@ pub fn on_a_new_disk(test: impl FnOnce(&Disk) -> Result<()>) -> Result<()> {
 /// # Errors
 /// QEMU cannot be started.
 pub fn boot(disk: &Disk, words: &[String], extra_disks: &[ExtraDisk]) -> Result<Machine> {
+    Machine::start(&options(disk, words, extra_disks)?)
+}
+
+/// What [`boot`] starts, for a test that needs a little more.
+///
+/// # Errors
+/// There is no image under test.
+pub fn options(disk: &Disk, words: &[String], extra_disks: &[ExtraDisk]) -> Result<Options> {
     let image = Image::under_test()?;
     let mut options = Options::new(&image.kernel, &image.initramfs);
     options.words = image.words;
@@ -72,7 +85,7 @@ pub fn boot(disk: &Disk, words: &[String], extra_disks: &[ExtraDisk]) -> Result<
     options.extra_disks = extra_disks.to_vec();
     options.forwards = vec![(0, HELLO_PORT), (0, hand::PORT)];
     options.reboots = true;
-    Machine::start(&options)
+    Ok(options)
 }
 
 /// Waits until all pods run, and gives the hand inside.

@@ -113,6 +113,8 @@ pub struct Options {
     pub accel: Accel,
     /// Guest time is a count of instructions and idle time is skipped: repeatable to 1 %. Takes one processor.
     pub icount: bool,
+    /// A card on QEMU's own network, which has DHCP and leads to the host and further.
+    pub network: bool,
     /// Host port (0: any free one) on 127.0.0.1 to guest TCP port.
     pub forwards: Vec<(u16, u16)>,
     /// False: a reboot of the guest ends QEMU.
@@ -137,6 +139,7 @@ impl Options {
             smp: 2,
             accel: Accel::Auto,
             icount: false,
+            network: true,
             forwards: Vec::new(),
             reboots: false,
             echo: if std::env::var_os(SHOW).is_some() { Echo::Stderr } else { Echo::No },
@@ -179,10 +182,13 @@ impl Options {
             );
             add(&["-drive", &drive, "-device", &format!("virtio-blk-pci,drive=disk{number}")]);
         }
-        let forwards =
-            self.forwards.iter().map(|(host, guest)| format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
-        add(&["-netdev", &format!("user,id=net0{}", forwards.collect::<String>())]);
-        add(&["-device", "virtio-net-pci,netdev=net0", "-device", "virtio-rng-pci"]);
+        if self.network {
+            let forwards =
+                self.forwards.iter().map(|(host, guest)| format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
+            add(&["-netdev", &format!("user,id=net0{}", forwards.collect::<String>())]);
+            add(&["-device", "virtio-net-pci,netdev=net0"]);
+        }
+        add(&["-device", "virtio-rng-pci"]);
         if !self.reboots {
             add(&["-no-reboot"]);
         }
@@ -260,6 +266,22 @@ impl Machine {
     /// QEMU's monitor protocol.
     pub fn qmp(&mut self) -> &mut Qmp {
         &mut self.qmp
+    }
+
+    /// Plugs a card of another make into the running machine: on a network of QEMU's own, with DHCP, in the slot of
+    /// that name. The host's port that leads to the guest's `port` by it.
+    ///
+    /// # Errors
+    /// QEMU refuses it.
+    pub fn plug_card(&mut self, slot: &str, port: u16) -> Result<u16> {
+        let forward = json!([{"str": format!("tcp:127.0.0.1:0-:{port}")}]);
+        let network = json!({"type": "user", "id": "plugged", "net": "10.0.3.0/24", "hostfwd": forward});
+        self.qmp.execute("netdev_add", &network)?;
+        let card = json!({"driver": "vmxnet3", "netdev": "plugged", "bus": slot, "romfile": ""});
+        self.qmp.execute("device_add", &card)?;
+        let now = forwards(&self.qmp.monitor("info usernet")?);
+        let new = now.iter().find(|pair| pair.1 == port && !self.forwards.contains(pair));
+        new.map(|(host, _)| *host).context("QEMU does not tell of the new card's forward")
     }
 
     /// Presses the power button: an ACPI event, which the guest may heed.

@@ -1,6 +1,6 @@
 //! The config of a running node with the real kubelet: what changes, what does not, and the way back.
 
-use super::support::{BOOT_LIMIT, HAND, HELLO, boot, config, hand_of, hello, on_a_new_disk};
+use super::support::{BOOT_LIMIT, HAND, HELLO, boot, config, hand_of, hello, on_a_used_disk};
 use anyhow::{Context, Result, ensure};
 use podium_tests::hand::{Hand, Printed, Process};
 use podium_tests::inline;
@@ -45,7 +45,7 @@ fn proved(machine: &Machine, from: usize, generation: u64) -> Result<()> {
 
 #[test]
 fn a_config_changes_on_a_running_node_and_a_bad_one_is_taken_back() -> Result<()> {
-    on_a_new_disk(|disk| {
+    on_a_used_disk(|disk| {
         let first = config(&[HELLO, HAND]);
         let machine = boot(disk, &[inline::gzip(first.as_bytes())?], &[])?;
         let hand = hand_of(&machine)?;
@@ -89,6 +89,24 @@ fn a_config_changes_on_a_running_node_and_a_bad_one_is_taken_back() -> Result<()
         ensure!(history.contains("current, good"), "{history}");
         let aside = hand.read("/system/state/config/rejected-1.yaml")?;
         ensure!(aside.contains("broken"), "{aside}");
+
+        // The port changes hands: who gets it waits until the real portmap has taken it from the other.
+        let from = machine.console.mark();
+        let handed = config(&[
+            &HELLO.replace("hostPort: 8080", "hostPort: 8081"),
+            HAND,
+            &SECOND.replace("Never}", "Never, ports: [{containerPort: 8080, hostPort: 8080}]}"),
+        ]);
+        hand.replace(STORED, handed.replace("machine:\n", settings).as_bytes())?;
+        for told in [
+            "podium: pod default/second: held: ",
+            "podium: pod default/second: no longer held",
+            "podium: pod default/second: running",
+        ] {
+            machine.console.wait(from, told, BOOT_LIMIT)?;
+        }
+        ensure!(hello(&machine)?.contains("hello"), "port 8080 has no answer");
+        machine.console.wait(from, "kubelet and pods are up; it is the last known good one", BOOT_LIMIT)?;
 
         let from = machine.console.mark();
         ensure!(hand.ctl("reboot")?.ok);

@@ -1,36 +1,38 @@
-//! The stable UID on a real kubelet, field by field: every change but the image's is a new pod and takes effect.
+//! The stable UID on a real kubelet: every change but the image's is a new pod, and every field takes effect in it.
 //!
-//! That a changed image restarts the container in its pod, and what a foreign process may do to the manifests of a
-//! running node, is with the faults: `tests/faults/directory.rs`.
+//! That each field alone gives another UID is in `tests/ns/fields.rs`. That a changed image restarts the container in
+//! its pod, and what a foreign process may do to the manifests of a running node, is with the faults:
+//! `tests/faults/directory/`.
 
-use super::support::{HAND, boot, config, hand_of, on_a_new_disk};
+use super::support::{HAND, boot, config, hand_of, on_a_used_disk};
 use anyhow::{Context, Result, ensure};
-use podium_tests::fields::{FIELDS, Field, Shows, pod};
+use podium_tests::fields::{FIELDS, Field, Shows, pod, together};
 use podium_tests::hand::{Hand, Process};
 use podium_tests::inline;
 use podium_tests::react::STORED;
 use serde_json::Value;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Until a change has reached the last process of a round: old pods end, new ones start, on a busy host without KVM.
-const LIMIT: Duration = Duration::from_secs(900);
+/// Until a change has reached the last process: old pods end, new ones start, on a busy host without KVM.
+const LIMIT: Duration = Duration::from_secs(600);
 
-/// Fields of one round: each is a pod, and while they change each is there twice. More would not fit into the machine.
-const ROUND: usize = 17;
-
-/// The pod of one field, told from the others by its name and by a word of its process.
+/// A pod with several fields that change, told from the others by its name and by a word of its process.
 struct Case {
-    field: &'static Field,
+    fields: Vec<&'static Field>,
     word: String,
 }
 
 impl Case {
-    fn new((number, field): (usize, &'static Field)) -> Self {
-        Self { field, word: format!("case-{number}") }
+    fn new((number, fields): (usize, Vec<&'static Field>)) -> Self {
+        Self { fields, word: format!("case-{number}") }
     }
 
-    /// The pod of the table under this case's name.
-    fn named(&self, mut pod: Value) -> Result<Value> {
+    /// The pod of the table under this case's name, before the change and after it.
+    fn pod(&self, is_changed: bool) -> Result<Value> {
+        let mut pod = pod();
+        for field in self.fields.iter().filter(|_| is_changed) {
+            field.change(&mut pod)?;
+        }
         pod["metadata"]["name"] = format!("field-{}", self.word).into();
         let arguments = pod["spec"]["containers"][0]["args"].as_array_mut().context("no arguments")?;
         arguments.push(self.word.as_str().into());
@@ -47,52 +49,51 @@ impl Case {
 fn with(pods: &[Value]) -> String {
     // JSON is YAML.
     let pods: String = pods.iter().map(|pod| format!("\n    - {pod}")).collect();
-    config(&[HAND, &pods]).replace("machine:\n", "machine:\n  kubelet: {extraConfig: {maxPods: 250}}\n")
+    config(&[HAND, &pods])
 }
 
-/// All fields of a round at once: their pods, then each with its field changed.
 #[test]
-#[ignore = "some fifty new pods take longer than all other tests together where there is no KVM"]
 fn every_field_takes_effect_with_a_stable_uid() -> Result<()> {
-    on_a_new_disk(|disk| {
-        let machine = boot(disk, &[inline::gzip(with(&[]).as_bytes())?], &[])?;
+    on_a_used_disk(|disk| {
+        let cases: Vec<Case> = together().into_iter().enumerate().map(Case::new).collect();
+        let pods = |is_changed| cases.iter().map(|case| case.pod(is_changed)).collect::<Result<Vec<_>>>();
+        let machine = boot(disk, &[inline::gzip(with(&pods(false)?).as_bytes())?], &[])?;
         let hand = hand_of(&machine)?;
-        let cases: Vec<Case> = FIELDS.iter().enumerate().map(Case::new).collect();
+        // A container counts as running before its process has its arguments.
+        let uid = |case: &Case| {
+            hand.wait(&case.word, LIMIT, |hand| {
+                let all = hand.processes()?;
+                case.processes(&all).first().map(|process| hand.pod_uid(process.pid)).transpose()
+            })
+        };
+        let before = cases.iter().map(uid).collect::<Result<Vec<_>>>()?;
+
+        hand.replace(STORED, with(&pods(true)?).as_bytes())?;
+        let since = Instant::now();
         let mut failed = Vec::new();
-        for round in cases.chunks(ROUND) {
-            failed.extend(take_effect(&hand, round)?);
+        for (case, before) in cases.iter().zip(&before) {
+            for field in &case.fields {
+                // What has not come when all others have does not come any more.
+                let limit = LIMIT.saturating_sub(since.elapsed());
+                let seen = take_effect(&hand, case, field, before, limit);
+                failed.extend(seen.err().map(|error| format!("{error:#}")));
+            }
         }
         ensure!(failed.is_empty(), "{} of {}:\n{}", failed.len(), FIELDS.len(), failed.join("\n"));
         Ok(())
     })
 }
 
-/// What is wrong with the fields of a round.
-fn take_effect(hand: &Hand, round: &[Case]) -> Result<Vec<String>> {
-    let plain = round.iter().map(|case| case.named(pod())).collect::<Result<Vec<_>>>()?;
-    hand.replace(STORED, with(&plain).as_bytes())?;
-    let mut before = Vec::new();
-    for case in round {
-        let process = hand.wait("the pod before the change", LIMIT, |hand| {
-            Ok(case.processes(&hand.processes()?).first().copied().cloned())
-        });
-        before.push(hand.pod_uid(process.with_context(|| case.field.path)?.pid)?);
-    }
-    let changed = round.iter().map(|case| case.named(case.field.changed()?)).collect::<Result<Vec<_>>>()?;
-    hand.replace(STORED, with(&changed).as_bytes())?;
-    let mut failed = Vec::new();
-    for (case, before) in round.iter().zip(&before) {
-        let seen = hand.wait("its effect", LIMIT, |hand| {
-            for process in case.processes(&hand.processes()?) {
-                if hand.pod_uid(process.pid)? != *before && shows(hand, process, case.field.shows)? {
-                    return Ok(Some(()));
-                }
+/// Waits for a process of the case's new pod that shows the field.
+fn take_effect(hand: &Hand, case: &Case, field: &Field, before: &str, limit: Duration) -> Result<()> {
+    hand.wait(field.path, limit, |hand| {
+        for process in case.processes(&hand.processes()?) {
+            if hand.pod_uid(process.pid)? != before && shows(hand, process, field.shows)? {
+                return Ok(Some(()));
             }
-            Ok(None)
-        });
-        failed.extend(seen.err().map(|error| format!("{}: {error:#}", case.field.path)));
-    }
-    Ok(failed)
+        }
+        Ok(None)
+    })
 }
 
 fn shows(hand: &Hand, process: &Process, effect: Shows) -> Result<bool> {
@@ -104,6 +105,11 @@ fn shows(hand: &Hand, process: &Process, effect: Shows) -> Result<bool> {
         Shows::Status(name, value) => {
             let start = format!("{name}:\t{value}");
             proc("status")?.lines().any(|line| line.trim_end() == start)
+        }
+        Shows::InGroup(group) => {
+            let status = proc("status")?;
+            let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).context("no groups")?;
+            groups.split_whitespace().any(|given| given == group)
         }
         Shows::Proc(file, text) => proc(file)?.contains(text),
         Shows::File(path, text) => proc(&format!("root{path}"))?.contains(text),

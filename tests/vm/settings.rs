@@ -2,7 +2,7 @@
 //!
 //! The host is a server for the guest: a registry's mirror, and a source of pods that wants a header.
 
-use super::support::{BOOT_LIMIT, HAND, HELLO, boot, config, hand_of, hello, on_a_new_disk};
+use super::support::{BOOT_LIMIT, HAND, HELLO, boot, config, hand_of, hello, on_a_used_disk};
 use anyhow::{Context, Result, ensure};
 use podium_tests::hand::{Hand, Process};
 use podium_tests::inline;
@@ -121,7 +121,7 @@ const SERVICES: [(&str, &str); 2] = [("containerd", "containerd"), ("kubelet", "
 
 #[test]
 fn settings_take_effect_on_a_running_node() -> Result<()> {
-    on_a_new_disk(|disk| {
+    on_a_used_disk(|disk| {
         let list = [pod("remote", "podium.local/guest:1"), pod("pulled", "registry.example.org/x/y:1")];
         let server =
             Server::start(json!({"apiVersion": "v1", "kind": "PodList", "items": list}).to_string())?;

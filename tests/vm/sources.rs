@@ -16,6 +16,9 @@ use serde_json::json;
 const ZSTD: &str =
     "KLUv/QRo4QEAdmVyc2lvbjogdjFhbHBoYTEKbWFjaGluZToge25ldHdvcms6IHtob3N0bmFtZTogZnJvbS16c3RkfX0KnY6hUw==";
 
+/// Who the node is to a DHCP server.
+const DUID: &str = "/var/lib/dhcpcd/duid";
+
 /// Boots until the config was taken from `source`, and kept.
 fn taken(words: &[String], disks: &[ExtraDisk], source: &str) -> Result<()> {
     on_a_new_disk(|disk| {
@@ -78,6 +81,8 @@ fn what_was_given_once_is_kept() -> Result<()> {
         machine.wait("podium: config from kernel command line (inline): 2 pods", BOOT_LIMIT)?;
         let hand = hand_of(&machine)?;
         hand.write("/var/kept", "first")?;
+        let duid = hand.read(DUID)?;
+        ensure!(!duid.trim().is_empty());
         machine.power_off(POWER_OFF_LIMIT)?;
         disk.partition("STATE")?.check_clean()?;
         disk.partition("EPHEMERAL")?.check_clean()?;
@@ -86,6 +91,7 @@ fn what_was_given_once_is_kept() -> Result<()> {
         machine.wait("podium: config from STATE: 2 pods", BOOT_LIMIT)?;
         let hand = hand_of(&machine)?;
         ensure!(hand.read("/var/kept")? == "first", "/var was not kept");
+        ensure!(hand.read(DUID)? == duid, "to a DHCP server the node is another one");
         ensure!(hello(&machine)?.contains("hello"));
         let from = machine.console.mark();
         let keys = ["ctrl", "alt", "delete"].map(|key| json!({"type": "qcode", "data": key}));

@@ -1,7 +1,7 @@
 //! What a node says of its pods: those that run, and for each of those that cannot, why. And pods that reach the
 //! kubelet over http.
 
-use super::support::{BOOT_LIMIT, HAND, HELLO, POWER_OFF_LIMIT, boot, config, hello, on_a_new_disk};
+use super::support::{BOOT_LIMIT, HAND, HELLO, POWER_OFF_LIMIT, boot, config, hello, on_a_used_disk};
 use anyhow::{Context, Result, ensure};
 use podium_tests::hand::{self, Hand};
 use podium_tests::inline;
@@ -76,7 +76,7 @@ fn told(hand: &Hand, id: &str, reasons: &[&str]) -> Result<Value> {
 
 #[test]
 fn each_pod_that_does_not_run_says_why() -> Result<()> {
-    on_a_new_disk(|disk| {
+    on_a_used_disk(|disk| {
         let config = config(&[HELLO, HAND, ABSENT, UNPULLABLE, CRASHING, REJECTED, NEEDLESS]);
         let (mut machine, hand) = started(&config, disk)?;
         let pod = told(&hand, "default-hello", &[""])?;
@@ -121,7 +121,7 @@ fn a_stopped_kubelet_is_told(hand: &Hand) -> Result<()> {
 
 #[test]
 fn pods_delivered_over_http_run_and_end_with_the_node() -> Result<()> {
-    on_a_new_disk(|disk| {
+    on_a_used_disk(|disk| {
         let config = config(&[HELLO, HAND, REJECTED]) + "  kubelet: {staticPodDelivery: http}\n";
         let (mut machine, hand) = started(&config, disk)?;
         ensure!(hello(&machine)?.contains("hello"));

@@ -11,7 +11,6 @@ mod foreign;
 
 use super::support::shown;
 use anyhow::{Context, Result, ensure};
-use podium_tests::artifacts::Image;
 use podium_tests::disk::Disk;
 use podium_tests::faults::{Fault, Shared};
 use podium_tests::hand::{Hand, Process};
@@ -19,6 +18,7 @@ use podium_tests::inline;
 use podium_tests::machine::{HAND, boot, config, hand_of};
 use podium_tests::qemu::Machine;
 use podium_tests::react::STORED;
+use podium_tests::used;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -75,7 +75,7 @@ struct Node {
 impl Node {
     fn boot() -> Result<Self> {
         let config = config_with(&pod("ours", "ours-1"));
-        let disk = Disk::temporary(&Image::under_test()?.disk)?;
+        let disk = used::copy()?;
         let machine = boot(&disk, &[inline::plain(config.as_bytes())], &[])?;
         let hand = hand_of(&machine)?;
         let ours = hand.read(OURS)?.into_bytes();

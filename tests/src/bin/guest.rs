@@ -9,7 +9,7 @@
 mod processes;
 
 use anyhow::{Context, Result, bail, ensure};
-use podium_tests::react;
+use podium_tests::{react, tamper};
 use processes::{orphans, processes, signal};
 use rustix::fs::{CWD, FallocateFlags, FileType, Mode, fallocate, mknodat};
 use rustix::thread::move_into_link_name_space;
@@ -93,7 +93,7 @@ fn act(target: &str) -> Result<Vec<u8>> {
         "/" => Ok(b"guest\n".to_vec()),
         "/ps" => Ok(json!(processes()?).to_string().into_bytes()),
         "/cat" => {
-            let path = node_path(word("path")?);
+            let path = followed(node_path(word("path")?))?;
             fs::read(&path).with_context(|| path.display().to_string())
         }
         "/ls" => {
@@ -103,6 +103,11 @@ fn act(target: &str) -> Result<Vec<u8>> {
             let mut names = names.collect::<Result<Vec<_>>>()?;
             names.sort();
             Ok(json!(names).to_string().into_bytes())
+        }
+        "/mode" => {
+            let path = node_path(word("path")?);
+            let file = fs::metadata(&path).with_context(|| path.display().to_string())?;
+            Ok((file.permissions().mode() & 0o7777).to_string().into_bytes())
         }
         "/link" => {
             let path = node_path(word("path")?);
@@ -162,6 +167,14 @@ fn act(target: &str) -> Result<Vec<u8>> {
             signal(word("pid")?.parse()?, word("signal")?.parse()?)?;
             Ok(Vec::new())
         }
+        "/tamper" => {
+            match word("how")? {
+                "panic" => tamper::fail_each_close(1)?,
+                "fault" => tamper::fault(1)?,
+                other => bail!("no such failure: {other}"),
+            }
+            Ok(Vec::new())
+        }
         "/orphans" => Ok(orphans(word("crowd")?.parse()?)?.to_string().into_bytes()),
         _ => bail!("no such verb: {verb}"),
     }
@@ -173,6 +186,16 @@ const ROOT: &str = "/proc/1/root";
 /// A path of the node as the node sees it, not as this container does.
 fn node_path(path: &str) -> PathBuf {
     PathBuf::from(format!("{ROOT}{path}"))
+}
+
+/// Where a link of the node leads there: followed from here, an absolute one would lead to a file of this pod.
+fn followed(path: PathBuf) -> Result<PathBuf> {
+    // Those of proc lead to the right file by themselves, whatever they seem to say.
+    if path.starts_with(format!("{ROOT}/proc")) || !path.is_symlink() {
+        return Ok(path);
+    }
+    let target = fs::read_link(&path).with_context(|| path.display().to_string())?;
+    Ok(if target.is_absolute() { node_path(&target.to_string_lossy()) } else { path })
 }
 
 /// Runs a verb of this program in a process of its own, which may leave for the node's root or mounts.
