@@ -105,7 +105,8 @@ fn a_config_changes_on_a_running_node_and_a_bad_one_is_taken_back() -> Result<()
         ] {
             machine.console.wait(from, told, BOOT_LIMIT)?;
         }
-        ensure!(hello(&machine)?.contains("hello"), "port 8080 has no answer");
+        let answer = hello(&machine)?;
+        ensure!(answer.contains("second"), "port 8080 is not the second pod's: {answer}");
         machine.console.wait(from, "kubelet and pods are up; it is the last known good one", BOOT_LIMIT)?;
 
         let from = machine.console.mark();
@@ -114,7 +115,7 @@ fn a_config_changes_on_a_running_node_and_a_bad_one_is_taken_back() -> Result<()
         machine.console.wait(from, "taken before; what is stored goes before it", BOOT_LIMIT)?;
         machine.console.wait(from, "podium: config from STATE: 3 pods", BOOT_LIMIT)?;
         machine.console.wait(from, READY, BOOT_LIMIT)?;
-        ensure!(hello(&machine)?.contains("hello"));
+        ensure!(hello(&machine)?.contains("second"));
         Ok(())
     })
 }
