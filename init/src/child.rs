@@ -4,7 +4,7 @@
 //! has a name; a failure is told to PID 1 on the service's notify socket with the stage in front, and ends this
 //! process with code 125. It decides nothing: everything it does stands in the service's description.
 
-use crate::sys::{self, At, cgroup, notify, signals};
+use crate::sys::{self, At, cgroup, notify, rights, signals};
 use anyhow::{Context, Result, bail};
 use podium_init::render::lease::{State, best_first};
 use podium_init::services::{NODE_IP_MARK, NODE_NAME_MARK, Service, fill};
@@ -59,10 +59,13 @@ fn become_service(id: &str) -> Result<Infallible> {
     let argv = complete(id, service.argv);
     let name = argv.first().context("description: argv is empty")?;
     rustix::process::setsid().context("session")?;
+    let mut output = open_output(id).context("output")?;
+    if let Some(most) = service.memory_max {
+        limit_memory(&service.cgroup, most, output.as_mut()).context("memory")?;
+    }
     if cgroup::present() {
         cgroup::join(&service.cgroup).context("cgroup")?;
     }
-    let mut output = open_output(id).context("output")?;
     limit_files(service.nofile, output.as_mut()).context("limits")?;
     set_oom_score(service.oom_score_adj, output.as_mut()).context("oom score")?;
     rustix::process::chdir("/").context("directory /")?;
@@ -82,8 +85,11 @@ fn become_service(id: &str) -> Result<Infallible> {
             .and_then(|()| rustix::stdio::dup2_stderr(&output))
             .context("output")?;
     }
-    notify::send(&socket, notices::EXECUTED).context("notify")?;
     signals::reset().context("signals")?;
+    if let Some(user) = service.user {
+        rights::drop_all(user).context("user")?;
+    }
+    notify::send(&socket, notices::EXECUTED).context("notify")?;
     // Not std's `exec`: it tries /bin/sh on a file that is no program, and then says that this is not there. All our
     // descriptors but 0 to 2 close on exec.
     Ok(nix::unistd::execve(&program, &argv, &env).at("exec", name)?)
@@ -183,6 +189,21 @@ fn limit_files(wanted: u64, output: Option<&mut File>) -> io::Result<()> {
         }
         done => Ok(done?),
     }
+}
+
+/// Bounds the service's memory by its cgroup; where that cannot be had (a container whose processes stand in the root
+/// group), by what the one process may ask for. Not done by PID 1: the kernel may have to free memory before it returns.
+fn limit_memory(group: &str, most: u64, output: Option<&mut File>) -> io::Result<()> {
+    if cgroup::present() {
+        match cgroup::limit_memory(group, most) {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                note(output, &format!("memory limited by the process and not by its cgroup: {error}"))
+            }
+        }
+    }
+    let limit = Rlimit { current: Some(most), maximum: Some(most) };
+    Ok(rustix::process::setrlimit(Resource::Data, limit)?)
 }
 
 /// Sets the OOM score; a container may not be permitted to lower it.

@@ -21,6 +21,8 @@ pub const RUN: &str = "/run/podium";
 pub const RUN_MODE: u32 = 0o711;
 /// One sd_notify socket a service: `/run/podium/notify/<service>`.
 pub const NOTIFY: &str = "/run/podium/notify";
+/// Each socket in it is 0600 and its service's own; a service that is not root must pass through to it.
+pub const NOTIFY_MODE: u32 = 0o711;
 /// What the chain loader reads: `/run/podium/services/<service>.json`, see [`crate::services::Service`].
 pub const SERVICES: &str = "/run/podium/services";
 /// One FIFO a service: its stdout and stderr, read by `init log`.
@@ -73,6 +75,21 @@ pub const DHCPCD_CONF: &str = "/run/podium/dhcpcd.conf";
 pub const CHRONY_CONF: &str = "/run/podium/chrony/chrony.conf";
 /// chrony's `sourcedir`: NTP servers learnt by DHCP.
 pub const CHRONY_SOURCES: &str = "/run/podium/chrony/sources";
+
+/// The network API's way to the node, 0710 root and [`crate::services::API`]'s group: sockets of mode 0660, one a role.
+pub const API: &str = "/run/podium/api";
+/// Nobody else may pass through it.
+pub const API_MODE: u32 = 0o710;
+/// PID 1's socket for who may look: see [`crate::control::Role`].
+pub const API_INIT_READER: &str = "/run/podium/api/init-reader.sock";
+/// As [`API_INIT_READER`], for who may run the node as well.
+pub const API_INIT_OPERATOR: &str = "/run/podium/api/init-operator.sock";
+/// As [`API_INIT_READER`], for who may change the node as well.
+pub const API_INIT_ADMIN: &str = "/run/podium/api/init-admin.sock";
+/// The socket of `apid serve` for who may look.
+pub const API_NODE_READER: &str = "/run/podium/api/node-reader.sock";
+/// As [`API_NODE_READER`], for who may read files as well.
+pub const API_NODE_ADMIN: &str = "/run/podium/api/node-admin.sock";
 
 /// The node's API helper.
 pub const APID: &str = "/usr/bin/apid";

@@ -103,6 +103,8 @@ fn describe(text: &mut String, service: &Service) {
         cgroup,
         oom_score_adj,
         nofile,
+        user,
+        memory_max,
         stop,
     } = service;
     writeln!(text, "\n=== service {id}").unwrap();
@@ -113,6 +115,9 @@ fn describe(text: &mut String, service: &Service) {
         .for_each(|need| writeln!(text, "needs     {} limit {:?}", need.service, need.limit).unwrap());
     writeln!(text, "up        {readiness:?}, limit {ready_limit:?}, restart {restart:?}").unwrap();
     writeln!(text, "runs in   {cgroup}, oom score {oom_score_adj}, {nofile} files").unwrap();
+    if user.is_some() || memory_max.is_some() {
+        writeln!(text, "bounds    user {user:?}, memory {memory_max:?}").unwrap();
+    }
     writeln!(text, "stop      signal {}, limit {:?}, {:?}", stop.signal, stop.limit, stop.scope).unwrap();
 }
 

@@ -32,6 +32,8 @@ fn service(id: &str, readiness: Readiness, scope: Scope, needs: &[(&str, Option<
         cgroup: format!("podium/{id}"),
         oom_score_adj: 0,
         nofile: 1024,
+        user: None,
+        memory_max: None,
         stop: Stop { signal: 15, limit: Duration::from_secs(10), scope },
     }
 }

@@ -3,6 +3,7 @@
 use crate::child;
 use crate::sys::{file, notify};
 use anyhow::{Context, Result};
+use podium_init::notices::Status;
 use podium_init::services::{LOG, Service};
 use podium_init::supervisor::Pid;
 use rustix::fs::{Mode, OFlags};
@@ -14,10 +15,14 @@ use std::path::Path;
 pub(super) struct Place {
     pub(super) service: String,
     pub(super) cgroup: String,
+    /// Who speaks on its socket; `None`: root.
+    user: Option<u32>,
     pub(super) socket: Option<notify::Socket>,
     /// Both ends of its log pipe, so that neither a new logger nor a new service finds it closed.
     pipe: Option<OwnedFd>,
     pub(super) pid: Option<Pid>,
+    /// What it has said on the console.
+    pub(super) status: Status,
     /// The config has no use for it any more.
     pub(super) dropped: bool,
 }
@@ -26,13 +31,22 @@ impl Place {
     /// With nothing open yet.
     pub(super) fn new(service: &Service) -> Self {
         let (id, cgroup) = (service.id.clone(), service.cgroup.clone());
-        Self { service: id, cgroup, socket: None, pipe: None, pid: None, dropped: false }
+        Self {
+            service: id,
+            cgroup,
+            user: service.user,
+            socket: None,
+            pipe: None,
+            pid: None,
+            status: Status::default(),
+            dropped: false,
+        }
     }
 
     /// Makes what is missing of the service's socket and log pipe.
     pub(super) fn equip(&mut self) -> Result<()> {
         if self.socket.is_none() {
-            self.socket = Some(notify::Socket::bind(&child::notify_socket(&self.service))?);
+            self.socket = Some(notify::Socket::bind(&child::notify_socket(&self.service), self.user)?);
         }
         // The log writer's own words go to the console: in its pipe they would come back to it.
         if self.pipe.is_none() && self.service != LOG {

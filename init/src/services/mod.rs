@@ -17,11 +17,15 @@ use std::time::Duration;
 
 /// The log writer's id. It alone has no log pipe.
 pub const LOG: &str = "log";
+/// The id of the service that listens to the network. It alone may say a line on the console, by `STATUS=`.
+pub const API: &str = "api";
+/// User and group of [`API`], as the image's `/etc/passwd` and `/etc/group` have them.
+pub const API_USER: u32 = 52;
 
 /// One supervised program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
-    /// Short name, unique: `containerd`, `kubelet`, `dhcpcd`, `chronyd`, `log`, `devices`, `preload`, `pods`, `pki`, `apid`, `podlist`.
+    /// Short name, unique: `containerd`, `kubelet`, `dhcpcd`, `chronyd`, `log`, `devices`, `preload`, `pods`, `pki`, `apid`, `api`, `podlist`.
     pub id: String,
     /// Absolute program and its arguments.
     pub argv: Vec<String>,
@@ -41,6 +45,10 @@ pub struct Service {
     pub oom_score_adj: i16,
     /// `RLIMIT_NOFILE`, soft and hard.
     pub nofile: u64,
+    /// User and group id that it runs as, without any capability; `None`: root.
+    pub user: Option<u32>,
+    /// `memory.max` of its cgroup, in bytes; beyond it all of its processes are killed. `None`: no bound.
+    pub memory_max: Option<u64>,
     /// How it is stopped.
     pub stop: Stop,
 }

@@ -3,7 +3,9 @@
 //! The order of the list is the preference in which they are started; what must wait says so by its needs. In a
 //! container the runtime owns devices, network and clock, so those services are not in the plan.
 
-use super::{ImageFacts, LOG, Need, NodeFacts, Readiness, Restart, Scope, Service, Stop, kubelet};
+use super::{
+    API, API_USER, ImageFacts, LOG, Need, NodeFacts, Readiness, Restart, Scope, Service, Stop, kubelet,
+};
 use crate::config::{Delivery, MachineConfig};
 use crate::paths;
 use std::time::Duration;
@@ -27,6 +29,8 @@ const HELPER_NOFILE: u64 = 1024;
 const PODS_OOM_SCORE: i16 = -999;
 /// Killed after any pod (0 and more), before containerd and the kubelet: they come back without anybody noticing.
 const HELPER_OOM_SCORE: i16 = -500;
+/// What strangers can make large goes first.
+const API_OOM_SCORE: i16 = 0;
 
 /// containerd reads its whole database before it answers, under emulation with many images for most of a minute.
 const CONTAINERD_READY_LIMIT: Duration = Duration::from_secs(120);
@@ -36,6 +40,9 @@ const KUBELET_READY_LIMIT: Duration = Duration::from_secs(120);
 const PRELOAD_READY_LIMIT: Duration = Duration::from_secs(600);
 /// Executing a helper takes milliseconds; the rest is a machine under load.
 const HELPER_READY_LIMIT: Duration = Duration::from_secs(30);
+
+/// What strangers can make it hold is bounded by this; a dozen clients need a quarter of it.
+const API_MEMORY_MAX: u64 = 64 << 20;
 
 /// A pod whose image is preloaded must not start before it is there; one that is not must not wait for ever.
 const KUBELET_WAITS_FOR_PRELOAD: Duration = Duration::from_secs(60);
@@ -81,6 +88,7 @@ pub fn plan(config: &MachineConfig, facts: &ImageFacts, node: &NodeFacts) -> Vec
     services.push(kubelet_service(&env, config, facts, node));
     services.push(pods(&env));
     services.push(apid(&env, config));
+    services.push(api(&env));
     for service in services.iter_mut().filter(|service| service.id != LOG) {
         service.needs.push(need(LOG, Some(STARTS_WITHOUT_LOG)));
     }
@@ -119,6 +127,18 @@ fn apid(env: &[(String, String)], config: &MachineConfig) -> Service {
         needs: vec![need("pki", None)],
         readiness: Readiness::Notify,
         ..helper("apid", &[paths::APID, "serve", &at], env)
+    }
+}
+
+/// What listens to the network. It has no right to anything by itself: it asks PID 1 and `apid serve`.
+fn api(env: &[(String, String)]) -> Service {
+    Service {
+        needs: vec![need("pki", None), need("apid", None)],
+        readiness: Readiness::Notify,
+        oom_score_adj: API_OOM_SCORE,
+        user: Some(API_USER),
+        memory_max: Some(API_MEMORY_MAX),
+        ..helper(API, &[paths::APID, API], env)
     }
 }
 
@@ -217,6 +237,8 @@ fn helper(id: &str, argv: &[&str], env: &[(String, String)]) -> Service {
         cgroup: format!("podium/{id}"),
         oom_score_adj: HELPER_OOM_SCORE,
         nofile: HELPER_NOFILE,
+        user: None,
+        memory_max: None,
         stop: Stop { signal: TERM, limit: HELPER_STOP_LIMIT, scope: Scope::Group },
     }
 }

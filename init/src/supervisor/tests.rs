@@ -22,6 +22,8 @@ fn service(id: &str, readiness: Readiness, needs: &[(&str, Option<u64>)]) -> Ser
         cgroup: format!("podium/{id}"),
         oom_score_adj: 0,
         nofile: 1024,
+        user: None,
+        memory_max: None,
         stop: Stop {
             signal: 15,
             limit: Duration::from_secs(10),

@@ -33,6 +33,35 @@ pub(crate) fn join(group: &str) -> Result<()> {
     }
 }
 
+/// Bounds the memory of a group, which is made when it is missing: beyond `most` bytes, swap included, all of its
+/// processes are killed together. Called before the first process joins.
+///
+/// # Errors
+/// No permission, or no memory controller: it belongs to cgroup v1, or processes stand in a group above.
+pub(crate) fn limit_memory(group: &str, most: u64) -> Result<()> {
+    let folder = folder(group);
+    create_dir_all(&folder).at("make cgroup", &folder)?;
+    let limit = folder.join("memory.max");
+    if !limit.exists() {
+        let parents: Vec<&Path> =
+            folder.ancestors().skip(1).take_while(|parent| parent.starts_with(ROOT)).collect();
+        for parent in parents.into_iter().rev() {
+            let file = parent.join("cgroup.subtree_control");
+            write(&file, "+memory").at("write +memory to", file)?;
+        }
+    }
+    write(&limit, &most.to_string()).at("set", limit)?;
+    let together = folder.join("memory.oom.group");
+    write(&together, "1").at("set", together)?;
+    // Absent in a kernel without swap.
+    match write(&folder.join("memory.swap.max"), "0") {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).at("set memory.swap.max of", folder)
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Sends SIGKILL to every process of a group and of the groups below it, also to those it forks meanwhile.
 ///
 /// # Errors

@@ -16,6 +16,7 @@ pub(crate) mod notify;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod reboot;
+pub(crate) mod rights;
 pub(crate) mod root;
 pub(crate) mod signals;
 pub(crate) mod stream;

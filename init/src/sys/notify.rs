@@ -1,8 +1,10 @@
 //! A service's readiness socket (`$NOTIFY_SOCKET`, see sd_notify(3)): one datagram socket each, made by PID 1.
 
 use super::{At, Result};
+use std::fs::Permissions;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
@@ -15,16 +17,20 @@ const SEND_LIMIT: Duration = Duration::from_secs(1);
 pub(crate) struct Socket(UnixDatagram);
 
 impl Socket {
-    /// Makes the socket at `path`, in place of one that is there.
+    /// Makes the socket at `path`, in place of one that is there; its owner alone may send: `user`, or else root.
     ///
     /// # Errors
-    /// No descriptor left, no folder, path longer than 107 bytes.
-    pub(crate) fn bind(path: &str) -> Result<Self> {
+    /// No descriptor left, no folder, path longer than 107 bytes, a user that this namespace does not have.
+    pub(crate) fn bind(path: &str, user: Option<u32>) -> Result<Self> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).at("remove", path),
             _ => {}
         }
         let socket = UnixDatagram::bind(path).at("bind", path)?;
+        std::fs::set_permissions(path, Permissions::from_mode(0o600)).at("set the mode of", path)?;
+        if user.is_some() {
+            std::os::unix::fs::chown(path, user, user).at("set the owner of", path)?;
+        }
         socket.set_nonblocking(true).at("set nonblocking", path)?;
         Ok(Self(socket))
     }
