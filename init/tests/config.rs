@@ -60,6 +60,24 @@ fn every_bad_config_is_told_exactly() {
     compare(&golden, &cases, &now);
 }
 
+#[test]
+fn nothing_of_a_secret_is_said_again() {
+    let template =
+        "version: v1alpha1\nmachine:\n  ca: {crt: VALUE, key: VALUE}\n  acceptedCAs: [{crt: VALUE}, VALUE]\n";
+    for value in
+        ["hush", "aHVzaA==", "hush\u{1}", "'hush%'", "hush: hush", "[hush]", "'hush", "&a hush *b", "!hush x"]
+    {
+        let text = template.replace("VALUE", value);
+        let outcome = config::parse(text.as_bytes());
+        assert_eq!(outcome.config, None, "{text}");
+        for line in told(&outcome) {
+            assert!(!line.contains("hush") && !line.contains("aHVz"), "{line}");
+        }
+    }
+    let secret = config::Secret("hush".into());
+    assert_eq!(format!("{secret:?}"), config::MASK);
+}
+
 fn compare(path: &Path, have: &str, now: &str) {
     if have == now {
         return;

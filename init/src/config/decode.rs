@@ -33,7 +33,16 @@ pub(super) fn config(document: &Cursor<'_>, report: &mut Report<'_>) -> MachineC
 
 fn machine(fields: &Fields<'_>, report: &mut Report<'_>) -> Machine {
     let below = |key: &str, report: &mut Report<'_>| fields.get(key).and_then(|cursor| cursor.fields(report));
+    let ca = below("ca", report).map(|fields| Authority {
+        crt: fields.text("crt", report).unwrap_or_default(),
+        key: Secret(fields.text("key", report).unwrap_or_default()),
+    });
     Machine {
+        ca,
+        accepted_cas: each(fields.items("acceptedCAs", report), report, |fields, report| AcceptedAuthority {
+            crt: fields.text("crt", report).unwrap_or_default(),
+        }),
+        cert_sans: fields.texts("certSANs", report),
         kubelet: below("kubelet", report).map(|fields| kubelet(&fields, report)).unwrap_or_default(),
         network: below("network", report).map(|fields| network(&fields, report)).unwrap_or_default(),
         kernel: below("kernel", report).map(|fields| kernel(&fields, report)).unwrap_or_default(),

@@ -24,6 +24,42 @@ pub const KEYS: &[Key] = &[
     key("version", "text", "Version of the config's format, always `v1alpha1`. Required.", "v1alpha1"),
     key("machine", "mapping", "The machine. Required.", ""),
     key(
+        "machine.ca",
+        "mapping",
+        "Whose clients the network API lets in, and who signs its certificate. With none, port 50000 is closed.",
+        "",
+    ),
+    key(
+        "machine.ca.crt",
+        "base64 of PEM",
+        "The certificate. Required.",
+        "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tClRtOGdZMlZ5ZEdsbWFXTmhkR1U9Ci0tLS0tRU5EIENFUlRJRklDQVRFLS0tLS0K",
+    ),
+    key(
+        "machine.ca.key",
+        "base64 of PEM",
+        "Its private key, which is shown nowhere. Required.",
+        "LS0tLS1CRUdJTiBFRDI1NTE5IFBSSVZBVEUgS0VZLS0tLS0KVG04Z2EyVjUKLS0tLS1FTkQgRUQyNTUxOSBQUklWQVRFIEtFWS0tLS0tCg==",
+    ),
+    key(
+        "machine.acceptedCAs",
+        "list of mappings",
+        "Whose clients are let in as well: for a change of the CA.",
+        "",
+    ),
+    key(
+        "machine.acceptedCAs[].crt",
+        "base64 of PEM",
+        "The certificate. Required.",
+        "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tClRtOGdZMlZ5ZEdsbWFXTmhkR1U9Ci0tLS0tRU5EIENFUlRJRklDQVRFLS0tLS0K",
+    ),
+    key(
+        "machine.certSANs",
+        "list of host names",
+        "Further names and addresses of the node in its certificate.",
+        "[node-1.example.org]",
+    ),
+    key(
         "machine.pods",
         "list of pods",
         "Static pods, as in a Kubernetes manifest. A pod with an error is left out and told; the others run.",

@@ -40,6 +40,14 @@ pub struct MachineConfig {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Machine {
+    /// `machine.ca`: whose clients the network API lets in, and who signs its certificate. Without one there is no API.
+    pub ca: Option<Authority>,
+    /// `machine.acceptedCAs`: whose clients it lets in as well.
+    #[serde(rename = "acceptedCAs")]
+    pub accepted_cas: Vec<AcceptedAuthority>,
+    /// `machine.certSANs`: further names and addresses of the node in that certificate.
+    #[serde(rename = "certSANs")]
+    pub cert_sans: Vec<String>,
     /// `machine.pods`: static pods, as written; checked by [`crate::manifests`].
     pub pods: Vec<Value>,
     /// `machine.kubelet`.
@@ -61,6 +69,40 @@ pub struct Machine {
     /// `machine.time`.
     pub time: TimeConfig,
 }
+
+/// `machine.ca`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Authority {
+    /// The certificate, base64 of PEM.
+    pub crt: String,
+    /// Its private key, base64 of PEM.
+    pub key: Secret,
+}
+
+/// One of `machine.acceptedCAs`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AcceptedAuthority {
+    /// The certificate, base64 of PEM.
+    pub crt: String,
+}
+
+/// A text that no log may show: it is in the JSON that PID 1 and its helpers pass on, and not in a debug output.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+/// What stands in place of a secret wherever something is shown.
+pub const MASK: &str = "(secret)";
+/// Keys whose values are secrets, and so is what is below them.
+pub const SECRETS: &[&str] = &["machine.ca.key", "machine.kubelet.staticPodURLHeader"];
 
 /// `machine.kubelet`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

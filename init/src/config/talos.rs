@@ -9,9 +9,6 @@ const KEYS: &[(&str, &[&str])] = &[
         &[
             "type",
             "token",
-            "ca",
-            "acceptedCAs",
-            "certSANs",
             "controlPlane",
             "disks",
             "install",
@@ -67,7 +64,6 @@ const REMEDIES: &[(&str, &str, &str)] = &[
     ("", "persist", "remove it: a config from the STATE partition persists"),
     ("machine", "type", "remove it: every Podium node is a standalone node"),
     ("machine", "token", "remove it: a standalone node needs none"),
-    ("machine", "ca", "remove it: a standalone node needs none"),
     ("machine", "install", "remove it: the image is written to the disk as it is"),
     ("machine", "nodeLabels", "remove it: a standalone kubelet has no node object"),
     ("machine", "nodeAnnotations", "remove it: a standalone kubelet has no node object"),

@@ -3,6 +3,7 @@
 //! Everything that the node would only find out while it uses the config is found here, before anything is used.
 //! This file does what does not belong to the network or the kubelet; nothing is looked up on the machine.
 
+mod authority;
 mod kubelet;
 mod network;
 mod words;
@@ -34,6 +35,7 @@ const MAX_MODULE_NAME: usize = 55;
 
 /// Checks everything but the pods.
 pub(super) fn machine(machine: &Machine, report: &mut Report<'_>) {
+    authority::check(machine, report);
     kubelet::check(&machine.kubelet, report);
     network::check(&machine.network, report);
     for (path, names) in [("machine.sysctls", &machine.sysctls), ("machine.sysfs", &machine.sysfs)] {

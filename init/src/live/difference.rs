@@ -3,6 +3,7 @@
 //! Places are named as in a config's problems (`machine.env.A`), list items by their own name where all have one, so
 //! that a pod that moved in its list is no change. Lines and their length are bounded: a diff is for people.
 
+use crate::config::{MASK, SECRETS};
 use serde_json::{Map, Value};
 
 /// The most lines of a diff; one more counts the rest.
@@ -40,9 +41,9 @@ fn compare(path: &str, old: &Value, new: &Value, lines: &mut Lines) {
         (Value::Object(old), Value::Object(new)) => maps(path, old, new, lines),
         (Value::Array(old), Value::Array(new)) => lists(path, old, new, lines),
         (old, new) if old == new => {}
-        (Value::Null, new) => lines.add(|| format!("+ {path}: {}", short(new))),
-        (old, Value::Null) => lines.add(|| format!("- {path}: {}", short(old))),
-        (old, new) => lines.add(|| format!("~ {path}: {} -> {}", short(old), short(new))),
+        (Value::Null, new) => lines.add(|| format!("+ {path}: {}", short(path, new))),
+        (old, Value::Null) => lines.add(|| format!("- {path}: {}", short(path, old))),
+        (old, new) => lines.add(|| format!("~ {path}: {} -> {}", short(path, old), short(path, new))),
     }
 }
 
@@ -101,12 +102,28 @@ fn name(item: &Value) -> Option<String> {
     }
 }
 
-/// A value in one line.
-fn short(value: &Value) -> String {
-    let text = value.to_string();
+/// A value in one line, without its secrets.
+fn short(path: &str, value: &Value) -> String {
+    let text = masked(path, value).to_string();
     match text.char_indices().nth(MAX_VALUE) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text,
+    }
+}
+
+fn masked(path: &str, value: &Value) -> Value {
+    let is_secret = |secret: &str| {
+        path.strip_prefix(secret).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    match value {
+        Value::Null => Value::Null,
+        _ if SECRETS.iter().any(|secret| is_secret(secret)) => MASK.into(),
+        Value::Object(map) => {
+            let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+            map.iter().map(|(key, value)| (key.clone(), masked(&below(key), value))).collect()
+        }
+        // No secret is in a list.
+        other => other.clone(),
     }
 }
 
@@ -129,6 +146,23 @@ mod tests {
             ]
         );
         assert_eq!(difference(&old, &old), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn a_secret_is_shown_nowhere_whichever_way_it_changes() {
+        let config = |ca: Value, header: Value| json!({"machine": {"ca": ca, "kubelet": {"staticPodURLHeader": header}}});
+        let none = config(Value::Null, json!({}));
+        let first = config(json!({"crt": "a", "key": "hush-1"}), json!({"X": ["hush-2"]}));
+        let second = config(json!({"crt": "b", "key": "hush-3"}), json!({"X": ["hush-4"], "Y": ["hush-5"]}));
+        let all = [Value::Null, none, first, second];
+        for (old, new) in all.iter().flat_map(|old| all.iter().map(move |new| (old, new))) {
+            let lines = difference(old, new).join("\n");
+            assert!(!lines.contains("hush"), "{lines}");
+            assert_eq!(lines.is_empty(), old == new, "that it changes is shown");
+        }
+        let lines = difference(&all[2], &all[3]);
+        assert!(lines.contains(&"~ machine.ca.key: \"(secret)\" -> \"(secret)\"".to_owned()), "{lines:?}");
+        assert!(lines.contains(&"~ machine.ca.crt: \"a\" -> \"b\"".to_owned()), "{lines:?}");
     }
 
     #[test]
