@@ -7,12 +7,14 @@
 mod answers;
 mod line;
 mod request;
+mod roles;
 
 pub use answers::{Versions, events_begin, ok, refusal, service, services, versions};
+pub use roles::{Role, allowed};
 
 use crate::config::nearest;
 use crate::live::Mode;
-use crate::shutdown::Shutdown;
+use crate::shutdown::{Reset, Shutdown};
 use line::Arguments;
 use std::time::Duration;
 
@@ -20,10 +22,14 @@ use std::time::Duration;
 pub const VERSION: u64 = 1;
 /// The longest request line. No request needs more than a few hundred bytes.
 pub const LINE_MAX: usize = 64 << 10;
-/// Clients at a time. People and monitors are a handful; each costs PID 1 one descriptor.
+/// Root's clients at a time. People and monitors are a handful; each costs PID 1 one descriptor.
 pub const CLIENTS_MAX: usize = 32;
 /// How many of them may follow events for ever, so that they never shut out those who ask something.
 pub const FOLLOWERS_MAX: usize = 16;
+/// As [`CLIENTS_MAX`], for each role of the network API: what one role takes is missed by no other.
+pub const ROLE_CLIENTS_MAX: usize = 16;
+/// As [`FOLLOWERS_MAX`], for each role of the network API.
+pub const ROLE_FOLLOWERS_MAX: usize = 8;
 /// From a connection, or the last answer, to the end of the next request line. A program writes it at once.
 pub const LINE_LIMIT: Duration = Duration::from_secs(10);
 /// How long a client that is told something may take nothing of it.
@@ -97,7 +103,7 @@ pub enum Request {
         /// And what it says from now on.
         follow: bool,
     },
-    /// `reboot` or `power off`.
+    /// `reboot`, `power off` or `reset`.
     Shutdown(Shutdown),
 }
 
@@ -136,7 +142,7 @@ pub struct Refusal {
 const ACTIONS: [(&str, Action); 3] =
     [("start", Action::Start), ("stop", Action::Stop), ("restart", Action::Restart)];
 /// Every request with its arguments.
-const REQUESTS: [(&str, &[&str]); 15] = [
+const REQUESTS: [(&str, &[&str]); 16] = [
     ("version", &[]),
     ("services", &[]),
     ("service", &["name", "action"]),
@@ -152,7 +158,10 @@ const REQUESTS: [(&str, &[&str]); 15] = [
     ("dmesg", &["follow"]),
     ("reboot", &[]),
     ("power off", &[]),
+    ("reset", &["partitions", "reboot"]),
 ];
+/// What may be wiped, by its partition's label.
+const PARTITIONS: [&str; 2] = [Reset::STATE, Reset::EPHEMERAL];
 
 impl Refusal {
     /// With what to do about it.
@@ -241,6 +250,7 @@ fn build(name: &str, given: &mut Arguments) -> Result<Request, Refusal> {
         "config rollback" => Request::ConfigRollback { generation: given.number("generation")? },
         "dmesg" => Request::Dmesg { follow: given.flag("follow")? },
         "reboot" => Request::Shutdown(Shutdown::Reboot),
+        "reset" => Request::Shutdown(Shutdown::Reset(reset(given)?)),
         _ => Request::Shutdown(Shutdown::PowerOff),
     })
 }
@@ -268,6 +278,27 @@ pub fn is_service_name(name: &str) -> bool {
 /// What is said of a service that is not there.
 pub fn no_such_service<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Refusal {
     Refusal::new(format!("there is no service {:?}", shown(name)), suggestion(name, known))
+}
+
+fn reset(given: &mut Arguments) -> Result<Reset, Refusal> {
+    let partitions = given.texts("partitions")?;
+    if let Some(unknown) = partitions.iter().flatten().find(|label| !PARTITIONS.contains(&label.as_str())) {
+        let error = format!("partition {:?} is not one that may be wiped", shown(unknown));
+        return Err(Refusal::new(error, suggestion(unknown, PARTITIONS.into_iter())));
+    }
+    let is_meant = |label: &str| partitions.as_ref().is_none_or(|list| list.iter().any(|one| one == label));
+    let reset = Reset {
+        state: is_meant(Reset::STATE),
+        ephemeral: is_meant(Reset::EPHEMERAL),
+        reboot: given.flag("reboot")?,
+    };
+    if !reset.state && !reset.ephemeral {
+        return Err(Refusal::new(
+            "there is nothing to wipe",
+            "name a partition, or leave \"partitions\" out for both",
+        ));
+    }
+    Ok(reset)
 }
 
 fn service_name(given: &mut Arguments, argument: &str) -> Result<String, Refusal> {

@@ -41,6 +41,8 @@ init ctl: asks this node, by PID 1's control socket. Only root may.
   init ctl config rollback [GENERATION]   takes an earlier config again
   init ctl dmesg [-f]                     the kernel's log
   init ctl reboot | poweroff              stops the pods, then the services, then the machine
+  init ctl reset [--partitions STATE,EPHEMERAL] [--reboot]
+                                          as poweroff, and forgets what is on both data partitions, or on the one named
 
   -o json         one JSON object a line, as the node said it (default: table)
   --socket PATH   another socket than /run/podium/init.sock

@@ -13,6 +13,7 @@ use podium_init::mounts::{
     DATA_FLAGS, DATA_TMPFS, Mount, NO_ALL, NO_SUID_DEV, Need, STATE_FLAGS, STATE_TMPFS, What,
 };
 use podium_init::paths;
+use podium_init::shutdown::Reset;
 use podium_init::superblock::{BEING_MADE, BLANK, Content, Ext4, PROBE, identify};
 use rustix::fs::SeekFrom;
 use rustix::mount::{MountFlags, MountPropagationFlags};
@@ -53,7 +54,7 @@ struct Role {
 }
 
 const STATE: Role = Role {
-    label: "STATE",
+    label: Reset::STATE,
     target: paths::STATE,
     flags: STATE_FLAGS,
     last: false,
@@ -62,7 +63,7 @@ const STATE: Role = Role {
 };
 
 const DATA: Role = Role {
-    label: "EPHEMERAL",
+    label: Reset::EPHEMERAL,
     target: "/var",
     flags: DATA_FLAGS,
     last: true,
@@ -132,6 +133,16 @@ fn find<'a>(label: &str, blocks: &'a [Block], root_disk: Option<&str>) -> Result
             bail!("the label {label} is on {}; take all but one of them away", names.join(" and "))
         }
     }
+}
+
+/// The data partition with this label, as a boot finds it: for a reset.
+///
+/// # Errors
+/// There is none, or there are several.
+pub(crate) fn partition(label: &str) -> Result<Block> {
+    let blocks = block::list()?;
+    let root_disk = block::disk_of(Path::new("/"))?;
+    find(label, &blocks, root_disk.as_deref()).cloned()
 }
 
 fn mount_partition(role: &Role, block: &Block, blocks: &[Block]) -> Result<()> {

@@ -1,10 +1,11 @@
-//! The last acts, and the only way out of PID 1: kill what is left, unmount, sync, reboot(2).
+//! The last acts, and the only way out of PID 1: kill what is left, unmount, sync, wipe for a reset, reboot(2).
 //!
 //! Everything that can hang in the kernel (unmount, sync, reboot) is done by a child with a limit, so that one
 //! broken disk or server cannot keep the machine from going down. What could not be done is said, with who is in
 //! the way. Nobody else calls reboot(2), and nothing here returns to the loop.
 
 mod holders;
+mod wipe;
 
 use crate::kmsg;
 use crate::sys::process::Reaped;
@@ -58,7 +59,13 @@ pub(crate) fn finish(end: Result<Shutdown>) -> ! {
     unmount_all();
     sync();
     kmsg::say(&format!("halt: {how}"));
-    last(how)
+    match how {
+        Shutdown::Reset(reset) => {
+            wipe::all(reset);
+            last(reset.then())
+        }
+        Shutdown::Reboot | Shutdown::PowerOff | Shutdown::Halt => last(how),
+    }
 }
 
 /// The panic hook of PID 1: report, sync within a limit, reboot. When even this panics, the kernel does it
@@ -72,7 +79,8 @@ pub(crate) fn panicked(info: &PanicHookInfo<'_>) {
     }
 }
 
-/// `init halt …`, the child that does one thing: `umount PATH`, `read-only PATH`, `sync`, `reboot|power-off|halt`.
+/// `init halt …`, the child that does one thing: `umount PATH`, `read-only PATH`, `sync`, `wipe|zero|discard DEVICE`,
+/// `reboot|power-off|halt`.
 /// PID 1 reads the error number from the exit code.
 ///
 /// # Errors
@@ -85,6 +93,9 @@ pub(crate) fn act(args: &[String]) -> Result<()> {
             let flags = MountFlags::RDONLY;
             rustix::mount::mount_remount(*path, flags, "").at("remount", *path)
         }
+        [wipe::WIPE, device] => wipe::wipe(device),
+        [wipe::ZERO, device] => wipe::forget(device, false),
+        [wipe::DISCARD, device] => wipe::forget(device, true),
         ["sync"] => {
             rustix::fs::sync();
             Ok(())
@@ -234,7 +245,7 @@ fn last(how: Shutdown) -> ! {
     }
     let command = match how {
         Shutdown::Reboot => "b",
-        Shutdown::PowerOff | Shutdown::Halt => "o",
+        Shutdown::PowerOff | Shutdown::Halt | Shutdown::Reset(_) => "o",
     };
     if let Err(error) = reboot::sysrq(command) {
         kmsg::say(&format!("halt: {error}; nothing is left to try, switch the machine off"));

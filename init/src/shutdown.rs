@@ -17,15 +17,49 @@ pub enum Shutdown {
     PowerOff,
     /// Stop and keep the power on.
     Halt,
+    /// Forget what is on the data partitions, then start again or switch the power off.
+    Reset(Reset),
+}
+
+/// What a reset forgets. The next boot makes these partitions anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reset {
+    /// The machine config, the PKI, what else names this node.
+    pub state: bool,
+    /// Images, containers, volumes, logs.
+    pub ephemeral: bool,
+    /// Start again after it; else switch the power off.
+    pub reboot: bool,
+}
+
+impl Reset {
+    /// The label of the partition that [`Self::state`] is about.
+    pub const STATE: &str = "STATE";
+    /// The label of the partition that [`Self::ephemeral`] is about.
+    pub const EPHEMERAL: &str = "EPHEMERAL";
+
+    /// The labels of the partitions to wipe.
+    pub fn partitions(self) -> Vec<&'static str> {
+        let all = [(self.state, Self::STATE), (self.ephemeral, Self::EPHEMERAL)];
+        all.into_iter().filter(|(is_meant, _)| *is_meant).map(|(_, label)| label).collect()
+    }
+
+    /// What comes after it.
+    pub fn then(self) -> Shutdown {
+        if self.reboot { Shutdown::Reboot } else { Shutdown::PowerOff }
+    }
 }
 
 impl fmt::Display for Shutdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Reboot => "reboot",
-            Self::PowerOff => "power off",
-            Self::Halt => "halt",
-        })
+        match self {
+            Self::Reboot => f.write_str("reboot"),
+            Self::PowerOff => f.write_str("power off"),
+            Self::Halt => f.write_str("halt"),
+            Self::Reset(reset) => {
+                write!(f, "reset of {}, then {}", reset.partitions().join(" and "), reset.then())
+            }
+        }
     }
 }
 

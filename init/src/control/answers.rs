@@ -64,8 +64,8 @@ pub fn service(status: &Status<'_>, now: Time) -> String {
 
 /// The first line of the answer to `events`. `lost`: what was asked for and is not here any more. `new_boot`: the
 /// numbers that the client knows are of an earlier life, so it gets all events of this one.
-pub fn events_begin(boot: &str, last: u64, lost: Option<Gap>, new_boot: bool) -> String {
-    let mut answer = json!({"ok": true, "boot": boot, "last": last});
+pub fn events_begin(boot: &str, last: u64, lost: Option<Gap>, new_boot: bool, now: Time) -> String {
+    let mut answer = json!({"ok": true, "boot": boot, "last": last, "now_ms": millis(now)});
     if let Some(object) = answer.as_object_mut() {
         if let Some(lost) = lost {
             object.insert("gap".to_owned(), json!(lost));
@@ -97,18 +97,15 @@ fn describe(status: &Status<'_>) -> Value {
             })
         })
         .collect();
-    let (state, until) = match status.state {
-        State::Down => ("down", None),
-        State::Starting { until } => ("starting", until),
-        State::Up => ("up", None),
-        State::Stopping { until, .. } => ("stopping", Some(until)),
-        State::Backoff { until } => ("backoff", Some(until)),
-        State::Failed => ("failed", None),
+    let until = match status.state {
+        State::Starting { until } => until,
+        State::Stopping { until, .. } | State::Backoff { until } => Some(until),
+        State::Down | State::Up | State::Failed => None,
     };
     json!({
         "service": status.service,
         "wanted": match status.wanted { Wanted::Up => "up", Wanted::Down => "down" },
-        "state": state,
+        "state": status.state.word(),
         "since_ms": millis(status.since),
         "until_ms": until.map(millis),
         "pid": status.pid,

@@ -1,12 +1,14 @@
-//! One line of JSON as a short list of named scalars: no request has anything else, so nothing else is ever built
-//! in memory, whatever somebody sends.
+//! One line of JSON as a short list of names with a scalar or a few texts: no request has anything else, so nothing
+//! else is ever built in memory, whatever somebody sends.
 
 use super::{Refusal, missing, named, shown};
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
 /// More than any request has.
 const ARGUMENTS_MAX: usize = 16;
+/// More texts than any argument has.
+const TEXTS_MAX: usize = 8;
 
 /// What is said of a line that is none: the parser's words hold what was sent, and that may be a whole line.
 const ERROR_MAX: usize = 200;
@@ -17,6 +19,7 @@ pub(super) enum Scalar {
     Flag(bool),
     Number(u64),
     Text(String),
+    Texts(Vec<String>),
     Null,
 }
 
@@ -55,6 +58,14 @@ impl Arguments {
             None | Some(Scalar::Null) => Ok(None),
             Some(Scalar::Text(text)) => Ok(Some(text)),
             Some(_) => Err(wrong(name, "a text")),
+        }
+    }
+
+    pub(super) fn texts(&mut self, name: &str) -> Result<Option<Vec<String>>, Refusal> {
+        match self.take(name) {
+            None | Some(Scalar::Null) => Ok(None),
+            Some(Scalar::Texts(texts)) => Ok(Some(texts)),
+            Some(_) => Err(wrong(name, "a list of texts")),
         }
     }
 
@@ -128,11 +139,11 @@ impl<'de> DeserializeSeed<'de> for ScalarSeed {
     }
 }
 
-impl Visitor<'_> for ScalarSeed {
+impl<'de> Visitor<'de> for ScalarSeed {
     type Value = Scalar;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text, a whole number, true or false")
+        f.write_str("a text, a whole number, true, false or a list of texts")
     }
 
     fn visit_bool<E>(self, flag: bool) -> Result<Scalar, E> {
@@ -145,6 +156,17 @@ impl Visitor<'_> for ScalarSeed {
 
     fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
         Ok(Scalar::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Scalar, A::Error> {
+        let mut texts = Vec::new();
+        while let Some(text) = list.next_element::<String>()? {
+            if texts.len() == TEXTS_MAX {
+                return Err(A::Error::custom(format!("a list of more than {TEXTS_MAX} texts")));
+            }
+            texts.push(text);
+        }
+        Ok(Scalar::Texts(texts))
     }
 
     fn visit_unit<E>(self) -> Result<Scalar, E> {

@@ -70,6 +70,9 @@ impl Request {
             Self::Dmesg { follow } => json!({"request": "dmesg", "follow": follow}),
             // There is no request that leaves a machine halted: nobody could start it again from afar.
             Self::Shutdown(Shutdown::Reboot) => json!({"request": "reboot"}),
+            Self::Shutdown(Shutdown::Reset(reset)) => {
+                json!({"request": "reset", "partitions": reset.partitions(), "reboot": reset.reboot})
+            }
             Self::Shutdown(Shutdown::PowerOff | Shutdown::Halt) => json!({"request": "power off"}),
         };
         if let Some(object) = line.as_object_mut() {

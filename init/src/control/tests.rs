@@ -41,6 +41,8 @@ fn all() -> Vec<Request> {
         Request::Dmesg { follow: true },
         Request::Shutdown(Shutdown::Reboot),
         Request::Shutdown(Shutdown::PowerOff),
+        Request::Shutdown(Shutdown::Reset(Reset { state: true, ephemeral: true, reboot: false })),
+        Request::Shutdown(Shutdown::Reset(Reset { state: false, ephemeral: true, reboot: true })),
     ]
 }
 
@@ -122,7 +124,8 @@ fn what_is_wrong_is_named_with_its_remedy() {
         ("", "no request: EOF", "send one JSON object"),
         ("services", "no request: ", "send one JSON object"),
         ("[1]", "expected a JSON object", "send one JSON object"),
-        (r#"{"version":1,"request":["services"]}"#, "no request: ", "send one JSON object"),
+        (r#"{"version":1,"request":["services"]}"#, "\"request\" has a wrong value", "a text"),
+        (r#"{"version":1,"request":{"services":1}}"#, "no request: ", "send one JSON object"),
         (r#"{"version":1,"request":"services"} x"#, "trailing characters", "send one JSON object"),
         (r#"{"version":1,"version":1}"#, "\"version\" stands there twice", "send one JSON object"),
     ] {
@@ -134,6 +137,60 @@ fn what_is_wrong_is_named_with_its_remedy() {
     assert!(refused(format!("{{{}}}", many.join(","))).0.contains("more than 16 names"));
     assert!(refused(b"\xff\xfe").0.starts_with("no request: "));
     assert!(refused(vec![b' '; LINE_MAX + 1]).0.contains("more than 64 KiB"));
+}
+
+#[test]
+fn a_reset_is_of_both_partitions_unless_it_names_one() {
+    let both = Reset { state: true, ephemeral: true, reboot: false };
+    for (arguments, wanted) in [
+        ("", both),
+        (r#","partitions":null,"reboot":null"#, both),
+        (r#","partitions":["EPHEMERAL","STATE","STATE"]"#, both),
+        (r#","partitions":["STATE"],"reboot":true"#, Reset { ephemeral: false, reboot: true, ..both }),
+        (r#","partitions":["EPHEMERAL"]"#, Reset { state: false, ..both }),
+    ] {
+        let line = format!(r#"{{"version":1,"request":"reset"{arguments}}}"#);
+        assert_eq!(request(&line), Request::Shutdown(Shutdown::Reset(wanted)), "{line}");
+    }
+    for (partitions, error, remedy) in [
+        (r#"["state"]"#, "\"state\" is not one that may be wiped", "STATE"),
+        (r#"["EFI"]"#, "\"EFI\" is not one that may be wiped", "STATE"),
+        ("[]", "nothing to wipe", "name a partition"),
+        (r#""STATE""#, "\"partitions\" has a wrong value", "a list of texts"),
+        ("[1]", "no request: ", "send one JSON object"),
+        (r#"[["STATE"]]"#, "no request: ", "send one JSON object"),
+        (r#"["","","","","","","","",""]"#, "a list of more than 8 texts", "send one JSON object"),
+    ] {
+        let (said, to_do) =
+            refused(format!(r#"{{"version":1,"request":"reset","partitions":{partitions}}}"#));
+        assert!(said.contains(error) && to_do.contains(remedy), "{partitions}: {said}; {to_do}");
+    }
+    assert_eq!(Shutdown::Reset(both).to_string(), "reset of STATE and EPHEMERAL, then power off");
+}
+
+/// Written by hand, so that a request that moves to another role is seen.
+#[test]
+fn every_role_may_what_it_should_and_nothing_more() {
+    let reader = ["version", "services", "events", "config status", "pods", "pod status"];
+    let operator = ["service", "reboot", "power off"];
+    let admin = ["config get", "config apply", "config history", "config rollback", "reset"];
+    let root = ["logs", "dmesg"];
+    let roles = [&reader[..], &operator, &admin, &root];
+    assert_eq!(roles.iter().map(|names| names.len()).sum::<usize>(), REQUESTS.len());
+    for asked in all() {
+        let line: serde_json::Value = serde_json::from_str(&asked.to_line()).unwrap();
+        let name = line["request"].as_str().unwrap().to_owned();
+        let least = roles.iter().position(|names| names.contains(&name.as_str())).unwrap();
+        for (place, role) in Role::ALL.into_iter().enumerate() {
+            match allowed(role, &asked) {
+                Ok(()) => assert!(place >= least, "{role:?} may {name}"),
+                Err(why) => {
+                    assert!(place < least, "{role:?} may not {name}");
+                    assert!(why.error.contains(&format!("the role {}", Role::ALL[least].word())), "{why}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

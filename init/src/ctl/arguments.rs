@@ -5,7 +5,7 @@ use podium_init::config::nearest;
 use podium_init::control::{Action, Request};
 use podium_init::live::Mode;
 use podium_init::paths;
-use podium_init::shutdown::Shutdown;
+use podium_init::shutdown::{Reset, Shutdown};
 
 /// What is to be done, and how it is printed.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ struct Known {
     has_value: bool,
 }
 
-const OPTIONS: [Known; 11] = [
+const OPTIONS: [Known; 13] = [
     Known { long: "--socket", short: "", has_value: true },
     Known { long: "--output", short: "-o", has_value: true },
     Known { long: "--help", short: "-h", has_value: false },
@@ -46,9 +46,13 @@ const OPTIONS: [Known; 11] = [
     Known { long: "--mode", short: "", has_value: true },
     Known { long: "--dry-run", short: "", has_value: false },
     Known { long: "--timeout", short: "", has_value: true },
+    Known { long: "--partitions", short: "", has_value: true },
+    Known { long: "--reboot", short: "", has_value: false },
 ];
-const COMMANDS: [&str; 10] =
-    ["version", "services", "service", "logs", "events", "pods", "config", "dmesg", "reboot", "poweroff"];
+const COMMANDS: [&str; 11] = [
+    "version", "services", "service", "logs", "events", "pods", "config", "dmesg", "reboot", "poweroff",
+    "reset",
+];
 const CONFIG_COMMANDS: [&str; 5] = ["get", "status", "apply", "history", "rollback"];
 
 /// Reads the words after `init ctl`.
@@ -99,6 +103,7 @@ fn command(words: &[&str], options: &mut Options) -> Result<Command> {
         ["dmesg"] => Request::Dmesg { follow: options.flag("--follow") },
         ["reboot"] => Request::Shutdown(Shutdown::Reboot),
         ["poweroff"] => Request::Shutdown(Shutdown::PowerOff),
+        ["reset"] => Request::Shutdown(Shutdown::Reset(reset(options)?)),
         ["config", rest @ ..] => return config(rest, options),
         [command, rest @ ..] if COMMANDS.contains(command) => {
             bail!("`{command}` takes no {}; `init ctl help` tells what it takes", quoted(rest))
@@ -106,6 +111,22 @@ fn command(words: &[&str], options: &mut Options) -> Result<Command> {
         [other, ..] => bail!("there is no command `{other}`{}", hint(other, &COMMANDS)),
         [] => return Ok(Command::Help),
     }))
+}
+
+fn reset(options: &mut Options) -> Result<Reset> {
+    let given = options.value("--partitions");
+    let labels: Vec<&str> = match &given {
+        None => vec![Reset::STATE, Reset::EPHEMERAL],
+        Some(list) => list.split(',').collect(),
+    };
+    if let Some(other) = labels.iter().find(|label| ![Reset::STATE, Reset::EPHEMERAL].contains(label)) {
+        bail!("--partitions {other}: it is {}, {}, or both with a comma", Reset::STATE, Reset::EPHEMERAL);
+    }
+    Ok(Reset {
+        state: labels.contains(&Reset::STATE),
+        ephemeral: labels.contains(&Reset::EPHEMERAL),
+        reboot: options.flag("--reboot"),
+    })
 }
 
 fn config(words: &[&str], options: &mut Options) -> Result<Command> {
@@ -262,6 +283,14 @@ mod tests {
             ("dmesg --follow", Request::Dmesg { follow: true }),
             ("reboot", Request::Shutdown(Shutdown::Reboot)),
             ("poweroff", Request::Shutdown(Shutdown::PowerOff)),
+            (
+                "reset",
+                Request::Shutdown(Shutdown::Reset(Reset { state: true, ephemeral: true, reboot: false })),
+            ),
+            (
+                "reset --partitions EPHEMERAL --reboot",
+                Request::Shutdown(Shutdown::Reset(Reset { state: false, ephemeral: true, reboot: true })),
+            ),
         ] {
             assert_eq!(request(line), expected, "{line}");
         }
@@ -286,6 +315,8 @@ mod tests {
             ("services all", "`services` takes no `all`"),
             ("services --tail 5", "`services` takes no --tail"),
             ("services --tial 5", "there is no option --tial, did you mean `--tail`?"),
+            ("reset --partitions STATE,EFI", "--partitions EFI: it is STATE, EPHEMERAL, or both"),
+            ("reboot --partitions STATE", "`reboot` takes no --partitions"),
             ("logs", "usage: init ctl logs NAME"),
             ("logs a --tail", "--tail wants a value"),
             ("logs a --tail x", "--tail x: it is a whole number"),

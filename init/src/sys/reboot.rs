@@ -26,6 +26,7 @@ pub(crate) fn end(how: Shutdown) -> Result<Infallible> {
         Shutdown::Reboot => RebootMode::RB_AUTOBOOT,
         Shutdown::PowerOff => RebootMode::RB_POWER_OFF,
         Shutdown::Halt => RebootMode::RB_HALT_SYSTEM,
+        Shutdown::Reset(reset) => return end(reset.then()),
     };
     reboot(mode).at("reboot", "the machine")
 }
