@@ -15,7 +15,7 @@ pub const BYTES_MAX: usize = 48 << 10;
 /// The longest text; the end of a longer one is cut off. A failed stage's error with a path fits.
 pub const TEXT_MAX: usize = 512;
 /// What an event takes beside its texts: its place in the ring, and the heap's own needs for two texts.
-const EVENT_COST: usize = 96;
+const EVENT_COST: usize = 112;
 
 /// What an event is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +45,9 @@ pub struct Event {
     /// The service it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<Box<str>>,
+    /// What that service is after it, as in the answer to `services`: where a service tells of itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<&'static str>,
     /// One line.
     pub text: Box<str>,
 }
@@ -70,12 +73,24 @@ pub struct Ring {
 impl Ring {
     /// Adds one; the oldest ones make room. Control characters become blanks, a long text is cut.
     pub fn push(&mut self, kind: Kind, service: Option<&str>, text: &str, now: Time) {
+        self.push_state(kind, service, None, text, now);
+    }
+
+    fn push_state(
+        &mut self,
+        kind: Kind,
+        service: Option<&str>,
+        state: Option<&'static str>,
+        text: &str,
+        now: Time,
+    ) {
         self.last += 1;
         let event = Event {
             seq: self.last,
             at_ms: millis(now),
             kind,
             service: service.map(|service| clean(service, TEXT_MAX)),
+            state,
             text: clean(text, TEXT_MAX),
         };
         self.bytes += cost(&event);
@@ -86,17 +101,22 @@ impl Ring {
         }
     }
 
-    /// Adds a line of the boot log. One that begins with a service's id, or with `shutdown`, is about that.
-    pub fn push_line<'a>(&mut self, line: &str, mut services: impl Iterator<Item = &'a str>, now: Time) {
+    /// Adds a line of the boot log. One that begins with a service's id, or with `shutdown`, is about that. `services`:
+    /// all of them with their states.
+    pub fn push_line<'a>(
+        &mut self,
+        line: &str,
+        mut services: impl Iterator<Item = (&'a str, &'static str)>,
+        now: Time,
+    ) {
+        let mut find = |about: &str| services.find(|(service, _)| *service == about);
         match line.split_once(": ") {
             Some(("shutdown", text)) => self.push(Kind::Shutdown, None, text, now),
-            Some((about, text)) if services.any(|service| service == about) => {
-                self.push(Kind::Service, Some(about), text, now);
-            }
-            _ if line.starts_with("config") || line.starts_with("back to config") => {
-                self.push(Kind::Config, None, line, now);
-            }
-            _ => self.push(Kind::Node, None, line, now),
+            Some((about, text)) => match find(about) {
+                Some((_, state)) => self.push_state(Kind::Service, Some(about), Some(state), text, now),
+                None => self.push(other(line), None, line, now),
+            },
+            None => self.push(other(line), None, line, now),
         }
     }
 
@@ -133,6 +153,12 @@ pub fn clean(text: &str, most: usize) -> Box<str> {
     let cut = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= most).last();
     let text = text.get(..cut.unwrap_or(0)).unwrap_or_default();
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().into_boxed_str()
+}
+
+/// What a line is about that is no service's.
+fn other(line: &str) -> Kind {
+    let is_config = line.starts_with("config") || line.starts_with("back to config");
+    if is_config { Kind::Config } else { Kind::Node }
 }
 
 fn cost(event: &Event) -> usize {
@@ -193,20 +219,23 @@ mod tests {
     #[test]
     fn a_line_is_about_the_service_it_begins_with() {
         let mut ring = Ring::default();
-        let services = ["kubelet", "log"];
+        let services = [("kubelet", "up"), ("log", "down")];
         for line in ["kubelet: up", "shutdown: reboot, asked by x", "other: down", "kubelet", "log: a: b"] {
             ring.push_line(line, services.into_iter(), Duration::ZERO);
         }
-        let told: Vec<_> =
-            ring.events.iter().map(|event| (event.kind, event.service.as_deref(), &*event.text)).collect();
+        let told: Vec<_> = ring
+            .events
+            .iter()
+            .map(|event| (event.kind, event.service.as_deref(), event.state, &*event.text))
+            .collect();
         assert_eq!(
             told,
             [
-                (Kind::Service, Some("kubelet"), "up"),
-                (Kind::Shutdown, None, "reboot, asked by x"),
-                (Kind::Node, None, "other: down"),
-                (Kind::Node, None, "kubelet"),
-                (Kind::Service, Some("log"), "a: b"),
+                (Kind::Service, Some("kubelet"), Some("up"), "up"),
+                (Kind::Shutdown, None, None, "reboot, asked by x"),
+                (Kind::Node, None, None, "other: down"),
+                (Kind::Node, None, None, "kubelet"),
+                (Kind::Service, Some("log"), Some("down"), "a: b"),
             ]
         );
     }
@@ -223,9 +252,12 @@ mod tests {
     #[test]
     fn an_event_is_one_json_object() {
         let mut ring = Ring::default();
-        ring.push(Kind::Service, Some("log"), "up", Duration::from_micros(1_500));
+        ring.push_line("log: up", [("log", "up")].into_iter(), Duration::from_micros(1_500));
         let json = serde_json::to_string(&ring.events).unwrap();
-        assert_eq!(json, r#"[{"seq":1,"at_ms":1,"kind":"service","service":"log","text":"up"}]"#);
+        assert_eq!(
+            json,
+            r#"[{"seq":1,"at_ms":1,"kind":"service","service":"log","state":"up","text":"up"}]"#
+        );
     }
 
     proptest! {

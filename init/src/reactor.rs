@@ -7,6 +7,7 @@
 
 mod change;
 mod clients;
+mod hear;
 mod jobs;
 mod place;
 mod pods;
@@ -23,22 +24,20 @@ use clients::Clients;
 use jobs::{Jobs, Kind};
 use place::{Place, describe};
 use podium_init::clock::Time;
-use podium_init::control::Versions;
+use podium_init::control::{Role, Versions};
 use podium_init::events::{self, Ring};
 use podium_init::live::guard::{self, Guard};
 use podium_init::live::{self, Ask, Policy};
-use podium_init::notices::{MESSAGE_MAX, Notice};
+use podium_init::paths;
+use podium_init::services::API_USER;
 use podium_init::shutdown::{Shutdown, request};
 use podium_init::supervisor::{Action, Event, Exit, Id, Pid, Supervisor};
-use podium_init::{notices, paths};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-/// Messages of one service a turn; a service that floods its socket fills only its own queue.
-const MESSAGES_A_TURN: usize = 16;
 /// Signals a turn. Standard signals do not queue, so more than these are real-time ones.
 const SIGNALS_A_TURN: usize = 64;
 /// Processes reaped a turn: 1,000 orphans take four turns.
@@ -88,7 +87,7 @@ struct Reactor {
     /// Keeps the kubelet from hanging on what others put into the manifest directory.
     guard: Guard,
     /// Clients whose change has not begun, in the order of asking.
-    waiting: VecDeque<(Ask, OwnedFd)>,
+    waiting: VecDeque<(Ask, OwnedFd, Role)>,
     watch: Option<Watch>,
     /// The manifest directory is to be looked at: there were files of others at boot, or a manifest of ours was touched
     /// while a change ran.
@@ -98,6 +97,8 @@ struct Reactor {
     versions: Versions,
     /// More processes may have ended than one turn reaps.
     more_deaths: bool,
+    /// Everything that belongs to the boot was told.
+    booted: bool,
     finished: Option<Shutdown>,
 }
 
@@ -112,9 +113,11 @@ impl Reactor {
             said(reboot::take_ctrl_alt_del());
         }
         said(file::make_dir(Path::new(paths::RUN), paths::RUN_MODE));
-        for folder in [paths::NOTIFY, paths::SERVICES, paths::LOG_PIPES] {
+        for folder in [paths::SERVICES, paths::LOG_PIPES] {
             said(file::make_dir(Path::new(folder), 0o700));
         }
+        said(file::make_dir(Path::new(paths::NOTIFY), paths::NOTIFY_MODE));
+        said(file::make_dir_for(Path::new(paths::API), paths::API_MODE, API_USER));
         let mut places = Vec::with_capacity(services.len());
         for service in &services {
             let mut place = Place::new(service);
@@ -150,6 +153,7 @@ impl Reactor {
             waits,
             versions: requests::versions(build_id),
             more_deaths: false,
+            booted: false,
             finished: None,
         }
     }
@@ -181,7 +185,7 @@ impl Reactor {
 
     /// Sleeps until a source is ready or the first deadline has come.
     fn wait(&mut self) -> Sources {
-        let most = self.places.len() + self.clients.count() + 4;
+        let most = self.places.len() + self.clients.count() + 8;
         let mut fds: Vec<(BorrowedFd<'_>, For)> = Vec::with_capacity(most);
         let sockets = self.places.iter().map(|place| place.socket.as_ref().map(AsFd::as_fd));
         fds.extend(sockets.flatten().map(|fd| (fd, For::Reading)));
@@ -217,36 +221,10 @@ impl Reactor {
             Err(error) => {
                 self.say(format!("{error}; looking at everything in {REST:?}"));
                 std::thread::sleep(REST);
-                let control = vec![true; self.clients.count() + 1];
+                let control = vec![true; self.clients.count() + Role::ALL.len()];
                 let sockets = vec![true; self.places.len()];
                 Sources { sockets, pods: self.pods.is_some(), watch: self.watch.is_some(), control }
             }
-        }
-    }
-
-    /// Takes what a service has said.
-    fn hear(&mut self, id: Id) {
-        let mut buffer = [0; MESSAGE_MAX];
-        for _ in 0..MESSAGES_A_TURN {
-            let socket = self.places.get(id.0).and_then(|place| place.socket.as_ref());
-            let Some(message) = socket.and_then(|socket| socket.receive(&mut buffer)) else { return };
-            for notice in notices::parse(message) {
-                match notice {
-                    Notice::Ready => self.step(Event::Ready(id)),
-                    Notice::Executed => {
-                        self.report_executed(id);
-                        self.step(Event::Executed(id));
-                    }
-                    Notice::StageFailed(text) => self.step(Event::StageFailed(id, text.to_owned())),
-                    Notice::Pods(up) => self.pods_are(id, up),
-                }
-            }
-        }
-    }
-
-    fn report_executed(&mut self, id: Id) {
-        if let Some(line) = self.places.get(id.0).map(|place| format!("{}: exec", place.service)) {
-            self.say(line);
         }
     }
 
@@ -286,7 +264,7 @@ impl Reactor {
         } else if let Some(job) = self.jobs.ended(pid) {
             match job.kind {
                 // What went wrong it has told its client.
-                Kind::Answer => {}
+                Kind::Answer(_) => {}
                 Kind::Change => self.change_ended(exit),
                 Kind::Wait => self.waited(exit),
                 Kind::Unblock => self.guard_step(guard::Event::Looked(exit == Exit::Code(0)), clock::now()),
@@ -355,7 +333,7 @@ impl Reactor {
 
     /// Has one line said at the end of the turn, and makes an event of it.
     fn say(&mut self, line: String) {
-        let services = self.places.iter().map(|place| place.service.as_str());
+        let services = self.supervisor.statuses().map(|status| (status.service, status.state.word()));
         self.ring.push_line(&line, services, clock::now());
         self.lines.push(line);
     }

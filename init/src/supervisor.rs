@@ -67,6 +67,20 @@ pub enum State {
     Failed,
 }
 
+impl State {
+    /// The word that names it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Starting { .. } => "starting",
+            Self::Up => "up",
+            Self::Stopping { .. } => "stopping",
+            Self::Backoff { .. } => "backoff",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {

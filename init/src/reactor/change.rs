@@ -5,7 +5,7 @@
 
 use super::jobs::Kind;
 use super::place::{Place, describe};
-use super::{Reactor, requests, said};
+use super::{Reactor, events, requests, said};
 use crate::sys::{clock, file};
 use crate::watch::Seen;
 use anyhow::{Context, Result};
@@ -43,6 +43,7 @@ impl Reactor {
         let mut statuses = self.supervisor.statuses();
         let helper = statuses.any(|status| status.service == PODS_HELPER && status.state == State::Up);
         drop(statuses);
+        self.tell_booted(kubelet, now);
         if !helper && self.policy.has_pods() {
             self.decide(Event::Pods(false), now);
         }
@@ -61,13 +62,23 @@ impl Reactor {
         self.change_for_clients();
     }
 
+    /// An event for those who wait for the end of the boot. Without a config there is no kubelet to wait for.
+    fn tell_booted(&mut self, kubelet: bool, now: Time) {
+        let is_to_come = self.places.iter().any(|place| place.service == KUBELET);
+        if !self.booted && (kubelet || !is_to_come) {
+            self.booted = true;
+            let what = if kubelet { "the kubelet is up" } else { "there is no kubelet to start" };
+            self.ring.push(events::Kind::Node, None, &format!("boot finished: {what}"), now);
+        }
+    }
+
     /// Starts the next change that a client has asked for, once none runs.
     pub(super) fn change_for_clients(&mut self) {
         while self.supervisor.shutting_down().is_none()
             && !self.policy.is_busy()
             && self.jobs.has_room(Kind::Change)
         {
-            let Some((ask, connection)) = self.waiting.pop_front() else { return };
+            let Some((ask, connection, _)) = self.waiting.pop_front() else { return };
             self.change_for(ask, connection);
         }
     }

@@ -1,4 +1,6 @@
-//! The control socket's clients: connections in, request lines out, answers back; each bounded in bytes and time.
+//! The control sockets' clients: connections in, request lines out, answers back; each bounded in bytes and time.
+//!
+//! One socket is root's, three are the network API's, one a role. What each role takes of room is missed by no other.
 //!
 //! A client that says half a line, says too much, or does not read what it is told is let go; none of them can make
 //! the loop wait. One that follows events has the ring of events as its queue. What a line means is decided in
@@ -8,10 +10,11 @@ use crate::sys::poll::For;
 use crate::sys::stream::{Listener, Moved, Peer, Stream};
 use podium_init::clock::Time;
 use podium_init::control::{
-    self, CLIENTS_MAX, FOLLOWERS_MAX, LINE_LIMIT, LINE_MAX, OUTPUT_MAX, READ_LIMIT, Refusal, refusal,
+    self, CLIENTS_MAX, FOLLOWERS_MAX, LINE_LIMIT, LINE_MAX, OUTPUT_MAX, READ_LIMIT, ROLE_CLIENTS_MAX,
+    ROLE_FOLLOWERS_MAX, Refusal, Role, refusal,
 };
 use podium_init::events::Ring;
-use podium_init::paths;
+use podium_init::services::API_USER;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -23,13 +26,15 @@ const READ_A_TURN: usize = 4096;
 const EVENTS_AHEAD: usize = 8 << 10;
 /// Descriptors that stay free for services: a socket and a pipe for each that lost its own, and what a start needs.
 const SPARE_DESCRIPTORS: u64 = 16;
+/// And for the network API's clients: those that root's may need.
+const SPARE_FOR_ROOT: u64 = SPARE_DESCRIPTORS + CLIENTS_MAX as u64;
 /// No descriptor is left for a client: looked at again after this.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The listener and everybody who is connected.
+/// The listeners and everybody who is connected.
 #[derive(Debug)]
 pub(super) struct Clients {
-    listener: Option<Listener>,
+    listeners: Vec<(Role, Listener)>,
     clients: Vec<Client>,
     paused_until: Option<Time>,
 }
@@ -40,6 +45,7 @@ struct Client {
     /// `None` once it was handed to a job, or is to be let go.
     stream: Option<Stream>,
     peer: Peer,
+    role: Role,
     input: Vec<u8>,
     output: Vec<u8>,
     /// The last write has moved less than there was.
@@ -65,16 +71,20 @@ struct Following {
 impl Clients {
     /// Listens. Without a socket (no descriptor, no /run) the node runs, and cannot be asked.
     pub(super) fn listen() -> Self {
-        let listener = Listener::bind(paths::CONTROL_SOCKET);
-        let listener = listener.map_err(|error| log::error!("{error}; there is no control socket")).ok();
-        Self { listener, clients: Vec::new(), paused_until: None }
+        let bind = |role: Role| {
+            let group = (role != Role::Root).then_some(API_USER);
+            let listener = Listener::bind(role.socket(), group).map(|listener| (role, listener));
+            listener.map_err(|error| log::error!("{error}; nobody can ask here as {}", role.word())).ok()
+        };
+        let listeners = Role::ALL.into_iter().filter_map(bind).collect();
+        Self { listeners, clients: Vec::new(), paused_until: None }
     }
 
     /// What to wait for; [`Self::receive`] takes the answer in the same order.
     pub(super) fn sources<'a>(&'a self, fds: &mut Vec<(BorrowedFd<'a>, For)>) {
         let clients = self.clients.iter().filter_map(|client| Some((client.stream()?, client.waits_for())));
         fds.extend(clients);
-        fds.extend(self.listening().map(|listener| (listener.as_fd(), For::Reading)));
+        fds.extend(self.listening().map(|(_, listener)| (listener.as_fd(), For::Reading)));
     }
 
     /// When [`Self::expire`] has something to do.
@@ -99,8 +109,11 @@ impl Clients {
                 client.receive();
             }
         }
-        if self.listening().is_some() && ready.next().unwrap_or(false) {
-            self.accept(now);
+        let listening: Vec<Role> = self.listening().map(|(role, _)| *role).collect();
+        for role in listening {
+            if ready.next().unwrap_or(false) {
+                self.accept(role, now);
+            }
         }
     }
 
@@ -134,6 +147,11 @@ impl Clients {
         self.clients.get(place).map(|client| client.peer)
     }
 
+    /// By which socket he has come.
+    pub(super) fn role(&self, place: usize) -> Option<Role> {
+        self.clients.get(place).map(|client| client.role)
+    }
+
     /// Tells a client something; more lines may follow.
     pub(super) fn tell(&mut self, place: usize, line: &str, now: Time) {
         if let Some(client) = self.clients.get_mut(place) {
@@ -141,10 +159,13 @@ impl Clients {
         }
     }
 
-    /// Whether one more client may follow events for ever.
-    pub(super) fn may_follow(&self) -> bool {
-        let endless = |client: &&Client| client.following.is_some_and(|following| following.endless);
-        self.clients.iter().filter(endless).count() < FOLLOWERS_MAX
+    /// Whether one more client of this role may follow events for ever.
+    pub(super) fn may_follow(&self, role: Role) -> bool {
+        let endless = |client: &&Client| {
+            client.role == role && client.following.is_some_and(|following| following.endless)
+        };
+        let most = if role == Role::Root { FOLLOWERS_MAX } else { ROLE_FOLLOWERS_MAX };
+        self.clients.iter().filter(endless).count() < most
     }
 
     /// From now on the client is told all events after number `after`; unless `endless`, only those that are there.
@@ -199,17 +220,20 @@ impl Clients {
         self.clients.retain(|client| client.stream.is_some());
     }
 
-    /// The listener, while a client may be taken.
-    fn listening(&self) -> Option<&Listener> {
-        let open = self.clients.len() < CLIENTS_MAX && self.paused_until.is_none();
-        self.listener.as_ref().filter(|_| open)
+    /// The listeners by which a client may be taken.
+    fn listening(&self) -> impl Iterator<Item = &(Role, Listener)> {
+        let has_room = |role: Role| {
+            let most = if role == Role::Root { CLIENTS_MAX } else { ROLE_CLIENTS_MAX };
+            self.clients.iter().filter(|client| client.role == role).count() < most
+        };
+        self.listeners.iter().filter(move |(role, _)| self.paused_until.is_none() && has_room(*role))
     }
 
-    fn accept(&mut self, now: Time) {
+    fn accept(&mut self, role: Role, now: Time) {
         for _ in 0..ACCEPTS_A_TURN {
-            let Some(listener) = self.listening() else { return };
+            let Some((_, listener)) = self.listening().find(|(listens, _)| *listens == role) else { return };
             match listener.accept() {
-                Ok(Some(stream)) => self.clients.extend(Client::welcome(stream, now)),
+                Ok(Some(stream)) => self.clients.extend(Client::welcome(stream, role, now)),
                 Ok(None) => return,
                 // Said by nobody: it would be said each second, and a node without descriptors has said worse.
                 Err(_) => self.paused_until = Some(now + PAUSE),
@@ -219,15 +243,19 @@ impl Clients {
 }
 
 impl Client {
-    /// Takes root's connections; another one is told why not.
-    fn welcome(mut stream: Stream, now: Time) -> Option<Self> {
+    /// Takes root's connections, and by the network API's sockets also that one's; another is told why not.
+    fn welcome(mut stream: Stream, role: Role, now: Time) -> Option<Self> {
+        let spare = if role == Role::Root { SPARE_DESCRIPTORS } else { SPARE_FOR_ROOT };
+        let is_known = |uid: u32| uid == 0 || (role != Role::Root && uid == API_USER);
         let why_not = match stream.peer() {
-            Ok(Peer { uid: 0, .. }) if stream.descriptors_left() > SPARE_DESCRIPTORS => None,
-            Ok(Peer { uid: 0, .. }) => Some(Refusal::new(
+            Ok(Peer { uid, .. }) if !is_known(uid) => {
+                Some(Refusal::new("only root may ask here", "run it as root"))
+            }
+            Ok(_) if stream.descriptors_left() > spare => None,
+            Ok(_) => Some(Refusal::new(
                 "PID 1 has no descriptor to spare",
                 "close other connections, or raise its limit of open files",
             )),
-            Ok(_) => Some(Refusal::new("only root may ask here", "run it as root")),
             Err(error) => Some(Refusal::new(error.to_string(), "")),
         };
         if let Some(why_not) = why_not {
@@ -239,6 +267,7 @@ impl Client {
         Some(Self {
             stream: Some(stream),
             peer,
+            role,
             input: Vec::new(),
             output: Vec::new(),
             blocked: false,

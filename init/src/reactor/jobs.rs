@@ -7,12 +7,15 @@
 use crate::sys::{clock, process};
 use anyhow::Result;
 use podium_init::clock::Time;
+use podium_init::control::Role;
 use podium_init::supervisor::Pid;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-/// Answers at a time. Each is a process of about a MiB; some follow a log for as long as somebody looks.
+/// Answers at a time for root. Each is a process of about a MiB; some follow a log for as long as somebody looks.
 const ANSWERS_MAX: usize = 8;
+/// As [`ANSWERS_MAX`], for each role of the network API: each of its callers may follow the pods' states.
+const ROLE_ANSWERS_MAX: usize = 4;
 /// Changes at a time: each starts from the state that the one before it has left.
 const CHANGES_MAX: usize = 1;
 /// Looks at what can hang the kubelet at a time: one sees all that is there.
@@ -24,8 +27,8 @@ const SIGKILL: i32 = 9;
 /// What a job does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// It tells a client something.
-    Answer,
+    /// It tells a client of this role something.
+    Answer(Role),
     /// It changes the node's config.
     Change,
     /// It moves what can hang the kubelet out of its sight.
@@ -52,7 +55,8 @@ impl Jobs {
     /// Whether one more of this kind may be started.
     pub(super) fn has_room(&self, kind: Kind) -> bool {
         let most = match kind {
-            Kind::Answer => ANSWERS_MAX,
+            Kind::Answer(Role::Root) => ANSWERS_MAX,
+            Kind::Answer(_) => ROLE_ANSWERS_MAX,
             Kind::Change => CHANGES_MAX,
             Kind::Unblock => UNBLOCKS_MAX,
             Kind::Wait => WAITS_MAX,
@@ -135,14 +139,22 @@ mod tests {
     fn there_is_one_change_at_a_time_and_a_bounded_number_of_answers() {
         let mut jobs = Jobs::default();
         let change = start(&mut jobs, Kind::Change, None);
-        assert!(!jobs.has_room(Kind::Change) && jobs.has_room(Kind::Answer));
-        let answers: Vec<Pid> = (0..ANSWERS_MAX).map(|_| start(&mut jobs, Kind::Answer, None)).collect();
-        assert!(!jobs.has_room(Kind::Answer));
+        let answer = Kind::Answer(Role::Root);
+        assert!(!jobs.has_room(Kind::Change) && jobs.has_room(answer));
+        for role in [Role::Reader, Role::Admin] {
+            for _ in 0..ROLE_ANSWERS_MAX {
+                start(&mut jobs, Kind::Answer(role), None);
+            }
+            assert!(!jobs.has_room(Kind::Answer(role)));
+        }
+        assert!(jobs.has_room(Kind::Answer(Role::Operator)), "each role has its own");
+        let answers: Vec<Pid> = (0..ANSWERS_MAX).map(|_| start(&mut jobs, answer, None)).collect();
+        assert!(!jobs.has_room(answer));
         assert_eq!(jobs.deadline(), None, "nothing to wake for");
         assert_eq!(jobs.ended(change).map(|job| job.kind), Some(Kind::Change));
-        assert_eq!(jobs.ended(answers[3]).map(|job| job.kind), Some(Kind::Answer));
+        assert_eq!(jobs.ended(answers[3]).map(|job| job.kind), Some(answer));
         assert!(jobs.ended(answers[3]).is_none() && jobs.ended(1).is_none());
-        assert!(jobs.has_room(Kind::Change) && jobs.has_room(Kind::Answer));
+        assert!(jobs.has_room(Kind::Change) && jobs.has_room(answer));
     }
 
     #[test]

@@ -5,10 +5,10 @@
 
 use super::jobs::Kind;
 use super::{Reactor, events};
-use crate::sys::clock;
 use crate::sys::stream::Peer;
+use crate::sys::{clock, reboot};
 use podium_init::clock::Time;
-use podium_init::control::{self, Action, By, Refusal, Request, Versions};
+use podium_init::control::{self, Action, By, Refusal, Request, Role, Versions};
 use podium_init::live::{Ask, Phase};
 use podium_init::shutdown::Shutdown;
 use podium_init::supervisor::{Event, Id, Wanted};
@@ -26,7 +26,7 @@ pub(super) const CHANGE_LIMIT: Duration = Duration::from_secs(300);
 /// What a client may give a config to prove itself, or to be tried: less than the soak proves nothing, and of a day
 /// nobody thinks any more.
 const PROOF_LIMITS: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(86_400);
-/// Clients' changes that wait for the one that runs.
+/// Clients' changes that wait for the one that runs: so many of root, and as many of the network API.
 const CHANGES_WAITING: usize = 4;
 
 /// What can be told of itself. A new `boot` for each life of PID 1: a container's kernel is older than that.
@@ -62,10 +62,13 @@ impl Reactor {
     }
 
     fn answer(&mut self, place: usize, line: &[u8], now: Time) {
-        let answer = control::parse(line).and_then(|request| match request.by() {
-            By::Init => self.answer_request(place, request, now).map(Some),
-            By::Answer => self.hand_over(place, &request),
-            By::Change => self.hand_over_change(place, &request),
+        let Some(role) = self.clients.role(place) else { return };
+        let request =
+            control::parse(line).and_then(|request| control::allowed(role, &request).map(|()| request));
+        let answer = request.and_then(|request| match request.by() {
+            By::Init => self.answer_request(place, role, request, now).map(Some),
+            By::Answer => self.hand_over(place, role, &request),
+            By::Change => self.hand_over_change(place, role, &request),
         });
         match answer {
             Ok(Some(answer)) => self.clients.tell(place, &answer, now),
@@ -75,16 +78,25 @@ impl Reactor {
     }
 
     /// What PID 1 answers itself.
-    fn answer_request(&mut self, place: usize, request: Request, now: Time) -> Result<String, Refusal> {
+    fn answer_request(
+        &mut self,
+        place: usize,
+        role: Role,
+        request: Request,
+        now: Time,
+    ) -> Result<String, Refusal> {
         match request {
             Request::Version => Ok(control::versions(&self.versions)),
             Request::Services => Ok(control::services(self.supervisor.statuses(), now)),
             Request::Service { name, action } => self.act(place, &name, action, now),
             Request::Events { since, boot, follow } => {
-                self.tell_events(place, since, boot.as_deref(), follow)
+                if follow && !self.clients.may_follow(role) {
+                    return Err(Refusal::new("too many clients follow events", "end one of them"));
+                }
+                Ok(self.tell_events(place, since, boot.as_deref(), follow))
             }
             Request::ConfigStatus => Ok(self.config_status()),
-            Request::Shutdown(how) => Ok(self.shut_down(place, how)),
+            Request::Shutdown(how) => self.shut_down(place, how),
             // `Request::by` gives these to a job.
             Request::Logs { .. }
             | Request::Pods
@@ -118,21 +130,12 @@ impl Reactor {
     }
 
     /// The first line of an answer to `events`; the events follow from the ring.
-    fn tell_events(
-        &mut self,
-        place: usize,
-        since: u64,
-        boot: Option<&str>,
-        follow: bool,
-    ) -> Result<String, Refusal> {
-        if follow && !self.clients.may_follow() {
-            return Err(Refusal::new("too many clients follow events", "end one of them"));
-        }
+    fn tell_events(&mut self, place: usize, since: u64, boot: Option<&str>, follow: bool) -> String {
         let new_boot = since > self.ring.last() || boot.is_some_and(|boot| boot != self.versions.boot);
         let since = if new_boot { 0 } else { since };
         let lost = self.ring.gap(since);
         self.clients.follow(place, lost.map_or(since, |lost| lost.to), follow);
-        Ok(control::events_begin(&self.versions.boot, self.ring.last(), lost, new_boot))
+        control::events_begin(&self.versions.boot, self.ring.last(), lost, new_boot, clock::now())
     }
 
     /// What is known of changes to the config without reading a file.
@@ -150,24 +153,33 @@ impl Reactor {
         )
     }
 
-    fn shut_down(&mut self, place: usize, how: Shutdown) -> String {
+    fn shut_down(&mut self, place: usize, how: Shutdown) -> Result<String, Refusal> {
+        if let Shutdown::Reset(_) = how {
+            if reboot::in_pid_namespace() {
+                return Err(Refusal::new(
+                    "a container has no partitions of its own",
+                    "remove its volumes from outside",
+                ));
+            }
+            // Asking again only hurries: it would not become a reset.
+            self.refuse_at_the_end()?;
+        }
         let by = format!("the control socket, {}", self.who(place));
         self.ring.push(events::Kind::Control, None, &format!("{how}, asked by {by}"), clock::now());
         self.step(Event::Shutdown(how, by));
-        control::ok()
+        Ok(control::ok())
     }
 
     /// Gives the connection to a job, which answers the rest. `None`: nothing is left to say here.
-    fn hand_over(&mut self, place: usize, request: &Request) -> Result<Option<String>, Refusal> {
-        if !self.jobs.has_room(Kind::Answer) {
+    fn hand_over(&mut self, place: usize, role: Role, request: &Request) -> Result<Option<String>, Refusal> {
+        let kind = Kind::Answer(role);
+        if !self.jobs.has_room(kind) {
             return Err(Refusal::new("too many answers are under way", "end one that follows, or ask later"));
         }
         let connection = self.take_connection(place)?;
         let line = request.to_line();
         let limit = (!request.is_endless()).then_some(ANSWER_LIMIT);
-        if let Err(error) =
-            self.jobs.start(Kind::Answer, &["answer", line.trim_end()], Some(connection), limit)
-        {
+        if let Err(error) = self.jobs.start(kind, &["answer", line.trim_end()], Some(connection), limit) {
             // The connection is gone with it: the client sees its end.
             self.say(format!("control: no job for an answer: {error:#}"));
         }
@@ -175,9 +187,16 @@ impl Reactor {
     }
 
     /// As [`Self::hand_over`], to the job that changes the config.
-    fn hand_over_change(&mut self, place: usize, request: &Request) -> Result<Option<String>, Refusal> {
+    fn hand_over_change(
+        &mut self,
+        place: usize,
+        role: Role,
+        request: &Request,
+    ) -> Result<Option<String>, Refusal> {
         self.refuse_at_the_end()?;
-        if self.waiting.len() >= CHANGES_WAITING {
+        let of_root = |role: Role| role == Role::Root;
+        let waiting = self.waiting.iter().filter(|(_, _, other)| of_root(*other) == of_root(role));
+        if waiting.count() >= CHANGES_WAITING {
             return Err(Refusal::new("too many changes wait for their turn", "ask later: `config status`"));
         }
         let by = self.who(place);
@@ -200,7 +219,7 @@ impl Reactor {
         let connection = self.take_connection(place)?;
         let text = format!("{}, asked by {by}", line.trim_end());
         self.ring.push(events::Kind::Control, None, &text, clock::now());
-        self.waiting.push_back((ask, connection));
+        self.waiting.push_back((ask, connection, role));
         Ok(None)
     }
 
@@ -218,10 +237,14 @@ impl Reactor {
     }
 
     fn who(&self, place: usize) -> String {
-        match self.clients.peer(place) {
+        let who = match self.clients.peer(place) {
             Some(Peer { pid, uid }) if pid > 0 => format!("pid {pid}, uid {uid}"),
             Some(Peer { uid, .. }) => format!("uid {uid} from outside"),
             None => "nobody".to_owned(),
+        };
+        match self.clients.role(place) {
+            None | Some(Role::Root) => who,
+            Some(role) => format!("{who}, the API's {}", role.word()),
         }
     }
 }

@@ -111,6 +111,15 @@ pub(crate) fn make_dir(path: &Path, mode: u32) -> Result<()> {
     Ok(())
 }
 
+/// As [`make_dir`], for a group too.
+pub(crate) fn make_dir_for(path: &Path, mode: u32, group: u32) -> Result<()> {
+    // Root's alone before it is the group's.
+    make_dir(path, 0o700)?;
+    std::os::unix::fs::chown(path, None, Some(group))
+        .with_context(|| format!("set the group of {}", path.display()))?;
+    make_dir(path, mode)
+}
+
 fn write_aside(path: &Path, bytes: &[u8], mode: u32, durable: bool) -> Result<()> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         bail!("{} names no file", path.display());

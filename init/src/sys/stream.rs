@@ -43,11 +43,11 @@ pub(crate) enum Moved {
 }
 
 impl Listener {
-    /// Makes the socket at `path`, 0600, in place of one that is there.
+    /// Makes the socket at `path` in place of one that is there: 0600, or 0660 for a group.
     ///
     /// # Errors
-    /// No descriptor left, no folder, path longer than 107 bytes.
-    pub(crate) fn bind(path: &str) -> Result<Self> {
+    /// No descriptor left, no folder, path longer than 107 bytes, a group that this namespace does not have.
+    pub(crate) fn bind(path: &str, group: Option<u32>) -> Result<Self> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).at("remove", path),
             _ => {}
@@ -58,7 +58,14 @@ impl Listener {
         let address = SocketAddrUnix::new(path).at("bind", path)?;
         // By our umask nobody else may write to it, so nobody else can connect before the mode is set.
         rustix::net::bind(&socket, &address).at("bind", path)?;
-        std::fs::set_permissions(path, Permissions::from_mode(0o600)).at("set the mode of", path)?;
+        let mode = match group {
+            None => 0o600,
+            Some(group) => {
+                std::os::unix::fs::chown(path, None, Some(group)).at("set the group of", path)?;
+                0o660
+            }
+        };
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).at("set the mode of", path)?;
         rustix::net::listen(&socket, BACKLOG).at("listen on", path)?;
         Ok(Self(socket))
     }
@@ -140,15 +147,26 @@ mod tests {
     fn listener() -> (tempfile::TempDir, String, Listener) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket").to_str().unwrap().to_owned();
-        let listener = Listener::bind(&path).unwrap();
+        let listener = Listener::bind(&path, None).unwrap();
         (dir, path, listener)
     }
 
     #[test]
     fn the_socket_is_for_its_owner_and_replaces_one_that_is_there() {
         let (_dir, path, _first) = listener();
-        let _second = Listener::bind(&path).unwrap();
+        let _second = Listener::bind(&path, None).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+    }
+
+    #[test]
+    fn a_socket_for_a_group_is_for_that_one_too_and_for_nobody_else() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket").to_str().unwrap().to_owned();
+        let group = rustix::process::getegid().as_raw();
+        let _listener = Listener::bind(&path, Some(group)).unwrap();
+        let meta = std::fs::metadata(&path).unwrap();
+        assert_eq!((meta.mode() & 0o7777, meta.gid()), (0o660, group));
     }
 
     #[test]

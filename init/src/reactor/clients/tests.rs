@@ -8,8 +8,7 @@ use std::os::unix::net::UnixStream;
 const NOW: Time = Time::from_secs(100);
 
 struct World {
-    _dir: tempfile::TempDir,
-    path: std::path::PathBuf,
+    dir: tempfile::TempDir,
     clients: Clients,
     ring: Ring,
 }
@@ -17,22 +16,27 @@ struct World {
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("socket");
-        let listener = Some(Listener::bind(path.to_str().unwrap()).unwrap());
-        let clients = Clients { listener, clients: Vec::new(), paused_until: None };
-        Self { _dir: dir, path, clients, ring: Ring::default() }
+        let path = |role: Role| dir.path().join(role.word()).to_str().unwrap().to_owned();
+        let bind = |role: Role| (role, Listener::bind(&path(role), None).unwrap());
+        let listeners = Role::ALL.into_iter().map(bind).collect();
+        let clients = Clients { listeners, clients: Vec::new(), paused_until: None };
+        Self { dir, clients, ring: Ring::default() }
     }
 
     /// One that the loop knows.
     fn client(&mut self) -> UnixStream {
-        let client = UnixStream::connect(&self.path).unwrap();
+        self.client_of(Role::Root)
+    }
+
+    fn client_of(&mut self, role: Role) -> UnixStream {
+        let client = UnixStream::connect(self.dir.path().join(role.word())).unwrap();
         self.turn(NOW);
         client
     }
 
     /// As the reactor does it, with every source ready; whole lines are answered with themselves.
     fn turn(&mut self, now: Time) -> Vec<String> {
-        let ready = vec![true; self.clients.count() + 1];
+        let ready = vec![true; self.clients.count() + Role::ALL.len()];
         self.clients.receive(ready.into_iter(), now);
         let mut lines = Vec::new();
         for place in 0..self.clients.count() {
@@ -194,7 +198,7 @@ fn no_more_than_the_bound_are_taken_and_the_next_when_one_is_gone() {
     assert_eq!(world.clients.count(), CLIENTS_MAX);
     let mut fds = Vec::new();
     world.clients.sources(&mut fds);
-    assert_eq!(fds.len(), CLIENTS_MAX, "the listener waits");
+    assert_eq!(fds.len(), CLIENTS_MAX + Role::ALL.len() - 1, "root's listener waits");
     all.remove(0);
     world.turn(NOW);
     world.turn(NOW);
@@ -215,4 +219,29 @@ fn a_connection_with_more_than_its_line_is_not_handed_over() {
     client.write_all(b"one\n").unwrap();
     world.turn(NOW);
     assert!(world.clients.hand_over(1).is_some());
+}
+
+#[test]
+fn what_one_role_takes_of_room_is_missed_by_no_other() {
+    if !is_root() {
+        return eprintln!("not root: nobody is answered");
+    }
+    let mut world = World::new();
+    let readers: Vec<UnixStream> = (0..ROLE_CLIENTS_MAX + 3).map(|_| world.client_of(Role::Reader)).collect();
+    assert_eq!(world.clients.count(), ROLE_CLIENTS_MAX);
+    for place in 0..world.clients.count() {
+        assert_eq!(world.clients.role(place), Some(Role::Reader));
+        if place < ROLE_FOLLOWERS_MAX {
+            assert!(world.clients.may_follow(Role::Reader));
+            world.clients.follow(place, 0, true);
+        }
+    }
+    assert!(!world.clients.may_follow(Role::Reader));
+    for role in [Role::Operator, Role::Admin, Role::Root] {
+        assert!(world.clients.may_follow(role), "{role:?}");
+        let mut client = world.client_of(role);
+        client.write_all(b"hello\n").unwrap();
+        assert_eq!(world.turn(NOW), ["hello"], "{role:?}");
+    }
+    drop(readers);
 }

@@ -1,0 +1,51 @@
+//! What services say on their notify sockets: readiness for the supervisor, words for the console.
+//!
+//! Each socket gives a bounded number of messages a turn. What a message may mean is decided in the library
+//! (`notices.rs`); nobody's word changes what PID 1 signals.
+
+use super::Reactor;
+use crate::sys::clock;
+use podium_init::notices::{self, MESSAGE_MAX, Notice};
+use podium_init::services::API;
+use podium_init::supervisor::{Event, Id};
+
+/// Messages of one service a turn; a service that floods its socket fills only its own queue.
+const MESSAGES_A_TURN: usize = 16;
+
+impl Reactor {
+    /// Takes what a service has said.
+    pub(super) fn hear(&mut self, id: Id) {
+        let mut buffer = [0; MESSAGE_MAX];
+        for _ in 0..MESSAGES_A_TURN {
+            let socket = self.places.get(id.0).and_then(|place| place.socket.as_ref());
+            let Some(message) = socket.and_then(|socket| socket.receive(&mut buffer)) else { return };
+            for notice in notices::parse(message) {
+                match notice {
+                    Notice::Ready => self.step(Event::Ready(id)),
+                    Notice::Executed => {
+                        self.report_executed(id);
+                        self.step(Event::Executed(id));
+                    }
+                    Notice::StageFailed(text) => self.step(Event::StageFailed(id, text.to_owned())),
+                    Notice::Pods(up) => self.pods_are(id, up),
+                    Notice::Status(words) => self.take_status(id, words),
+                }
+            }
+        }
+    }
+
+    /// The one service that the console has to speak for: whoever stands before a node without a config learns from it
+    /// where the node can be given one.
+    fn take_status(&mut self, id: Id, words: &str) {
+        let Some(place) = self.places.get_mut(id.0).filter(|place| place.service == API) else { return };
+        if let Some(line) = place.status.line(words, clock::now()) {
+            self.say(format!("{API}: {line}"));
+        }
+    }
+
+    fn report_executed(&mut self, id: Id) {
+        if let Some(line) = self.places.get(id.0).map(|place| format!("{}: exec", place.service)) {
+            self.say(line);
+        }
+    }
+}
