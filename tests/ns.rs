@@ -3,6 +3,8 @@
 //! What needs root (cgroups) runs as root only, and the test says so; everything else runs for anybody who may make
 //! user namespaces. No test sleeps: each waits for a condition, with a limit.
 
+#[path = "ns/api.rs"]
+mod api;
 #[path = "ns/boot.rs"]
 mod boot;
 #[path = "ns/control.rs"]

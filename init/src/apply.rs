@@ -19,7 +19,9 @@ use crate::{kmsg, manifest_dir};
 use anyhow::{Context, Result, bail};
 use client::Client;
 use podium_init::config::{InUse, MachineConfig, Outcome, Severity};
-use podium_init::live::{Ask, Change, Mode, Needs, Report, TRY_LIMIT, changes, difference, in_container};
+use podium_init::live::{
+    Ask, Change, Mode, Needs, Report, TRY_LIMIT, changes_from, difference, in_container, waits,
+};
 use podium_init::paths;
 use podium_init::store::{Slot, again, open};
 use serde_json::{Value, json};
@@ -104,7 +106,7 @@ impl Request {
         let list = outcome
             .config
             .as_ref()
-            .map(|config| changed(&old.config, config))
+            .map(|config| changed(&old, config))
             .transpose()?
             .unwrap_or_default();
         if outcome.config.is_some() {
@@ -122,6 +124,10 @@ impl Request {
         if let (Some(why), Mode::NoReboot | Mode::Try) = (&reboot, self.mode) {
             let mode = self.mode.word();
             client.refuse(&format!("not possible in mode {mode}: {why}"), "use mode auto or staged");
+            return Ok(Report::Nothing { why: None });
+        }
+        if self.mode == Mode::Try && waits(&old) {
+            client.refuse("there is no config that could come back after a try", "use mode auto");
             return Ok(Report::Nothing { why: None });
         }
         if self.dry_run {
@@ -191,7 +197,7 @@ fn file_changed(path: &str) -> Result<Report> {
         let why = format!("config from {path}: not used; generation {} stays in force", old.generation);
         return Ok(Report::Nothing { why: Some(why) });
     };
-    let list = changed(&old.config, config)?;
+    let list = changed(&old, config)?;
     for Change { path: key, needs } in &list {
         match needs {
             Needs::Reboot(why) | Needs::Later(why) => {
@@ -249,9 +255,9 @@ fn needs_reboot(changes: &[Change]) -> Option<String> {
 }
 
 /// What a new config changes on this machine.
-fn changed(old: &MachineConfig, new: &MachineConfig) -> Result<Vec<Change>> {
+fn changed(old: &InUse, new: &MachineConfig) -> Result<Vec<Change>> {
     let machine: Machine = force::read_own(paths::MACHINE)?;
-    let list = changes(old, new);
+    let list = changes_from(old, new);
     Ok(if machine.container { in_container(list) } else { list })
 }
 

@@ -1,8 +1,9 @@
 //! The machine config: the first source that has a usable one, in the order of [`sources`].
 //!
 //! A source's text is checked by the parsing child; PID 1 takes only its outcome. What is wrong with a source is said
-//! line by line and the next one is tried; with none left the node goes on with an empty config and waits. A config
-//! from the kernel command line, or a container's environment, is kept in STATE once it is whole, so that the next boot has it without the words, and
+//! line by line and the next one is tried; with none left the node goes on without a kubelet and waits for one. A config
+//! from the kernel command line, or a container's environment, is kept in STATE once it is whole, so that the next boot
+//! has it without the words, and
 //! what is applied over it later is not undone by the same words; nothing that is broken ever replaces what is stored.
 
 mod label;
@@ -21,6 +22,7 @@ use podium_init::config::{InUse, MachineConfig, Outcome, Problem};
 use podium_init::digest::fnv1a;
 use podium_init::manifests::{Manifest, kept};
 use podium_init::paths;
+use podium_init::services::API;
 use podium_init::store::{Holdings, Proof, Slot, Stored, open, owed};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -50,6 +52,8 @@ pub(crate) struct Loaded {
     pub proof: Option<Proof>,
     /// The file that it came from, if it was one that can be watched.
     pub file: Option<String>,
+    /// There is none that can be used: the node waits for one.
+    pub waits: bool,
 }
 
 /// A config that was taken, before it is made known.
@@ -105,7 +109,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// Takes the first usable config. Never fails: an empty config lets containerd and kubelet run.
+/// Takes the first usable config. Never fails: without one the node waits for it.
 pub(crate) fn config(cmdline: &Cmdline, machine: &Machine) -> Loaded {
     let (mut tried, mut word) = (false, None);
     let mut older: Vec<(Source, Vec<u8>)> = Vec::new();
@@ -146,9 +150,12 @@ pub(crate) fn config(cmdline: &Cmdline, machine: &Machine) -> Loaded {
             return known(taken, word, machine.has_state);
         }
     }
-    log::error!("no usable config: waiting for one; {}", remedy(tried, machine.container));
+    log::error!(
+        "no usable config: waiting for one; {}; or send one to the API, by what is said with `{API}:`",
+        remedy(tried, machine.container)
+    );
     remember(&InUse { word, ..InUse::default() }, b"");
-    Loaded::default()
+    Loaded { waits: true, ..Loaded::default() }
 }
 
 /// Checks one source's text and takes it, if it can be used.
@@ -206,6 +213,12 @@ fn take(source: &Source, raw: &[u8], outcome: Outcome, machine: &Machine) -> Opt
     say_problems(&source.to_string(), &outcome.problems);
     let partial = !outcome.is_whole();
     let config = outcome.config?;
+    if config.machine.ca.is_some() && matches!(source, Source::Inline(_)) && !machine.container {
+        log::warn!(
+            "config from {source}: every process can read machine.ca.key in /proc/cmdline; give the config by \
+             podium.config= or the API"
+        );
+    }
     log::info!("config from {source}: {}", count(outcome.manifests.len()));
     let mut in_use =
         InUse { source: source.to_string(), digest: text_digest(raw), config, partial, ..InUse::default() };
@@ -265,7 +278,7 @@ fn known(taken: Taken, word: Option<String>, has_state: bool) -> Loaded {
         }
     }
     remember(&in_use, &text);
-    Loaded { config: in_use.config, manifests, problems, proof, file }
+    Loaded { config: in_use.config, manifests, problems, proof, file, waits: false }
 }
 
 /// Tells two texts apart.

@@ -81,7 +81,11 @@ pub(crate) fn prepare(machine: &Machine, loaded: &Loaded) -> Ready {
     }
     let configs = std::iter::once(paths::STATE_CONFIG.to_owned()).chain(loaded.file.clone()).collect();
     Ready {
-        services: system::services(config, machine, &node),
+        services: if loaded.waits {
+            system::services_without_config(machine, &node)
+        } else {
+            system::services(config, machine, &node)
+        },
         proof: loaded.proof,
         configs,
         foreign: !foreign.is_empty(),

@@ -96,9 +96,11 @@ fn a_bad_pod_does_not_stop_a_good_one() {
 fn the_folders_of_pid_1_are_its_own() {
     use std::os::unix::fs::PermissionsExt;
     let node = Node::up(&Setup::default()).unwrap();
-    for folder in ["/run/podium/notify", "/run/podium/services", "/run/podium/logs"] {
+    for (folder, wanted) in
+        [("/run/podium/notify", 0o711), ("/run/podium/services", 0o700), ("/run/podium/logs", 0o700)]
+    {
         let mode =
             eventually(folder, LIMIT, || std::fs::metadata(node.path(folder)).ok()).unwrap().permissions();
-        assert_eq!(mode.mode() & 0o7777, 0o700, "{folder}");
+        assert_eq!(mode.mode() & 0o7777, wanted, "{folder}");
     }
 }

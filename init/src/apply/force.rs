@@ -7,10 +7,13 @@ use crate::load;
 use crate::prepare::{files, mounts, system};
 use crate::stored::{Proposal, Vault};
 use crate::sys::{cgroup, clock, file};
-use crate::{hook, manifest_dir};
+use crate::{hook, manifest_dir, network};
 use anyhow::{Context, Result};
 use podium_init::config::{InUse, MachineConfig, Outcome};
-use podium_init::live::{Applied, Change, Needs, PROOF_LIMIT, Standing, held_back, restarts};
+use podium_init::live::{
+    Applied, Change, Needs, PROOF_LIMIT, Standing, changes_from, held_back, in_force, restarts,
+    waits,
+};
 use podium_init::manifests::{Facts, Holds, Manifest, file_name};
 use podium_init::paths;
 use podium_init::services::{NodeFacts, Service};
@@ -40,7 +43,7 @@ impl Next {
             load::write_in_use(old, paths::BEFORE_TRY, &text, paths::BEFORE_TRY_TEXT)?;
         }
         let in_use = InUse { tried: true, ..self.in_use(old, old.generation) };
-        self.put(&in_use, Standing::Tried(limit))
+        self.put(old, &in_use, Standing::Tried(limit))
     }
 
     /// The current one from now on, and in force. The proposal is on disk already.
@@ -55,7 +58,7 @@ impl Next {
         let standing = standing(vault, proposal.generation, limit);
         // First of all: were the power cut now, the next boot would take it, on proof as well.
         vault.commit(proposal, Slot::Current)?;
-        self.put(&in_use, standing).context("stored, but not in force before the next boot")
+        self.put(old, &in_use, standing).context("stored, but not in force before the next boot")
     }
 
     /// As [`Self::store`] for a text that somebody has put in its place already: it is sealed afterwards, because
@@ -65,7 +68,7 @@ impl Next {
         let generation = vault.next();
         let in_use = self.in_use(old, generation);
         let (text, source) = (self.text.clone(), self.source.clone());
-        let applied = self.put(&in_use, standing(&vault, generation, None))?;
+        let applied = self.put(old, &in_use, standing(&vault, generation, None))?;
         match vault.seal_current(&text, &source) {
             Ok(Some(_)) => {
                 if let Err(error) = super::remember_word(&vault, old) {
@@ -88,7 +91,7 @@ impl Next {
         let in_use = InUse { word: Some(digest.to_owned()), ..self.in_use(old, generation) };
         let (text, source) = (self.text.clone(), self.source.clone());
         let is_whole = !in_use.partial;
-        let applied = self.put(&in_use, standing(&vault, generation, None))?;
+        let applied = self.put(old, &in_use, standing(&vault, generation, None))?;
         if is_whole {
             let stored = vault
                 .propose(&text, &source)
@@ -110,11 +113,12 @@ impl Next {
             tried: false,
             partial: !self.outcome.is_whole(),
             word: old.word.clone(),
-            config: held_back(&old.config, &new),
+            config: in_force(old, &new),
         }
     }
 
-    fn put(self, in_use: &InUse, standing: Standing) -> Result<Applied> {
+    fn put(self, old: &InUse, in_use: &InUse, standing: Standing) -> Result<Applied> {
+        let is_first = waits(old);
         let machine: Machine = read_own(paths::MACHINE)?;
         let config = &in_use.config;
         let changes: Vec<&Change> =
@@ -146,19 +150,27 @@ impl Next {
         }
         let node = NodeFacts {
             container: machine.container,
-            interfaces: Vec::new(),
+            // Only what a boot writes is about them.
+            interfaces: if is_first { network::present() } else { Vec::new() },
             pod_list_token: system::pod_list_token(),
         };
-        let (services, restart) = if changes.is_empty() {
+        if is_first {
+            system::hostname(config, machine.container);
+        }
+        let (services, restart) = if changes.is_empty() && !is_first {
             (None, Vec::new())
         } else {
-            let written = system::changed_files(config, &machine, &node);
+            let written = if is_first {
+                system::all_files(config, &machine, &node)
+            } else {
+                system::changed_files(config, &machine, &node)
+            };
             let new = system::services(config, &machine, &node);
             let restart = restarts(&old_services(&new), &new, &written);
             (Some(new), restart)
         };
         if !machine.container
-            && (changed("machine.network") || changed("machine.time"))
+            && (is_first || changed("machine.network") || changed("machine.time"))
             && let Err(error) = hook::renew(config)
         {
             log::error!("network: {error:#}");
@@ -325,11 +337,11 @@ pub(super) fn stored(
     old: &InUse,
 ) -> Result<Applied> {
     let none = MachineConfig::default();
-    let changes = podium_init::live::changes(&old.config, outcome.config.as_ref().unwrap_or(&none));
+    let changes = changes_from(old, outcome.config.as_ref().unwrap_or(&none));
     let next = Next { outcome, text, source: source.to_owned(), changes };
     let in_use = next.in_use(old, generation);
     // Generation 0 is the image's own.
     let standing =
         if generation == 0 { Standing::Good } else { standing(&Vault::default(), generation, None) };
-    next.put(&in_use, standing)
+    next.put(old, &in_use, standing)
 }

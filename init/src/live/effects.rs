@@ -4,7 +4,7 @@
 //! know cannot be forgotten: both configs are taken apart field by field, so a new field does not compile until it is
 //! placed here.
 
-use crate::config::{File, FileOp, Kernel, KernelModule, Kubelet, Machine, MachineConfig, Network};
+use crate::config::{File, FileOp, InUse, Kernel, KernelModule, Kubelet, Machine, MachineConfig, Network};
 use crate::paths;
 use crate::services::Service;
 use crate::sysctls::DEFAULTS;
@@ -50,6 +50,8 @@ pub fn restarts(old: &[Service], new: &[Service], written: &[String]) -> Vec<Str
         "containerd" => written.iter().any(|path| path == paths::CONTAINERD_CONFIG),
         "kubelet" => written.iter().any(|path| path == paths::KUBELET_CONFIG),
         "chronyd" => written.iter().any(|path| path == paths::CHRONY_CONF),
+        // Written for the first config alone: later its hook's work is all there is.
+        "dhcpcd" => written.iter().any(|path| path == paths::DHCPCD_CONF),
         _ => false,
     };
     let changed = |service: &&Service| {
@@ -68,6 +70,20 @@ pub struct Change {
     pub path: String,
     /// What that needs.
     pub needs: Needs,
+}
+
+/// The node waits for its config: no pod runs that a change could disturb.
+pub fn waits(old: &InUse) -> bool {
+    old.source.is_empty()
+}
+
+/// As [`changes`], from what is in use. On a node that waits for its config nothing needs a boot.
+pub fn changes_from(old: &InUse, new: &MachineConfig) -> Vec<Change> {
+    let mut found = changes(&old.config, new);
+    for change in found.iter_mut().filter(|change| waits(old) && matches!(change.needs, Needs::Reboot(_))) {
+        change.needs = Needs::Restart;
+    }
+    found
 }
 
 /// Every change but those of pods, in the order of the reference.
@@ -90,9 +106,13 @@ pub fn in_container(mut changes: Vec<Change>) -> Vec<Change> {
     changes
 }
 
-/// `new` with what `old` says in place of all that only a boot can change: what is in force until then.
+/// `new` with what is in use in place of all that only a boot can change: what is in force until then.
 #[must_use]
-pub fn held_back(old: &MachineConfig, new: &MachineConfig) -> MachineConfig {
+pub fn in_force(old: &InUse, new: &MachineConfig) -> MachineConfig {
+    if waits(old) { new.clone() } else { held_back(&old.config, new) }
+}
+
+fn held_back(old: &MachineConfig, new: &MachineConfig) -> MachineConfig {
     let mut held = new.clone();
     let of_boot = changes(old, new).into_iter().filter(|change| matches!(change.needs, Needs::Reboot(_)));
     for change in of_boot {
@@ -111,7 +131,25 @@ pub fn held_back(old: &MachineConfig, new: &MachineConfig) -> MachineConfig {
 }
 
 fn machine(old: &Machine, new: &Machine, found: &mut Vec<Change>) {
-    let Machine { pods: _, kubelet, network, sysctls, sysfs, env, files, kernel, registries, time } = new;
+    let Machine {
+        ca,
+        accepted_cas,
+        cert_sans,
+        pods: _,
+        kubelet,
+        network,
+        sysctls,
+        sysfs,
+        env,
+        files,
+        kernel,
+        registries,
+        time,
+    } = new;
+    // Who serves the API looks at the config in use by itself.
+    one("machine.ca", &old.ca, ca, found, || Needs::Nothing);
+    one("machine.acceptedCAs", &old.accepted_cas, accepted_cas, found, || Needs::Nothing);
+    one("machine.certSANs", &old.cert_sans, cert_sans, found, || Needs::Nothing);
     self::kubelet(&old.kubelet, kubelet, found);
     self::network(&old.network, network, found);
     values("machine.sysctls", &old.sysctls, sysctls, found, |name| {
@@ -230,6 +268,7 @@ fn values(
 mod tests {
     use super::*;
     use crate::config;
+    use crate::config::{AcceptedAuthority, Authority, Secret};
 
     fn config(machine: &str) -> MachineConfig {
         let text = format!("version: v1alpha1\nmachine: {machine}\n");
@@ -284,6 +323,7 @@ mod tests {
                 Nothing,
             ),
             ("{}", "{time: {servers: [a.example]}}", "machine.time", Restart),
+            ("{}", "{certSANs: [a.example]}", "machine.certSANs", Nothing),
             ("{}", "{kernel: {modules: [{name: nbd}]}}", "machine.kernel.modules", Nothing),
             ("{kernel: {modules: [{name: nbd}]}}", "{}", "machine.kernel.modules", Later(text())),
             (
@@ -343,6 +383,37 @@ mod tests {
         assert!(!all.contains(&"dhcpcd".to_owned()) && !all.contains(&"log".to_owned()), "{all:?}");
         assert_eq!(restarts(&old, &old, &[paths::KUBELET_CONFIG.to_owned()]), ["kubelet"]);
         assert_eq!(restarts(&old, &old, &["/etc/other".to_owned()]), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn whom_the_api_trusts_changes_at_once_and_restarts_nothing() {
+        let trusting = |key: &str, accepted: &str| {
+            let mut config = MachineConfig::default();
+            config.machine.ca = Some(Authority { crt: "a".into(), key: Secret(key.into()) });
+            config.machine.accepted_cas = vec![AcceptedAuthority { crt: accepted.into() }];
+            config
+        };
+        for (old, new, path) in [
+            (trusting("b", "d"), trusting("c", "d"), "machine.ca"),
+            (trusting("b", "d"), trusting("b", "e"), "machine.acceptedCAs"),
+        ] {
+            let change = Change { path: path.to_owned(), needs: Needs::Nothing };
+            assert_eq!(changes(&old, &new), [change]);
+            assert_eq!(held_back(&old, &new), new);
+        }
+    }
+
+    #[test]
+    fn on_a_node_that_waits_for_its_config_everything_is_live() {
+        let new = config("{network: {hostname: a, interfaces: [{interface: eth0, dhcp: true}]}}");
+        let waiting = InUse::default();
+        let found = changes_from(&waiting, &new);
+        let needs: Vec<_> = found.iter().map(|change| &change.needs).collect();
+        assert_eq!(needs, [&Needs::Restart, &Needs::Restart]);
+        assert_eq!(in_force(&waiting, &new), new);
+        let running = InUse { source: "STATE".into(), ..InUse::default() };
+        assert!(changes_from(&running, &new).iter().all(|change| matches!(change.needs, Needs::Reboot(_))));
+        assert_eq!(in_force(&running, &new), InUse::default().config);
     }
 
     #[test]

@@ -20,6 +20,8 @@ use std::path::Path;
 const LOOPBACK_UP: &str = "0x9";
 /// What cannot run without `/var`.
 const NEED_DATA: [&str; 4] = ["containerd", "preload", "kubelet", "pods"];
+/// What does not run before there is a config.
+const NEED_CONFIG: [&str; 2] = ["kubelet", "pods"];
 /// Files that depend on what DHCP said as well: its hook writes them on a running node.
 const OF_THE_HOOK: [&str; 4] = [paths::RESOLV_CONF, paths::HOSTS, paths::HOSTNAME, paths::DHCPCD_CONF];
 
@@ -29,6 +31,14 @@ pub(crate) fn services(config: &MachineConfig, machine: &Machine, node: &NodeFac
     if !machine.has_data {
         services.retain(|service| !NEED_DATA.contains(&service.id.as_str()));
     }
+    services
+}
+
+/// Those of a node that waits for its config: its name and addresses are not known yet, and a pod keeps its node's name
+/// for life, so nothing is there that would start one.
+pub(crate) fn services_without_config(machine: &Machine, node: &NodeFacts) -> Vec<Service> {
+    let mut services = services(&MachineConfig::default(), machine, node);
+    services.retain(|service| !NEED_CONFIG.contains(&service.id.as_str()));
     services
 }
 
@@ -171,10 +181,11 @@ pub(crate) fn loopback() {
     }
 }
 
-/// Writes every file of a boot.
-pub(crate) fn all_files(config: &MachineConfig, machine: &Machine, node: &NodeFacts) {
-    write(config, node, render::files(config, &machine.facts, node));
+/// Writes every file of a boot; the paths of those that changed.
+pub(crate) fn all_files(config: &MachineConfig, machine: &Machine, node: &NodeFacts) -> Vec<String> {
+    let changed = write(config, node, render::files(config, &machine.facts, node));
     forget_registries(config);
+    changed
 }
 
 /// Writes the files of a config on a running node, but for those that DHCP's hook writes; the paths of those that

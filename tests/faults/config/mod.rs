@@ -172,10 +172,18 @@ fn is_taken(config: &[u8]) -> Result<String> {
     Ok(shown(&line))
 }
 
+/// containerd is there for the first config, and nothing that would start a pod.
+fn waits(node: &Node) -> Result<()> {
+    node.wait("podium: containerd: up")?;
+    let (answer, _) = node.ask(r#"{"version":1,"request":"services"}"#)?;
+    ensure!(!answer.to_string().contains("kubelet"), "{answer}");
+    Ok(())
+}
+
 fn nowhere() -> Result<String> {
-    let node = Node::up(&Setup { config: None, ..Setup::default() })?;
+    let node = Node::start(&Setup { config: None, ..Setup::default() })?;
     let line = told(&node, 0, "podium: no usable config: ", &["USERDATA", "/system/state/config.yaml"])?;
-    serves(&node, &[])?;
+    waits(&node)?;
     Ok(shown(&line))
 }
 
@@ -183,7 +191,7 @@ fn everywhere() -> Result<String> {
     let mut setup = Setup::default().config(b"version: v9\n").file(BAD, b"hello\n".to_vec());
     setup = setup.word("podium.config.inline=%%%").word("podium.config=/cfg/bad.yaml");
     setup.env.insert("USERDATA", "dmVyc2lvbjogdjgK".to_owned());
-    let node = Node::up(&setup)?;
+    let node = Node::start(&setup)?;
     for (source, part) in [
         ("USERDATA", "version"),
         ("kernel command line (inline)", "not base64"),
@@ -193,6 +201,6 @@ fn everywhere() -> Result<String> {
         told(&node, 0, &format!("podium: config from {source}: "), &[part])?;
     }
     let line = told(&node, 0, "podium: no usable config: ", &["mend what is said above"])?;
-    serves(&node, &[])?;
+    waits(&node)?;
     Ok(shown(&line))
 }

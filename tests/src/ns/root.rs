@@ -3,7 +3,7 @@
 use crate::build::Programs;
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -128,6 +128,10 @@ impl Setup {
         let inside = |path: &str| root.join(path.trim_start_matches('/'));
         for folder in FOLDERS.iter().chain(&self.volumes) {
             std::fs::create_dir_all(inside(folder))?;
+        }
+        // Services that are not root pass through the root as well, and leave their records.
+        for (folder, mode) in [("/", 0o755), ("/fake", 0o777)] {
+            std::fs::set_permissions(inside(folder), PermissionsExt::from_mode(mode))?;
         }
         for (from, to) in [("usr/bin", "/bin"), ("usr/sbin", "/sbin"), ("usr/lib", "/lib")] {
             symlink(from, inside(to))?;
