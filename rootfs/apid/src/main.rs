@@ -9,6 +9,7 @@ mod files;
 mod klog;
 mod kubelet;
 mod manifests;
+mod node;
 mod pki;
 mod places;
 mod podlist;

@@ -3,6 +3,9 @@
 use podium_init::paths;
 use std::path::{Path, PathBuf};
 
+/// The network API's folder: made by PID 1, passable for the API's own user. One socket a role.
+const API: &str = "/run/podium/api";
+
 /// The paths that apid uses.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
@@ -18,6 +21,21 @@ impl Places {
     /// An absolute path of the node.
     pub(crate) fn at(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// Where `apid serve` answers the network API: readers, admins.
+    pub(crate) fn node_sockets(&self) -> [PathBuf; 2] {
+        ["node-reader.sock", "node-admin.sock"].map(|name| self.api().join(name))
+    }
+
+    /// Where PID 1 answers it: readers, operators, admins.
+    pub(crate) fn init_sockets(&self) -> [PathBuf; 3] {
+        ["init-reader.sock", "init-operator.sock", "init-admin.sock"].map(|name| self.api().join(name))
+    }
+
+    /// The folder of these.
+    pub(crate) fn api(&self) -> PathBuf {
+        self.at(API)
     }
 
     /// The CA's own certificate, to check the kubelet's by.

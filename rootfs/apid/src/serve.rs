@@ -7,6 +7,7 @@
 use crate::klog;
 use crate::kubelet::{DEFAULT_ADDRESS, Kubelet};
 use crate::manifests::{self, Directory};
+use crate::node;
 use crate::places::Places;
 use crate::say;
 use crate::socket;
@@ -79,11 +80,12 @@ pub(crate) async fn run(places: Places, kubelet: Option<SocketAddr>) -> Result<(
     let socket = places.at(paths::APID_SOCKET);
     let (questions, to_answer) = mpsc::channel(MOST_QUESTIONS);
     let asker = Asker { questions, changes: watch::Sender::new(Arc::default()) };
-    let looker = Looker::new(places, kubelet.unwrap_or(DEFAULT_ADDRESS), asker.changes.clone());
+    let looker = Looker::new(places.clone(), kubelet.unwrap_or(DEFAULT_ADDRESS), asker.changes.clone());
     let listener = socket::listen(&socket)?;
     say::ready();
     tokio::select! {
         never = looker.work(to_answer) => Ok(never),
+        ended = node::serve(places, asker.clone()) => ended,
         ended = socket::serve(listener, asker) => ended,
     }
 }

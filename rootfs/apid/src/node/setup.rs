@@ -1,0 +1,225 @@
+//! What the network API must be: closed, open to anybody for a first config, or open to whom the config's CAs know.
+//!
+//! Read from the config in use, whose keys are looked up in its JSON one by one. A config that cannot be read closes
+//! the port: it must never look like a node that has none and takes one from anybody.
+
+use super::addresses;
+use crate::files;
+use crate::places::Places;
+use crate::say;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use inotify::{Inotify, WatchMask};
+use podium_init::paths;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+
+/// A config of the largest size as JSON.
+const CONFIG_MAX: u64 = 16 << 20;
+/// Between looks at the addresses, which the kernel tells nobody without a socket of its own kind.
+const LOOK: Duration = Duration::from_secs(10);
+/// After a change of a file, so that several that belong together are one change.
+const SETTLE: Duration = Duration::from_millis(20);
+/// CAs that are accepted at a time: two during a rotation, and room for a mistake.
+const CAS_MAX: usize = 16;
+/// Names in the server's certificate.
+const NAMES_MAX: usize = 64;
+
+/// Whom the port is open to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mode {
+    /// Nobody.
+    #[default]
+    Off,
+    /// Anybody, to see the version and give a config.
+    Maintenance,
+    /// Whoever has a certificate.
+    Serving,
+}
+
+/// What `apid api` goes by.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Setup {
+    pub(crate) mode: Mode,
+    /// PEM, one certificate each.
+    pub(crate) cas: Vec<String>,
+    /// Names and addresses of the node, sorted.
+    pub(crate) sans: Vec<String>,
+    pub(crate) hostname: String,
+    /// In a container: there is no machine to reboot.
+    pub(crate) container: bool,
+}
+
+impl Setup {
+    pub(super) fn to_line(&self) -> Value {
+        json!({
+            "ok": true, "mode": self.mode, "cas": self.cas, "sans": self.sans, "hostname": self.hostname,
+            "container": self.container,
+        })
+    }
+}
+
+/// How it is now.
+pub(super) fn look(places: &Places) -> Setup {
+    let hostname = hostname(places);
+    let container = read_json(places, paths::MACHINE)
+        .is_some_and(|machine| machine.get("container") == Some(&Value::Bool(true)));
+    let config = read_json(places, paths::CONFIG_IN_USE);
+    let machine = config.as_ref().and_then(|config| config.pointer("/config/machine"));
+    let ca = machine.and_then(|machine| machine.pointer("/ca/crt")).and_then(pem);
+    let mode = match (&config, &ca) {
+        (Some(config), _) if text(config.get("source")).is_some_and(str::is_empty) => Mode::Maintenance,
+        (Some(_), Some(_)) => Mode::Serving,
+        _ => Mode::Off,
+    };
+    let accepted = machine.and_then(|machine| machine.get("acceptedCAs")).and_then(Value::as_array);
+    let accepted = accepted.into_iter().flatten().filter_map(|ca| pem(ca.get("crt")?));
+    let more = machine.and_then(|machine| machine.get("certSANs")).and_then(Value::as_array);
+    let more = more.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
+    let mut sans: BTreeSet<String> = more.take(NAMES_MAX).collect();
+    sans.extend(["localhost", "127.0.0.1", "::1", hostname.as_str()].map(str::to_owned));
+    sans.extend(addresses::all(places).into_iter().map(|address| address.to_string()));
+    sans.remove("");
+    Setup {
+        mode,
+        cas: ca.into_iter().chain(accepted).take(CAS_MAX).collect(),
+        sans: sans.into_iter().take(NAMES_MAX).collect(),
+        hostname,
+        container,
+    }
+}
+
+/// The CA that signs and its key, as PEM.
+pub(super) fn authority(places: &Places) -> Option<(String, String)> {
+    let config = read_json(places, paths::CONFIG_IN_USE)?;
+    let ca = config.pointer("/config/machine/ca")?;
+    Some((pem(ca.get("crt")?)?, pem(ca.get("key")?)?))
+}
+
+/// Looks again whenever something may have changed.
+pub(super) async fn follow(places: &Places, changes: watch::Sender<Arc<Setup>>) {
+    let mut woken = wake(places);
+    loop {
+        tokio::select! {
+            Some(()) = woken.recv() => {
+                tokio::time::sleep(SETTLE).await;
+                while woken.try_recv().is_ok() {}
+            }
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        let now = look(places);
+        changes.send_if_modified(|before| {
+            let is_other = **before != now;
+            if is_other {
+                *before = Arc::new(now);
+            }
+            is_other
+        });
+    }
+}
+
+/// A word at each change of the files that are read. Without inotify they are looked at by time alone.
+fn wake(places: &Places) -> mpsc::Receiver<()> {
+    let (wake, woken) = mpsc::channel(1);
+    let folders: Vec<PathBuf> = [paths::RUN, paths::NETWORK].map(|path| places.at(path)).to_vec();
+    let watching = Inotify::init().and_then(|mut inotify| {
+        let mask = WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO | WatchMask::DELETE;
+        for folder in folders.iter().filter(|folder| folder.is_dir()) {
+            inotify.watches().add(folder, mask)?;
+        }
+        std::thread::Builder::new().name("inotify".to_owned()).spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(mut events) = inotify.read_events_blocking(&mut buffer) {
+                let is_ours = events.any(|event| {
+                    let name = event.name.unwrap_or_default().to_string_lossy();
+                    ["config.json", "hostname"].contains(&&*name)
+                        || name.ends_with(".json") && !["change.json", "pods.json"].contains(&&*name)
+                });
+                if is_ours && let Err(mpsc::error::TrySendError::Closed(())) = wake.try_send(()) {
+                    return;
+                }
+            }
+        })
+    });
+    if let Err(error) = watching {
+        say::line(&format!("watch the config: {error}; a change is seen {} s late", LOOK.as_secs()));
+    }
+    woken
+}
+
+fn hostname(places: &Places) -> String {
+    let written = files::read(&places.at(paths::HOSTNAME), 256).unwrap_or_default();
+    let written = String::from_utf8_lossy(&written).trim().to_owned();
+    if written.is_empty() {
+        rustix::system::uname().nodename().to_string_lossy().into_owned()
+    } else {
+        written
+    }
+}
+
+fn read_json(places: &Places, path: &str) -> Option<Value> {
+    serde_json::from_slice(&files::read(&places.at(path), CONFIG_MAX).ok()?).ok()
+}
+
+fn text(value: Option<&Value>) -> Option<&str> {
+    value.and_then(Value::as_str)
+}
+
+/// PEM as it is, or in base64 as in a machine config.
+fn pem(value: &Value) -> Option<String> {
+    let text = value.as_str()?;
+    if text.contains("-----BEGIN ") {
+        return Some(text.to_owned());
+    }
+    let compact: String = text.split_whitespace().collect();
+    String::from_utf8(STANDARD.decode(compact).ok()?).ok().filter(|text| text.contains("-----BEGIN "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(config: &str) -> (tempfile::TempDir, Places) {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("run/podium")).unwrap();
+        std::fs::write(root.path().join("run/podium/config.json"), config).unwrap();
+        let places = Places::below(Some(root.path()));
+        (root, places)
+    }
+
+    #[test]
+    fn only_a_readable_config_without_a_source_is_maintenance() {
+        let ca = STANDARD.encode("-----BEGIN CERTIFICATE-----\n");
+        let with_ca =
+            format!(r#"{{"source":"STATE","config":{{"machine":{{"ca":{{"crt":"{ca}","key":"x"}}}}}}}}"#);
+        for (config, mode) in [
+            (r#"{"source":"","config":{}}"#, Mode::Maintenance),
+            (r#"{"source":"STATE","config":{"machine":{}}}"#, Mode::Off),
+            (&with_ca, Mode::Serving),
+            (r#"{"sou"#, Mode::Off),
+            ("", Mode::Off),
+            ("{}", Mode::Off),
+        ] {
+            let (_root, places) = node(config);
+            assert_eq!(look(&places).mode, mode, "{config}");
+        }
+        assert_eq!(look(&Places::below(Some(std::path::Path::new("/no/such/root")))).mode, Mode::Off);
+    }
+
+    #[test]
+    fn names_are_the_nodes_the_configs_and_those_of_loopback() {
+        let (root, places) = node(r#"{"source":"x","config":{"machine":{"certSANs":["vip.example"]}}}"#);
+        std::fs::write(root.path().join("run/podium/hostname"), "node-1\n").unwrap();
+        let setup = look(&places);
+        for name in ["127.0.0.1", "::1", "localhost", "node-1", "vip.example"] {
+            assert!(setup.sans.iter().any(|san| san == name), "{name}: {setup:?}");
+        }
+    }
+}
