@@ -1,10 +1,12 @@
-//! `apid`, the node's API helper: an ordinary supervised service, never a part of PID 1.
+//! `apid`, the node's API and its helpers: an ordinary supervised service, never a part of PID 1.
 //!
 //! `apid pki` makes the node's CA and, at each boot, the certificates by which the kubelet and apid know each other.
-//! `apid serve` watches the kubelet's pods and answers on a unix socket what each static pod does. `apid podlist`
+//! `apid serve` watches the kubelet's pods and answers on unix sockets what each static pod does and what else of the
+//! node only root may see. `apid api` serves the API of the network, without any right of its own. `apid podlist`
 //! gives the manifests to the kubelet over http, when the config wants them delivered so.
 //! It changes nothing on the node but its own files below `/run/podium` and STATE's `pki`.
 
+mod api;
 mod files;
 mod klog;
 mod kubelet;
@@ -31,6 +33,7 @@ apid: the node's API helper
 
 apid pki [--also-trust=FILE]       make the node's CA and the kubelet's and apid's certificates
 apid serve [--kubelet=ADDRESS]     answer on /run/podium/apid.sock what the pods do
+apid api [--listen=ADDRESS]        serve the API of the network
 apid podlist [--port=PORT]         serve the manifests to the kubelet on loopback
 
 --root=DIR   the node's files are below DIR (for tests)
@@ -43,6 +46,7 @@ struct Options {
     also_trust: Option<PathBuf>,
     kubelet: Option<SocketAddr>,
     port: Option<u16>,
+    listen: Option<SocketAddr>,
 }
 
 fn main() -> ExitCode {
@@ -63,6 +67,7 @@ fn run(args: &[String]) -> Result<()> {
     match verb {
         "pki" => pki::run(&places, options.also_trust.as_deref()),
         "serve" => waiting(serve::run(places, options.kubelet)),
+        "api" => waiting(api::run(places, options.listen)),
         "podlist" => waiting(podlist::run(&places, options.port)),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
@@ -80,6 +85,7 @@ fn options(args: &[String]) -> Result<Options> {
             "--root" => options.root = Some(value.into()),
             "--also-trust" => options.also_trust = Some(value.into()),
             "--kubelet" => options.kubelet = Some(value.parse().with_context(|| arg.clone())?),
+            "--listen" => options.listen = Some(value.parse().with_context(|| arg.clone())?),
             "--port" => options.port = Some(value.parse().with_context(|| arg.clone())?),
             _ => bail!("{name}: unknown option; `apid help` lists them"),
         }

@@ -19,6 +19,7 @@ mod usage;
 mod walk;
 
 pub(crate) use setup::{Mode, Setup};
+pub(crate) use sign::san;
 
 use crate::places::Places;
 use crate::say;

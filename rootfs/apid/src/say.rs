@@ -26,10 +26,19 @@ pub(crate) fn loud(text: &str) {
 
 /// Tells PID 1 that the service is up.
 pub(crate) fn ready() {
+    notify("READY=1");
+}
+
+/// Asks PID 1 to say a line on the console.
+pub(crate) fn status(text: &str) {
+    notify(&format!("STATUS={text}"));
+}
+
+fn notify(word: &str) {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let sent = UnixDatagram::unbound().and_then(|socket| socket.send_to(b"READY=1", path));
+    let sent = UnixDatagram::unbound().and_then(|socket| socket.send_to(word.as_bytes(), path));
     if let Err(error) = sent {
-        line(&format!("READY was not told: {error}"));
+        line(&format!("{word} was not told: {error}"));
     }
 }
 

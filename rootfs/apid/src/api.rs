@@ -1,0 +1,109 @@
+//! `apid api`: the node's API for the network, gRPC over TLS 1.3.
+//!
+//! It runs as a user of its own without any right, takes what strangers send, and can do nothing itself: PID 1 and
+//! `apid serve` answer it over one socket a role, and the socket is chosen by the role of whoever called. While the
+//! config has no CA nothing is listened to; while there is no config, anybody may see the version and give one.
+//!
+//! In the order of a call: `listen` (who may connect at all) - `tls` (who it is) - `connection` (how much it may cost)
+//! - `gate` (what it may do) - `machine`, `state` (the answer) - `upstream`, `hub` (from where).
+
+mod actions;
+mod apply;
+mod audit;
+mod caller;
+mod connection;
+mod content;
+mod events;
+mod facts;
+mod feed;
+mod gate;
+mod hub;
+mod limits;
+mod listen;
+mod machine;
+mod procfs;
+mod resources;
+mod sandbox;
+mod services;
+mod state;
+mod tls;
+mod upstream;
+
+use crate::node::{Mode, Setup};
+use crate::places::Places;
+use crate::say;
+use anyhow::{Result, bail};
+use facts::Facts;
+use podium_wire::PORT;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use upstream::{Target, Upstream};
+
+/// Between attempts to reach `apid serve`, which starts at about the same time.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Serves until it cannot, or until the config says that there is to be no API any more: the service's next life
+/// waits, without a port, for a config that wants one.
+pub(crate) async fn run(places: Places, listen: Option<SocketAddr>) -> Result<()> {
+    let upstream = Upstream::new(&places);
+    let (sender, mut setup) = watch::channel(Arc::new(Setup::default()));
+    tokio::spawn(follow(upstream.clone(), sender));
+    setup.changed().await?;
+    if setup.borrow().mode == Mode::Off {
+        say::ready();
+        say::line("the config has no machine.ca: nothing is listened to");
+        setup.wait_for(|setup| setup.mode != Mode::Off).await?;
+    }
+    let listener = listen::bind(listen, PORT)?;
+    let identity = tls::Identity::new(upstream.clone(), setup.clone());
+    identity.renew().await?;
+    let facts = Arc::new(Facts::new(places.clone(), upstream, setup.clone()));
+    sandbox::enter(&places);
+    say::ready();
+    say::line(&format!("the API listens at {}", listener.local_addr()?));
+    tokio::select! {
+        ended = listen::serve(listener, identity.clone(), facts) => ended,
+        never = identity.keep() => Ok(never),
+        over = async { setup.wait_for(|setup| setup.mode == Mode::Off).await.map(|_| ()) } => {
+            over?;
+            bail!("the config has no machine.ca any more: the port is closed")
+        }
+    }
+}
+
+/// Keeps up with what the node wants the API to be. While `apid serve` is away, what was known last holds.
+async fn follow(upstream: Upstream, setup: watch::Sender<Arc<Setup>>) {
+    let mut said = String::new();
+    loop {
+        let ended = follow_once(&upstream, &setup).await;
+        let why = ended.err().map_or_else(|| "it has closed".to_owned(), |error| format!("{error}"));
+        if setup.is_closed() {
+            return;
+        }
+        if said != why {
+            say::line(&format!("setup: {why}"));
+            said = why;
+        }
+        sleep(AGAIN).await;
+    }
+}
+
+async fn follow_once(
+    upstream: &Upstream,
+    setup: &watch::Sender<Arc<Setup>>,
+) -> Result<(), upstream::Refused> {
+    let request = serde_json::json!({"request": "setup", "watch": true});
+    let mut lines = upstream.open(Target::NodeReader, &request).await?;
+    while let Some(line) = lines.next(None).await? {
+        let now: Setup = serde_json::from_value(line).map_err(upstream::Refused::garbled)?;
+        setup.send_if_modified(|before| {
+            let is_other = **before != now;
+            *before = Arc::new(now);
+            is_other
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! What a caller may do: the one place that every call passes, and the one list that it goes by
+//! (`podium_wire::roles::METHODS`).
+//!
+//! Only what passes is read further than its headers, up to a size that its method needs.
+
+use super::audit;
+use super::connection::{Session, Watched};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::http::{HeaderMap, Request, Response};
+use podium_wire::cosi::state_server::StateServer;
+use podium_wire::machine::machine_service_server::MachineServiceServer;
+use podium_wire::roles::{in_maintenance, needed};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::Service;
+
+/// The one method whose request has a config in it.
+const APPLY: &str = "/machine.MachineService/ApplyConfiguration";
+/// The largest config that PID 1 takes, and its frame.
+const CONFIG_MAX: usize = (4 << 20) + (64 << 10);
+/// The largest request otherwise: some paths.
+const REQUEST_MAX: usize = 64 << 10;
+/// From a call's headers to its request's end.
+const REQUEST_LIMIT: Duration = Duration::from_secs(20);
+/// A caller whose address calls too often waits at most so long.
+const DELAY_MAX: Duration = Duration::from_secs(5);
+/// Nodes that a call may name.
+const NODES_MAX: usize = 16;
+
+/// What a call is about, for the line of the audit: filled in by who answers.
+#[derive(Debug, Clone, Default)]
+pub(super) struct What(Arc<Mutex<String>>);
+
+impl What {
+    pub(super) fn is(&self, what: impl Into<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = what.into();
+    }
+
+    fn text(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Answers a call, or says why not.
+pub(super) async fn call(session: &Arc<Session>, request: Request<Incoming>) -> Response<Watched> {
+    let path = request.uri().path().to_owned();
+    let what = What::default();
+    let answer = match admit(session, &path, request.headers()).await {
+        Ok(()) => answer(session, &path, request, &what).await,
+        Err(status) => status.into_http(),
+    };
+    if audit::is_of_interest(needed(&path)) {
+        let status = Status::from_header_map(answer.headers());
+        let result = status
+            .map_or_else(|| "ok".to_owned(), |status| format!("{:?}: {}", status.code(), status.message()));
+        audit::line(&session.caller, &path, &what.text(), &result);
+    }
+    answer.map(Watched)
+}
+
+/// Whether this caller may make this call now.
+async fn admit(session: &Session, path: &str, headers: &HeaderMap) -> Result<(), Status> {
+    if *session.over.borrow() {
+        return Err(Status::unavailable("the node's config has changed; connect again"));
+    }
+    let Some(needed) = needed(path) else {
+        let name = path.trim_start_matches('/').replace('/', ".");
+        return Err(Status::unimplemented(format!("a Podium node does not have the method {name}")));
+    };
+    let name = path.rsplit('/').next().unwrap_or(path);
+    if session.caller.maintenance {
+        if !in_maintenance(path) {
+            let why =
+                format!("{name} is not answered while the node has no config; apply one with --insecure");
+            return Err(Status::permission_denied(why));
+        }
+    } else if session.caller.role < Some(needed) {
+        let has = session.caller.role.map_or("no role", |role| role.organization());
+        let why =
+            format!("{name} needs the role {}; this client's certificate has {has}", needed.organization());
+        return Err(Status::permission_denied(why));
+    }
+    names_this_node(session, headers)?;
+    let delay = session.place.delay();
+    if delay > DELAY_MAX {
+        return Err(Status::resource_exhausted("too many calls of one address; call more seldom"));
+    }
+    if !delay.is_zero() {
+        sleep(delay).await;
+    }
+    Ok(())
+}
+
+/// A node answers for itself alone.
+fn names_this_node(session: &Session, headers: &HeaderMap) -> Result<(), Status> {
+    let named = ["nodes", "node"].iter().flat_map(|key| headers.get_all(*key)).take(NODES_MAX + 1);
+    for value in named {
+        let text = value.to_str().map_err(|_| Status::invalid_argument("node: no name of a node"))?;
+        let names: Vec<&str> = text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+        if names.len() > NODES_MAX {
+            return Err(Status::invalid_argument("too many nodes"));
+        }
+        if let Some(other) = names.into_iter().find(|name| !is_this_node(session, name)) {
+            let hostname = session.facts.hostname();
+            return Err(Status::permission_denied(format!(
+                "this node is {hostname:?} and does not forward to {other:?}; name that node as an endpoint"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn is_this_node(session: &Session, name: &str) -> bool {
+    let bare = name.trim_start_matches('[').split(']').next().unwrap_or(name);
+    let setup = session.facts.setup();
+    match bare.parse::<IpAddr>() {
+        Ok(address) => {
+            let is_local =
+                session.local.is_some_and(|local| local.ip().to_canonical() == address.to_canonical());
+            is_local || setup.sans.iter().any(|san| san.parse() == Ok(address))
+        }
+        Err(_) => setup.sans.iter().any(|san| san.eq_ignore_ascii_case(bare)),
+    }
+}
+
+async fn answer(session: &Session, path: &str, request: Request<Incoming>, what: &What) -> Response<Body> {
+    let most = if path == APPLY { CONFIG_MAX } else { REQUEST_MAX };
+    // Configs are large: strangers could fill the memory with halves of them.
+    let _room = match (path == APPLY).then(|| session.facts.applying.clone().try_acquire_owned()) {
+        Some(Err(_)) => return Status::unavailable("another config is being applied; try again").into_http(),
+        room => room,
+    };
+    let (mut head, body) = request.into_parts();
+    let body = match timeout(REQUEST_LIMIT, Limited::new(body, most).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let why = format!("a request of more than {} KiB", most >> 10);
+            return Status::resource_exhausted(why).into_http();
+        }
+        Ok(Err(_)) => return Status::cancelled("the request was cut off").into_http(),
+        Err(_) => return Status::deadline_exceeded("the request has not come to its end").into_http(),
+    };
+    head.extensions.insert(session.caller.clone());
+    head.extensions.insert(what.clone());
+    let request = Request::from_parts(head, Full::<Bytes>::new(body));
+    let facts = session.facts.clone();
+    let answered = if path.starts_with("/machine.") {
+        MachineServiceServer::from_arc(facts).max_decoding_message_size(most).call(request).await
+    } else {
+        StateServer::from_arc(facts).max_decoding_message_size(most).call(request).await
+    };
+    match answered {
+        Ok(answer) => answer,
+        Err(never) => match never {},
+    }
+}

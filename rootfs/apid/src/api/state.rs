@@ -1,0 +1,260 @@
+//! `cosi.resource.State`: resources, got, listed and watched. Which there are is in `podium_wire::resources`.
+
+use super::caller::Caller;
+use super::facts::Facts;
+use super::hub::{Hub, State as Known};
+use super::machine::caller;
+use super::resources::Table;
+use podium_wire::cosi::state_server::State;
+use podium_wire::cosi::{
+    Event, EventType, GetRequest, GetResponse, IdQuery, LabelQuery, ListRequest, ListResponse, Metadata,
+    Resource, WatchRequest, WatchResponse,
+};
+use podium_wire::resources::Definition;
+use podium_wire::roles::Role;
+use regex_lite::{Regex, RegexBuilder};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+/// Messages that wait for one slow reader. It sees the newest state when it comes back, not each one in between.
+const WAITING_MAX: usize = 4;
+/// A pattern for ids, and what it may become.
+const PATTERN_MAX: usize = 1024;
+/// As [`PATTERN_MAX`].
+const REGEX_MAX: usize = 256 << 10;
+
+type Streamed<T> = ReceiverStream<Result<T, Status>>;
+
+/// Which resources of a type are meant.
+#[derive(Debug)]
+struct Selection {
+    /// None are in another namespace.
+    is_elsewhere: bool,
+    id: Option<String>,
+    pattern: Option<Regex>,
+}
+
+impl Selection {
+    fn new(definition: &Definition, namespace: &str, query: Option<&IdQuery>) -> Result<Self, Status> {
+        let pattern = query.map(|query| query.regexp.as_str()).filter(|pattern| !pattern.is_empty());
+        let pattern = pattern.map(|pattern| {
+            let too_long = pattern.len() > PATTERN_MAX;
+            let built = RegexBuilder::new(pattern).size_limit(REGEX_MAX).build();
+            built.ok().filter(|_| !too_long).ok_or_else(|| Status::invalid_argument("id_query: no pattern"))
+        });
+        let is_elsewhere = !namespace.is_empty() && namespace != definition.namespace;
+        Ok(Self { is_elsewhere, id: None, pattern: pattern.transpose()? })
+    }
+
+    fn has(&self, id: &str) -> bool {
+        !self.is_elsewhere
+            && self.id.as_ref().is_none_or(|wanted| wanted == id)
+            && self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(id))
+    }
+}
+
+impl Facts {
+    /// The resources of a type, if this caller may see them.
+    fn hub(&self, kind: &str, caller: &Caller) -> Result<(&'static Definition, &Hub<Table>), Status> {
+        let definition = Definition::find(kind).ok_or_else(|| {
+            Status::not_found(format!(
+                "there are no resources of type {kind:?} here; `get rd` lists the types"
+            ))
+        })?;
+        if definition.sensitive && caller.role < Some(Role::Admin) {
+            return Err(Status::permission_denied(format!(
+                "resources of type {} need the role {}",
+                definition.display,
+                Role::Admin.organization()
+            )));
+        }
+        let hub = self.feeds.table(definition).ok_or_else(|| Status::internal("a type without a source"))?;
+        Ok((definition, hub))
+    }
+}
+
+fn refuse_labels(queries: &[LabelQuery]) -> Result<(), Status> {
+    if queries.iter().any(|query| !query.terms.is_empty()) {
+        return Err(Status::unimplemented("resources of a Podium node have no labels; leave the query out"));
+    }
+    Ok(())
+}
+
+#[tonic::async_trait]
+impl State for Facts {
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let (definition, hub) = self.hub(&request.r#type, &caller)?;
+        let selection = Selection::new(definition, &request.namespace, None)?;
+        let table = hub.get().await?;
+        let found = table.get(&request.id).filter(|_| selection.has(&request.id));
+        let resource = found.ok_or_else(|| {
+            Status::not_found(format!(
+                "resource {}({}/{}) doesn't exist",
+                definition.kind, definition.namespace, request.id
+            ))
+        })?;
+        Ok(Response::new(GetResponse { resource: Some((**resource).clone()) }))
+    }
+
+    type ListStream = Streamed<ListResponse>;
+
+    async fn list(&self, request: Request<ListRequest>) -> Result<Response<Self::ListStream>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let (definition, hub) = self.hub(&request.r#type, &caller)?;
+        let options = request.options.unwrap_or_default();
+        refuse_labels(&options.label_query)?;
+        let selection = Selection::new(definition, &request.namespace, options.id_query.as_ref())?;
+        let table = hub.get().await?;
+        let (sender, receiver) = mpsc::channel(WAITING_MAX);
+        tokio::spawn(async move {
+            for (_, resource) in table.iter().filter(|(id, _)| selection.has(id)) {
+                let answer = ListResponse { resource: Some((**resource).clone()) };
+                if sender.send(Ok(answer)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    type WatchStream = Streamed<WatchResponse>;
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let (definition, hub) = self.hub(&request.r#type, &caller)?;
+        let options = request.options.unwrap_or_default();
+        refuse_labels(&options.label_query)?;
+        let mut selection = Selection::new(definition, &request.namespace, options.id_query.as_ref())?;
+        selection.id = request.id.filter(|id| !id.is_empty());
+        let (sender, receiver) = mpsc::channel(WAITING_MAX);
+        let watcher = Watcher {
+            definition,
+            selection,
+            // One resource's state is always told first, all of a type only when that was asked for.
+            tells_first: options.bootstrap_contents,
+            knows_all_events: request.api_version >= 1,
+            aggregated: options.aggregated,
+            sender,
+        };
+        tokio::spawn(watcher.tell(hub.watch()));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+/// One watch.
+#[derive(Debug)]
+struct Watcher {
+    definition: &'static Definition,
+    selection: Selection,
+    tells_first: bool,
+    /// Of the newer interface: the end of what was there before, and errors.
+    knows_all_events: bool,
+    aggregated: bool,
+    sender: mpsc::Sender<Result<WatchResponse, Status>>,
+}
+
+impl Watcher {
+    async fn tell(self, mut states: watch::Receiver<Known<Table>>) {
+        // Word that the watch has begun.
+        if self.sender.send(Ok(WatchResponse::default())).await.is_err() {
+            return;
+        }
+        let mut last: Option<Table> = None;
+        loop {
+            let now = match &*states.borrow_and_update() {
+                Known::Now(table) => Some(table.clone()),
+                // What was known is told as it was, until something else is known.
+                Known::Waiting | Known::Failed(_) => None,
+            };
+            if let Some(now) = now {
+                let events = match &last {
+                    Some(last) => self.changes(last, &now),
+                    None => self.first(&now),
+                };
+                last = Some(now);
+                if self.send(events).await.is_err() {
+                    return;
+                }
+            }
+            tokio::select! {
+                changed = states.changed() => if changed.is_err() { return },
+                () = self.sender.closed() => return,
+            }
+        }
+    }
+
+    /// What there is when the watch begins.
+    fn first(&self, now: &Table) -> Vec<Event> {
+        if let Some(id) = &self.selection.id {
+            return vec![match now.get(id).filter(|_| self.selection.has(id)) {
+                Some(resource) => event(EventType::Created, resource, None),
+                None => event(EventType::Destroyed, &self.gone(id), None),
+            }];
+        }
+        if !self.tells_first {
+            return Vec::new();
+        }
+        let there = now.iter().filter(|(id, _)| self.selection.has(id));
+        let mut events: Vec<Event> =
+            there.map(|(_, resource)| event(EventType::Created, resource, None)).collect();
+        if self.knows_all_events {
+            events.push(Event { event_type: EventType::Bootstrapped.into(), ..Event::default() });
+        }
+        events
+    }
+
+    fn changes(&self, last: &Table, now: &Table) -> Vec<Event> {
+        let ids: BTreeSet<&String> = last.keys().chain(now.keys()).collect();
+        let changes = ids.into_iter().filter(|id| self.selection.has(id)).filter_map(|id| {
+            match (last.get(id), now.get(id)) {
+                (None, Some(new)) => Some(event(EventType::Created, new, None)),
+                (Some(old), None) => Some(event(EventType::Destroyed, old, None)),
+                (Some(old), Some(new)) if !Arc::ptr_eq(old, new) => {
+                    Some(event(EventType::Updated, new, Some(old)))
+                }
+                _ => None,
+            }
+        });
+        changes.collect()
+    }
+
+    /// Stands for a resource that is not there.
+    fn gone(&self, id: &str) -> Resource {
+        let metadata = Metadata {
+            namespace: self.definition.namespace.to_owned(),
+            r#type: self.definition.kind.to_owned(),
+            id: id.to_owned(),
+            version: "undefined".to_owned(),
+            phase: "running".to_owned(),
+            ..Metadata::default()
+        };
+        Resource { metadata: Some(metadata), spec: None }
+    }
+
+    /// An error: nobody listens any more.
+    async fn send(&self, events: Vec<Event>) -> Result<(), ()> {
+        let most = if self.aggregated { usize::MAX } else { 1 };
+        let mut events = events.into_iter().peekable();
+        while events.peek().is_some() {
+            let event = events.by_ref().take(most).collect();
+            self.sender.send(Ok(WatchResponse { event })).await.map_err(|_| ())?;
+        }
+        Ok(())
+    }
+}
+
+fn event(kind: EventType, resource: &Resource, old: Option<&Arc<Resource>>) -> Event {
+    Event {
+        resource: Some(resource.clone()),
+        event_type: kind.into(),
+        old: old.map(|old| (**old).clone()),
+        ..Event::default()
+    }
+}

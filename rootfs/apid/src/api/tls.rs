@@ -1,0 +1,224 @@
+//! TLS 1.3, and who may speak it: the server's certificate and the CAs whose clients are let in, both renewed live.
+//!
+//! A renewed certificate is shown to the next client and touches no connection. Another mode or other CAs begin a new
+//! [`Epoch`]: connections of an earlier one end unless the new CAs know their client as well. Sessions are never
+//! resumed, since that would let in a client by what an earlier epoch thought of it.
+
+use super::upstream::{Target, Upstream};
+use crate::node::{Mode, Setup, san};
+use crate::say;
+use anyhow::{Context, Result, anyhow, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::version::TLS13;
+use rustls::{RootCertStore, ServerConfig};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Between looks at the clock, which may jump when the node learns the time.
+const LOOK: Duration = Duration::from_secs(60);
+/// Before the next attempt to get a certificate.
+const AGAIN: Duration = Duration::from_secs(1);
+/// A self-signed certificate lives as long as the node has no config; its end protects nothing.
+const MAINTENANCE_YEARS: i64 = 10;
+
+/// What holds for connections that begin now.
+#[derive(Debug)]
+pub(super) struct Epoch {
+    pub(super) mode: Mode,
+    cas: Vec<String>,
+    /// None: nobody is let in.
+    pub(super) config: Option<Arc<ServerConfig>>,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+impl Epoch {
+    /// Whether a client that an earlier epoch let in by this chain is still welcome.
+    pub(super) fn knows(&self, mode: Mode, chain: &[CertificateDer<'_>]) -> bool {
+        let (Some(verifier), Some((leaf, rest))) = (&self.verifier, chain.split_first()) else {
+            return false;
+        };
+        self.mode == mode && verifier.verify_client_cert(leaf, rest, UnixTime::now()).is_ok()
+    }
+}
+
+/// The server's certificate; shared with all configs.
+#[derive(Debug, Default)]
+struct Shown(RwLock<Option<Current>>);
+
+#[derive(Debug)]
+struct Current {
+    key: Arc<CertifiedKey>,
+    /// Seconds since 1970.
+    from: i64,
+    until: i64,
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().map(|current| current.key.clone())
+    }
+}
+
+/// The server as its clients know it. Clones are the same one.
+#[derive(Debug, Clone)]
+pub(super) struct Identity {
+    upstream: Upstream,
+    setup: watch::Receiver<Arc<Setup>>,
+    epoch: Arc<watch::Sender<Arc<Epoch>>>,
+    shown: Arc<Shown>,
+}
+
+impl Identity {
+    /// Lets nobody in until [`Self::renew`].
+    pub(super) fn new(upstream: Upstream, setup: watch::Receiver<Arc<Setup>>) -> Self {
+        let closed = Epoch { mode: Mode::Off, cas: Vec::new(), config: None, verifier: None };
+        let epoch = Arc::new(watch::Sender::new(Arc::new(closed)));
+        Self { upstream, setup, epoch, shown: Arc::default() }
+    }
+
+    /// What holds now, and word of what comes.
+    pub(super) fn epoch(&self) -> watch::Receiver<Arc<Epoch>> {
+        self.epoch.subscribe()
+    }
+
+    /// Follows the setup, and renews the certificate at half of its time.
+    pub(super) async fn keep(&self) {
+        let mut setup = self.setup.clone();
+        let mut served = setup.borrow_and_update().clone();
+        loop {
+            tokio::select! {
+                changed = setup.changed() => if changed.is_err() { return std::future::pending().await },
+                () = sleep(LOOK) => {}
+            }
+            let now = setup.borrow_and_update().clone();
+            if *now != *served || self.is_half_over() {
+                match self.renew().await {
+                    Ok(()) => served = now,
+                    Err(error) => {
+                        say::line(&format!("certificate: {error:#}"));
+                        sleep(AGAIN).await;
+                        setup.mark_changed();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes epoch and certificate what the setup says. Who is not welcome any more is out before this waits.
+    pub(super) async fn renew(&self) -> Result<()> {
+        let setup = self.setup.borrow().clone();
+        let before = self.epoch.borrow().clone();
+        if before.mode != setup.mode || before.cas != setup.cas {
+            if before.mode != setup.mode {
+                *self.shown.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+            }
+            let epoch = epoch(&setup, self.shown.clone()).unwrap_or_else(|error| {
+                say::line(&format!("machine.ca: {error:#}; nobody is let in"));
+                Epoch { mode: setup.mode, cas: setup.cas.clone(), config: None, verifier: None }
+            });
+            self.epoch.send_replace(Arc::new(epoch));
+        }
+        let key = KeyPair::generate().context("make a key")?;
+        let chain = match setup.mode {
+            Mode::Off => return Ok(()),
+            Mode::Maintenance => self_signed(&setup, &key)?,
+            Mode::Serving => self.signed(&key).await?,
+        };
+        let current = current(&chain, &key)?;
+        *self.shown.0.write().unwrap_or_else(PoisonError::into_inner) = Some(current);
+        Ok(())
+    }
+
+    async fn signed(&self, key: &KeyPair) -> Result<String> {
+        let csr = CertificateParams::default().serialize_request(key).context("make a request")?.pem()?;
+        let request = json!({"request": "certificate", "csr": csr});
+        let answer =
+            self.upstream.ask(Target::NodeReader, &request).await.map_err(|error| anyhow!("{error}"))?;
+        let chain = answer.get("chain").and_then(Value::as_str).context("the answer has no certificate")?;
+        Ok(chain.to_owned())
+    }
+
+    fn is_half_over(&self) -> bool {
+        let now = OffsetDateTime::now_utc().unix_timestamp();
+        let current = self.shown.0.read().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().is_none_or(|current| now < current.from || now > (current.from + current.until) / 2)
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn epoch(setup: &Setup, shown: Arc<Shown>) -> Result<Epoch> {
+    let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13])?;
+    let (verifier, builder) = match setup.mode {
+        Mode::Off => (None, None),
+        Mode::Maintenance => (None, Some(builder.with_no_client_auth())),
+        Mode::Serving => {
+            let mut roots = RootCertStore::empty();
+            for pem in &setup.cas {
+                for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                    roots.add(certificate.map_err(|error| anyhow!("{error}"))?)?;
+                }
+            }
+            ensure!(!roots.is_empty(), "there is no certificate in it");
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build()?;
+            (Some(verifier.clone()), Some(builder.with_client_cert_verifier(verifier)))
+        }
+    };
+    let config = builder.map(|builder| {
+        let mut config = builder.with_cert_resolver(shown);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Arc::new(config)
+    });
+    Ok(Epoch { mode: setup.mode, cas: setup.cas.clone(), config, verifier })
+}
+
+/// For a node without a config. Its fingerprint is said where only who stands at the machine sees it.
+fn self_signed(setup: &Setup, key: &KeyPair) -> Result<String> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "podium maintenance");
+    params.subject_alt_names = setup.sans.iter().filter_map(|name| san(name)).collect();
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let now = OffsetDateTime::now_utc();
+    params.not_before = now - time::Duration::hours(24);
+    params.not_after = now + time::Duration::days(365 * MAINTENANCE_YEARS);
+    let chain = params.self_signed(key).context("make a certificate")?.pem();
+    let der = CertificateDer::from_pem_slice(chain.as_bytes()).map_err(|error| anyhow!("{error}"))?;
+    let (_, parsed) = X509Certificate::from_der(&der)?;
+    let fingerprint = STANDARD.encode(Sha256::digest(parsed.public_key().raw));
+    let text = format!("there is no config; give one with --insecure --cert-fingerprint {fingerprint}");
+    say::line(&text);
+    say::status(&text);
+    Ok(chain)
+}
+
+fn current(chain: &str, key: &KeyPair) -> Result<Current> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
+    let chain = chain.map_err(|error| anyhow!("{error}"))?;
+    let (_, leaf) = X509Certificate::from_der(chain.first().context("no certificate")?)?;
+    let validity = leaf.validity();
+    let (from, until) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+    let private = PrivateKeyDer::try_from(key.serialize_der()).map_err(|error| anyhow!("{error}"))?;
+    let key = ring::sign::any_supported_type(&private)?;
+    Ok(Current { key: Arc::new(CertifiedKey::new(chain, key)), from, until })
+}
