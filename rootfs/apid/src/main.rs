@@ -96,11 +96,14 @@ fn options(args: &[String]) -> Result<Options> {
 /// Runs a server on one thread, as everything here waits far more than it works, until it fails or SIGTERM comes.
 fn waiting(server: impl Future<Output = Result<()>>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
             ended = server => ended,
             _ = terminated.recv() => Ok(()),
         }
-    })
+    });
+    // A thread that waits for a disk must not keep the service from ending.
+    runtime.shutdown_background();
+    ended
 }

@@ -24,6 +24,9 @@ const KEPT_MAX: usize = podium_init::events::EVENTS_MAX;
 /// Before a message's name in its type.
 const TYPE: &str = "talos/runtime/machine.";
 
+/// How PID 1 tells the end of the boot.
+const BOOTED: &str = "boot finished";
+
 /// One of PID 1's events.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
@@ -32,6 +35,8 @@ pub(super) struct Happened {
     at_ms: u64,
     kind: String,
     service: String,
+    /// What the service is after it; empty where that is not told.
+    state: String,
     text: String,
 }
 
@@ -183,6 +188,11 @@ impl Happened {
         let (name, data) = match self.kind.as_str() {
             "service" => ("ServiceStateEvent", self.of_service().encode_to_vec()),
             "shutdown" => ("SequenceEvent", self.of_sequence().encode_to_vec()),
+            "node" if self.text.starts_with(BOOTED) => {
+                let action = sequence_event::Action::Stop.into();
+                let event = SequenceEvent { sequence: "boot".to_owned(), action, error: None };
+                ("SequenceEvent", event.encode_to_vec())
+            }
             _ => {
                 let event = TaskEvent { task: self.text.clone(), action: task_event::Action::Start.into() };
                 ("TaskEvent", event.encode_to_vec())
@@ -194,14 +204,12 @@ impl Happened {
 
     fn of_service(&self) -> ServiceStateEvent {
         use service_state_event::Action;
-        let word = self.text.split([' ', ',', ':']).next().unwrap_or_default();
-        let action = match word {
-            "up" | "ready" => Action::Running,
-            "start" | "starting" | "started" | "restart" => Action::Starting,
-            "stop" | "stopping" | "stopped" => Action::Stopping,
-            "down" | "done" => Action::Finished,
-            "waits" | "waiting" => Action::Waiting,
-            _ if self.text.contains("ended") || self.text.contains("failed") => Action::Failed,
+        let action = match self.state.as_str() {
+            "up" => Action::Running,
+            "starting" => Action::Starting,
+            "stopping" => Action::Stopping,
+            "down" => Action::Finished,
+            "backoff" | "failed" => Action::Failed,
             _ => Action::Preparing,
         };
         let healthy = action == Action::Running;

@@ -5,6 +5,7 @@
 
 use super::audit;
 use super::connection::{Session, Watched};
+use crate::node::Mode;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::http::{HeaderMap, Request, Response};
@@ -14,7 +15,7 @@ use podium_wire::roles::{in_maintenance, needed};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
@@ -65,7 +66,9 @@ pub(super) async fn call(session: &Arc<Session>, request: Request<Incoming>) -> 
 
 /// Whether this caller may make this call now.
 async fn admit(session: &Session, path: &str, headers: &HeaderMap) -> Result<(), Status> {
-    if *session.over.borrow() {
+    // The setup is the first to know: not even a call that is under way outlives the mode it came in.
+    let is_maintenance = session.facts.setup().mode == Mode::Maintenance;
+    if *session.over.borrow() || session.caller.maintenance != is_maintenance {
         return Err(Status::unavailable("the node's config has changed; connect again"));
     }
     let Some(needed) = needed(path) else {
@@ -86,7 +89,7 @@ async fn admit(session: &Session, path: &str, headers: &HeaderMap) -> Result<(),
         return Err(Status::permission_denied(why));
     }
     names_this_node(session, headers)?;
-    let delay = session.place.delay();
+    let delay = session.place.delay(Instant::now());
     if delay > DELAY_MAX {
         return Err(Status::resource_exhausted("too many calls of one address; call more seldom"));
     }

@@ -41,6 +41,14 @@ impl<T: Debug + Clone + Send + Sync + 'static> Hub<T> {
         F: Fn(Publisher<T>) -> S + Send + 'static,
         S: Future<Output = Refused> + Send,
     {
+        Self::lingering(LINGER, source)
+    }
+
+    fn lingering<F, S>(linger: Duration, source: F) -> Self
+    where
+        F: Fn(Publisher<T>) -> S + Send + 'static,
+        S: Future<Output = Refused> + Send,
+    {
         let hub = Self { state: Arc::new(watch::Sender::new(State::Waiting)), wanted: Arc::default() };
         let (state, wanted) = (hub.state.clone(), hub.wanted.clone());
         tokio::spawn(async move {
@@ -54,7 +62,7 @@ impl<T: Debug + Clone + Send + Sync + 'static> Hub<T> {
                         state.send_replace(State::Failed(refused));
                         sleep(AGAIN).await;
                     }
-                    () = idle(&state) => {}
+                    () = idle(&state, linger) => {}
                 }
             }
         });
@@ -96,10 +104,10 @@ impl<T> Publisher<T> {
 }
 
 /// Returns when nobody has watched for a while.
-async fn idle<T>(state: &watch::Sender<State<T>>) {
+async fn idle<T>(state: &watch::Sender<State<T>>, linger: Duration) {
     loop {
         state.closed().await;
-        sleep(LINGER).await;
+        sleep(linger).await;
         if state.receiver_count() == 0 {
             return;
         }
@@ -111,7 +119,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn many_watchers_have_one_source_that_ends_with_the_last_of_them() {
         let (begun, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         struct OnDrop(Arc<AtomicUsize>);
@@ -121,7 +129,7 @@ mod tests {
             }
         }
         let (b, e) = (begun.clone(), ended.clone());
-        let hub = Hub::start(move |publisher: Publisher<usize>| {
+        let hub = Hub::lingering(Duration::ZERO, move |publisher: Publisher<usize>| {
             let number = b.fetch_add(1, Ordering::SeqCst);
             let dropped = OnDrop(e.clone());
             async move {
@@ -136,8 +144,9 @@ mod tests {
         assert_eq!(hub.get().await.unwrap(), 0);
         assert_eq!((begun.load(Ordering::SeqCst), ended.load(Ordering::SeqCst)), (1, 0));
         drop(watchers);
-        tokio::time::sleep(LINGER * 3).await;
-        assert_eq!(ended.load(Ordering::SeqCst), 1);
+        while ended.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
         assert_eq!(hub.get().await.unwrap(), 1, "what was known before is not told as new");
     }
 }

@@ -48,6 +48,11 @@ impl Fault {
         Self { error: error.into(), code: "internal" }
     }
 
+    /// In words.
+    pub(super) fn text(&self) -> &str {
+        &self.error
+    }
+
     /// What the kernel said of `what`.
     pub(super) fn of(what: &str, error: impl Into<std::io::Error>) -> Self {
         let error = error.into();

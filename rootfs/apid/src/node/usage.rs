@@ -57,7 +57,7 @@ pub(super) fn tell(places: &Places, wanted: &Wanted, sink: Sink) -> Result<(), F
             if sink.is_gone() || usage.seen > ENTRIES_MAX {
                 return Err(fault);
             }
-            sink.line(&json!({"name": path, "relative_name": path, "size": 0, "error": fault}))?;
+            sink.line(&json!({"name": path, "relative_name": path, "size": 0, "error": fault.text()}))?;
         }
     }
     Ok(())
