@@ -53,10 +53,11 @@ impl<T: Debug + Clone + Send + Sync + 'static> Hub<T> {
         let (state, wanted) = (hub.state.clone(), hub.wanted.clone());
         tokio::spawn(async move {
             loop {
+                // What was known before is not told as new.
+                state.send_replace(State::Waiting);
                 while state.receiver_count() == 0 {
                     wanted.notified().await;
                 }
-                state.send_replace(State::Waiting);
                 tokio::select! {
                     refused = source(Publisher(state.clone())) => {
                         state.send_replace(State::Failed(refused));

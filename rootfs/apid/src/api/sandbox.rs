@@ -3,6 +3,7 @@
 //!
 //! Both are the best that the kernel offers: one that lacks landlock or seccomp serves without them, and says so.
 
+use super::procfs;
 use crate::places::Places;
 use crate::say;
 use anyhow::Result;
@@ -82,6 +83,7 @@ const ALLOWED: &[libc::c_long] = &[
 
 /// Enters it; there is no way back.
 pub(super) fn enter(places: &Places) {
+    procfs::prepare();
     match restrict_files(places) {
         Ok(RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced) => {}
         Ok(RulesetStatus::NotEnforced) => say::line("sandbox: this kernel has no landlock"),

@@ -226,7 +226,9 @@ mod tests {
 
     fn text(log: &impl Files) -> Result<String, Fault> {
         let mut text = String::new();
-        log.open()?.into_iter().for_each(|mut file| drop(file.read_to_string(&mut text).unwrap()));
+        log.open()?.into_iter().for_each(|mut file| {
+            file.read_to_string(&mut text).unwrap();
+        });
         Ok(text)
     }
 

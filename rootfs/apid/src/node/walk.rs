@@ -35,14 +35,10 @@ pub(super) fn root(places: &Places) -> Result<OwnedFd, Fault> {
 pub(super) fn open(places: &Places, path: &str, flags: OFlags) -> Result<OwnedFd, Fault> {
     let root = root(places)?;
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    openat2(
-        root,
-        checked(path)?,
-        flags | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY,
-        Mode::empty(),
-        inside,
-    )
-    .map_err(|error| Fault::of(path, error))
+    // The kernel takes no others beside O_PATH, which opens nothing that could block.
+    let more = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK | OFlags::NOCTTY };
+    openat2(root, checked(path)?, flags | more | OFlags::CLOEXEC, Mode::empty(), inside)
+        .map_err(|error| Fault::of(path, error))
 }
 
 /// Opens a regular file below a folder of logs. A link anywhere on the way is refused, and so is `..`.
