@@ -113,8 +113,7 @@ fn each_role_may_what_it_should_on_its_own_socket() {
     let (ok, said) = ctl(&node, "reader", &restart, "");
     assert!(!ok && said.contains("needs the role operator, and the socket is that of reader"), "{said}");
     assert!(ctl(&node, "operator", &restart, "").0);
-    node.wait("podium: kubelet: restart, asked by pid ").unwrap();
-    node.wait(", uid 0, the API's operator").unwrap();
+    node.wait("podium: kubelet: restart, asked by uid 0 from outside, the API's operator").unwrap();
     for args in [&["config", "get"][..], &["config", "history"], &["reset"]] {
         let (ok, said) = ctl(&node, "operator", args, "");
         assert!(!ok && said.contains("needs the role admin"), "{args:?}: {said}");
