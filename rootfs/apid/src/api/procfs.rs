@@ -18,7 +18,7 @@ const PROCESSES_MAX: usize = 20_000;
 pub(super) fn prepare() {
     rustix::param::clock_ticks_per_second();
     rustix::param::page_size();
-    rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let _up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
 }
 
 fn file(places: &Places, name: &str, most: u64) -> Result<String, Status> {
