@@ -1,0 +1,82 @@
+//! The one door to standard output and standard error: data there, words here, and what an error means for the exit
+//! code.
+
+use crate::fault::Fault;
+use anyhow::Result;
+use podium_podiumctl::style::Style;
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::process::ExitCode;
+
+/// A failure of which everything has been said.
+#[derive(Debug, thiserror::Error)]
+#[error("failed")]
+pub(crate) struct Said;
+
+/// Writes data.
+///
+/// # Errors
+/// When the output is closed; [`end`] takes that for the end and not for a failure.
+pub(crate) fn data(text: impl AsRef<[u8]>) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_ref())?;
+    Ok(out.flush()?)
+}
+
+/// Says something to the person.
+pub(crate) fn note(text: &str) {
+    write_error(&format!("{text}\n"));
+}
+
+/// Something that the person should know but that stops nothing.
+pub(crate) fn warn(text: &str) {
+    note(&format!("{}: {text}", on_stderr().yellow("warning")));
+}
+
+/// What went wrong, and what to do about it.
+pub(crate) fn fault(fault: &Fault) {
+    note(&format!("{}: {}", on_stderr().red("error"), fault.what));
+    if let Some(remedy) = &fault.remedy {
+        note(&format!(" {}  {remedy}", on_stderr().bold("hint:")));
+    }
+}
+
+/// Colours on standard error.
+pub(crate) fn on_stderr() -> Style {
+    style(std::io::stderr().is_terminal())
+}
+
+/// Colours on standard output.
+pub(crate) fn on_stdout() -> Style {
+    style(std::io::stdout().is_terminal())
+}
+
+/// Says an error, unless that was done, and gives the exit code.
+pub(crate) fn end(error: &anyhow::Error) -> ExitCode {
+    // Who has closed our output wants no more of it: podiumctl logs kubelet -f | head.
+    let closed = error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe);
+    if closed {
+        return ExitCode::SUCCESS;
+    }
+    if error.is::<Said>() {
+        return ExitCode::FAILURE;
+    }
+    match error.downcast_ref::<Fault>() {
+        Some(one) => {
+            fault(one);
+            if one.usage { ExitCode::from(2) } else { ExitCode::FAILURE }
+        }
+        None => {
+            fault(&Fault::new(format!("{error:#}")));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn style(terminal: bool) -> Style {
+    Style::new(terminal, std::env::var("NO_COLOR").ok().as_deref())
+}
+
+/// A person who cannot be told cannot be told that.
+fn write_error(text: &str) {
+    drop(std::io::stderr().lock().write_all(text.as_bytes()));
+}

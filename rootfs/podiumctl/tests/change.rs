@@ -1,0 +1,112 @@
+//! Commands that change a node's config, and those that check one: the real binary against a fake node, whose problems
+//! are those of the real parser.
+
+mod support;
+
+use podium_wire::roles::Role;
+use std::os::unix::fs::PermissionsExt;
+use support::{Fake, World, golden};
+
+const GOOD: &str = "version: v1alpha1\nmachine:\n  sysctls:\n    kernel.panic: \"10\"\n";
+const BAD: &str = "version: v1alpha1\nmachine:\n  podz: []\n  pods:\n    - apiVersion: v1\n      kind: Pod\n      metadata: {name: Web}\n      spec:\n        containers:\n          - {name: web, image: nginx, imagePullPolicy: Sometimes}\n";
+
+fn asked(world: &World) -> Vec<String> {
+    world.nodes[0].seen.lock().unwrap().asked.clone()
+}
+
+#[test]
+fn a_config_is_shown_as_a_diff_before_it_is_applied() {
+    let world = World::new(Role::Admin);
+    world.write("node.yaml", GOOD);
+    let said = world.run("apply-config -f node.yaml --mode no-reboot");
+    golden("apply-diff.txt", &said.out);
+    golden("apply-said.txt", &said.err);
+    assert_eq!(said.code, 0);
+    assert_eq!(asked(&world), ["ApplyConfiguration", "ApplyConfiguration", "applied as NO_REBOOT"]);
+}
+
+#[test]
+fn a_dry_run_applies_nothing() {
+    let world = World::new(Role::Admin);
+    world.write("node.yaml", GOOD);
+    assert_eq!(world.run("apply-config -f node.yaml --dry-run").code, 0);
+    assert_eq!(asked(&world), ["ApplyConfiguration"]);
+}
+
+#[test]
+fn a_bad_config_is_refused_with_every_problem_in_its_place() {
+    let world = World::new(Role::Admin);
+    world.write("bad.yaml", BAD);
+    let said = world.run("apply-config -f bad.yaml");
+    golden("apply-refused.txt", &said.err);
+    assert_eq!((said.code, said.out.as_str()), (1, ""));
+    assert_eq!(asked(&world), ["ApplyConfiguration"], "the dry run and no more");
+}
+
+#[test]
+fn a_config_is_checked_without_a_node() {
+    let world = World::new(Role::Admin);
+    world.write("bad.yaml", BAD);
+    world.write("good.yaml", GOOD);
+    let said = world.run("validate -f bad.yaml");
+    golden("validate-bad.txt", &said.err);
+    assert_eq!((said.code, said.out.as_str()), (1, ""));
+    let said = world.run("validate --config good.yaml");
+    assert_eq!((said.code, said.err.as_str()), (0, "good.yaml is valid (0 pods)\n"));
+}
+
+#[test]
+fn a_new_node_is_given_its_config_without_a_certificate_and_with_its_fingerprint() {
+    let mut world = World::new(Role::Admin);
+    world.nodes = vec![Fake::start(None)];
+    world.write("node.yaml", GOOD);
+    let (address, fingerprint) = (world.nodes[0].address.clone(), world.nodes[0].fingerprint.clone());
+    let wrong = world.run(&format!("apply-config -i -n {address} -f node.yaml --cert-fingerprint AAAA"));
+    assert!(wrong.code == 1 && wrong.err.contains(&fingerprint), "{}", wrong.err);
+    assert!(asked(&world).is_empty(), "nothing was sent to a node of another fingerprint");
+    let said = world.run(&format!("apply-config -i -n {address} -f node.yaml --cert-fingerprint {fingerprint}"));
+    assert_eq!(said.code, 0, "{}", said.err);
+    let unpinned = world.run(&format!("version --insecure -n {address}"));
+    assert!(unpinned.err.contains(&format!("fingerprint {fingerprint} (not checked")), "{}", unpinned.err);
+}
+
+#[test]
+fn a_patch_changes_the_nodes_own_config() {
+    let world = World::new(Role::Admin);
+    let said = world.run("patch mc -p '{machine: {sysctls: {kernel.panic: \"10\"}}}'");
+    golden("patch.txt", &said.out);
+    assert_eq!(said.code, 0, "{}", said.err);
+    let config = world.nodes[0].seen.lock().unwrap().config.clone();
+    assert_eq!(config, "version: v1alpha1\nmachine:\n  sysctls:\n    kernel.panic: '10'\n");
+    let json = world.run("patch machineconfig -p '[{op: remove, path: /machine/sysctls}]' --dry-run");
+    assert_eq!(json.code, 0, "{}", json.err);
+    assert!(world.run("patch services -p '{}'").code == 2);
+}
+
+/// A script as $EDITOR.
+fn editor(world: &World, script: &str) -> String {
+    let path = world.write("editor", &format!("#!/bin/sh\n{script}\n"));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn an_edited_config_keeps_its_comments() {
+    let world = World::new(Role::Admin);
+    let editor = editor(&world, "sed -i 's/\"0\"/\"10\"/' \"$1\"");
+    let said = world.run_with("edit machineconfig", &[("EDITOR", &editor)]);
+    golden("edit.txt", &said.out);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(world.nodes[0].seen.lock().unwrap().config.contains("# how long to wait"));
+}
+
+#[test]
+fn a_refused_edit_comes_back_with_the_reasons_until_it_is_given_up() {
+    let world = World::new(Role::Admin);
+    let editor = editor(&world, "cp \"$1\" seen; grep -q Refused \"$1\" || echo '  podz: []' >> \"$1\"");
+    let said = world.run_with("edit mc", &[("EDITOR", &editor)]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.err.contains("machine.podz") && said.err.contains("nothing has changed"), "{}", said.err);
+    let seen = std::fs::read_to_string(world.path("seen")).unwrap();
+    assert!(seen.contains("# line 6: machine.podz: unknown key"), "{seen}");
+}

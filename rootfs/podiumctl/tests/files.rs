@@ -1,0 +1,71 @@
+//! Files on the operator's machine: secrets, talosconfig, contexts.
+
+mod support;
+
+use podium_wire::roles::Role;
+use std::os::unix::fs::PermissionsExt;
+use support::{World, golden};
+
+#[test]
+fn secrets_are_made_once_and_are_their_owners_alone() {
+    let world = World::new(Role::Admin);
+    let said = world.run("gen secrets home2 -o new -e 10.0.0.2:50000 --additional-sans node.lan");
+    assert_eq!(said.code, 0, "{}", said.err);
+    for name in ["new/machineconfig.yaml", "new/talosconfig"] {
+        let mode = std::fs::metadata(world.path(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    let config = std::fs::read_to_string(world.path("new/machineconfig.yaml")).unwrap();
+    assert!(config.contains("    - \"10.0.0.2\"\n    - \"node.lan\"\n"), "{config}");
+    let again = world.run("gen secrets -o new");
+    assert!(again.code == 1 && again.err.contains("--force"), "{}", again.err);
+    assert_eq!(std::fs::read_to_string(world.path("new/machineconfig.yaml")).unwrap(), config);
+    assert_eq!(world.run("gen secrets -o new --force").code, 0);
+    assert_ne!(std::fs::read_to_string(world.path("new/machineconfig.yaml")).unwrap(), config);
+}
+
+#[test]
+fn a_config_to_begin_with_is_valid() {
+    let world = World::new(Role::Admin);
+    let said = world.run("gen config");
+    world.write("node.yaml", &said.out);
+    assert_eq!(world.run("validate -f node.yaml").code, 0, "{}", said.out);
+}
+
+#[test]
+fn an_admin_makes_a_talosconfig_for_a_reader_with_the_cas_key() {
+    let world = World::new(Role::Admin);
+    assert_eq!(world.run("gen secrets -o new -e 10.0.0.2").code, 0);
+    let said = world.run("config new reader --roles os:reader --from new/machineconfig.yaml -e 10.0.0.2");
+    assert_eq!(said.code, 0, "{}", said.err);
+    let info = world.run("--talosconfig reader config info -o json");
+    assert!(info.out.contains("os:reader") && info.out.contains("10.0.0.2"), "{}", info.out);
+    let text = std::fs::read_to_string(world.path("reader")).unwrap();
+    let ca = std::fs::read_to_string(world.path("new/machineconfig.yaml")).unwrap();
+    let key = ca.lines().find_map(|line| line.trim().strip_prefix("key: ")).unwrap();
+    assert!(!text.contains(key), "the CA's key stays where it is");
+}
+
+#[test]
+fn contexts_are_listed_chosen_merged_and_removed() {
+    let world = World::new(Role::Admin);
+    world.run("gen secrets home -o new -e 10.0.0.2");
+    let said = world.run("config merge new/talosconfig");
+    assert_eq!((said.code, said.err.as_str()), (0, "renamed context \"home\" to \"home-1\"\n"));
+    golden("config-contexts.txt", &world.run("config contexts").out);
+    assert_eq!(world.run("config context home").code, 0);
+    assert_eq!(world.run("config node 10.0.0.2 10.0.0.3").code, 0);
+    assert_eq!(world.run("config endpoint 10.0.0.9:7").code, 0);
+    let info = world.run("config info");
+    let shown: Vec<&str> = info.out.lines().take(4).collect();
+    let wanted = [
+        "Current context:     home",
+        "Nodes:               10.0.0.2, 10.0.0.3",
+        "Endpoints:           10.0.0.9:7",
+        "Roles:               os:admin",
+    ];
+    assert_eq!(shown, wanted);
+    assert_eq!(world.run("config remove home-1 -y").code, 0);
+    assert!(!world.run("config contexts").out.contains("home-1"));
+    assert_eq!(world.run("config context home-1").code, 1);
+}
