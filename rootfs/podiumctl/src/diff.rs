@@ -58,11 +58,13 @@ fn secrets(text: &str) -> Vec<&str> {
 
 /// The secret in a line: the value of `key:` or of a key that ends in it, if it is long enough for one.
 fn secret_of(line: &str) -> Option<&str> {
-    let at = line.to_lowercase().rfind("key")? + 3;
-    let rest = line.get(at..)?.trim_start_matches(['"', '\'']).trim_start();
-    let value = rest.strip_prefix(':')?.trim().trim_matches(['"', '\'']);
-    let value = value.split([',', '}', ' ']).next()?;
-    (value.len() >= SHORTEST_SECRET).then_some(value)
+    // Not the last one alone: a secret may have these letters itself.
+    line.to_ascii_lowercase().match_indices("key").find_map(|(at, name)| {
+        let rest = line.get(at + name.len()..)?.trim_start_matches(['"', '\'']).trim_start();
+        let value = rest.strip_prefix(':')?.trim().trim_matches(['"', '\'']);
+        let value = value.split([',', '}', ' ']).next()?;
+        (value.len() >= SHORTEST_SECRET).then_some(value)
+    })
 }
 
 #[cfg(test)]
@@ -85,8 +87,12 @@ mod tests {
         let text = |secret: &str| format!("ca:\n  key: {secret}\nflow: {{key: {secret}, x: 1}}\n");
         let diff = unified(&text(&one), &text(&two), Style::default());
         assert!(!diff.contains(&one) && !diff.contains(&two), "{diff}");
-        assert!(diff.contains("-  key: (secret)\n") && diff.contains("+  key: (secret) (changed)\n"), "{diff}");
+        assert!(
+            diff.contains("-  key: (secret)\n") && diff.contains("+  key: (secret) (changed)\n"),
+            "{diff}"
+        );
         assert_eq!(without_secret("  key: short"), "  key: short");
+        assert_eq!(without_secret(&format!("  key: {one}kEy{one}")), "  key: (secret)");
         assert_eq!(without_secret(&format!("  aescbcKey: \"{one}\"")), "  aescbcKey: \"(secret)\"");
     }
 }

@@ -135,11 +135,11 @@ pub(crate) fn of_tls(place: &str, error: &rustls::Error, asker: &Asker) -> Fault
     let fault = |what: String| Fault::new(format!("{place}: {what}"));
     let context = &asker.context;
     match error {
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
-            fault(format!("the node's certificate is not signed by the CA of context {context}")).remedy(
-                "does the context belong to this node? A node in maintenance mode signs its own: use --insecure",
-            )
-        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => fault(format!("the node's certificate is not signed by the CA of context {context}")).remedy(
+            "does the context belong to this node? A node in maintenance mode signs its own: use --insecure",
+        ),
         rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => fault("the node's certificate is for other names and addresses".to_owned())
@@ -193,7 +193,10 @@ fn of_cause(node: &str, mut cause: Option<&(dyn Error + 'static)>, asker: &Asker
             if let Some(fault) = inner.and_then(|_| of_cause(node, inner, asker)) {
                 return Some(fault);
             }
-            if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof) {
+            if matches!(
+                error.kind(),
+                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof
+            ) {
                 return Some(
                     Fault::new(format!("{node}: the node has closed the connection"))
                         .remedy("it may be going down, or it does not know the certificate: try again"),

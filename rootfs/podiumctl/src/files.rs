@@ -40,7 +40,11 @@ pub(crate) fn read_talosconfig(global: &Global) -> Result<Talosconfig> {
     match std::fs::read_to_string(&path) {
         Ok(text) => parse(&path, &text),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let where_from = if global.talosconfig.is_some() { "" } else { " (nor is --talosconfig or TALOSCONFIG given)" };
+            let where_from = if global.talosconfig.is_some() {
+                ""
+            } else {
+                " (nor is --talosconfig or TALOSCONFIG given)"
+            };
             Err(Fault::new(format!("no talosconfig: {} does not exist{where_from}", path.display()))
                 .remedy("podiumctl gen secrets makes one with a new CA; a node that has no config yet is reached by --insecure")
                 .into())
@@ -88,9 +92,7 @@ pub(crate) fn write_secret(path: &Path, text: &str, force: bool) -> Result<()> {
     let kept = if force { file.persist(path) } else { file.persist_noclobber(path) };
     match kept {
         Ok(_) => Ok(()),
-        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => {
-            Err(exists(path).into())
-        }
+        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Err(exists(path).into()),
         Err(error) => Err(error.error).with_context(|| format!("write {}", path.display())),
     }
 }

@@ -13,7 +13,8 @@ pub fn apply(config: &str, patches: &[String]) -> Result<String, String> {
     if patches.is_empty() {
         return Ok(config.to_owned());
     }
-    let order: Yaml = serde_yaml::from_str(config).map_err(|error| format!("the config is no YAML: {error}"))?;
+    let order: Yaml =
+        serde_yaml::from_str(config).map_err(|error| format!("the config is no YAML: {error}"))?;
     let mut value: Json =
         serde_json::to_value(&order).map_err(|error| format!("the config cannot be patched: {error}"))?;
     for (index, patch) in patches.iter().enumerate() {
@@ -34,9 +35,10 @@ fn one(config: &mut Json, patch: &str) -> Result<(), String> {
             json_patch::merge(config, &value);
             Ok(())
         }
-        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => Err(
-            "is neither a mapping (a merge patch) nor a list (a JSON patch); @FILE reads it from a file".to_owned(),
-        ),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {
+            Err("is neither a mapping (a merge patch) nor a list (a JSON patch); @FILE reads it from a file"
+                .to_owned())
+        }
     }
 }
 

@@ -66,8 +66,8 @@ pub fn new_ca(now: OffsetDateTime) -> Result<Pair, String> {
 pub fn new_client(ca: &Pair, role: Role, now: OffsetDateTime, valid: Duration) -> Result<Pair, String> {
     let ca_key = KeyPair::from_pem(&crate::talosconfig::plain_label(&ca.key))
         .map_err(|error| format!("the CA's key: {error}"))?;
-    let issuer =
-        Issuer::from_ca_cert_pem(&ca.crt, ca_key).map_err(|error| format!("the CA's certificate: {error}"))?;
+    let issuer = Issuer::from_ca_cert_pem(&ca.crt, ca_key)
+        .map_err(|error| format!("the CA's certificate: {error}"))?;
     let key = KeyPair::generate_for(&PKCS_ED25519).map_err(said)?;
     let mut params = CertificateParams::default();
     params.distinguished_name = subject("podiumctl", Some(role.organization()));

@@ -136,10 +136,7 @@ mod tests {
             .iter()
             .map(|problem| show(problem, "node.yaml", CONFIG, Style::default()))
             .collect();
-        assert!(
-            shown.contains(" --> node.yaml:3:3\n  |\n3 |   podz: []\n  |   ^^^^\n  = "),
-            "{shown}"
-        );
+        assert!(shown.contains(" --> node.yaml:3:3\n  |\n3 |   podz: []\n  |   ^^^^\n  = "), "{shown}");
         assert!(shown.contains("error: machine.podz: unknown key"), "{shown}");
     }
 
@@ -155,8 +152,7 @@ mod tests {
 
     #[test]
     fn a_problem_that_only_the_node_knows_has_a_place_too() {
-        let (problems, _) =
-            from_message("line 3: machine.podz: too new a key; update podiumctl", &[]);
+        let (problems, _) = from_message("line 3: machine.podz: too new a key; update podiumctl", &[]);
         let shown = show(&problems[0], "c", CONFIG, Style::default());
         assert_eq!(
             shown,

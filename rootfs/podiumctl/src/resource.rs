@@ -215,9 +215,7 @@ fn scalar(text: &str) -> String {
 }
 
 fn indent(text: &str) -> String {
-    text.lines()
-        .map(|line| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") })
-        .collect()
+    text.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") }).collect()
 }
 
 #[cfg(test)]
@@ -269,7 +267,8 @@ mod tests {
 
     #[test]
     fn the_yaml_of_a_resource_can_be_read_back() {
-        for spec in ["a:\n  - 1\nb: |\n  x\n\n  y\n", "{}", "|\n  version: v1alpha1\n  machine: {}\n", "null"] {
+        for spec in ["a:\n  - 1\nb: |\n  x\n\n  y\n", "{}", "|\n  version: v1alpha1\n  machine: {}\n", "null"]
+        {
             let one = resource("x", spec);
             let text = yaml("10.0.0.2", Some(EventType::Updated), &one);
             let back: Value = serde_yaml::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));

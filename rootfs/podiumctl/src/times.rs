@@ -117,7 +117,9 @@ mod tests {
 
     #[test]
     fn flags_take_what_is_shown() {
-        for (text, seconds) in [("90", 90.0), ("1m30s", 90.0), ("2h", 7200.0), ("500ms", 0.5), ("1.5h", 5400.0)] {
+        for (text, seconds) in
+            [("90", 90.0), ("1m30s", 90.0), ("2h", 7200.0), ("500ms", 0.5), ("1.5h", 5400.0)]
+        {
             assert_eq!(parse(text).unwrap(), Duration::from_secs_f64(seconds), "{text}");
         }
         for wrong in ["", "x", "5x", "-3s", "1m30", "s"] {

@@ -55,7 +55,9 @@ impl Dialer {
     async fn one(self: &Arc<Self>, endpoint: &Endpoint) -> Result<Channel, Fault> {
         let place = endpoint.to_string();
         let uri = |scheme: &str| {
-            format!("{scheme}://{place}").parse::<Uri>().map_err(|error| Fault::new(format!("{place}: {error}")))
+            format!("{scheme}://{place}")
+                .parse::<Uri>()
+                .map_err(|error| Fault::new(format!("{place}: {error}")))
         };
         let channel = Channel::builder(uri("http")?)
             .origin(uri("https")?)
@@ -103,8 +105,7 @@ impl Dialer {
         let certificates = tls.get_ref().1.peer_certificates().unwrap_or_default();
         let certificate =
             certificates.first().ok_or_else(|| Fault::new(format!("{place}: has no certificate")))?;
-        let seen =
-            pki::fingerprint(certificate).map_err(|error| Fault::new(format!("{place}: {error}")))?;
+        let seen = pki::fingerprint(certificate).map_err(|error| Fault::new(format!("{place}: {error}")))?;
         if self.fingerprints.is_empty() {
             if !self.said.swap(true, Ordering::Relaxed) {
                 say::note(&format!(

@@ -114,7 +114,9 @@ impl Session {
         let targets = targets(endpoints, nodes)?;
         if targets.is_empty() {
             let fault = Fault::usage(format!("context {name} has no endpoint"));
-            return Err(fault.remedy("give --nodes ADDRESS, or set it: podiumctl config endpoint ADDRESS").into());
+            return Err(fault
+                .remedy("give --nodes ADDRESS, or set it: podiumctl config endpoint ADDRESS")
+                .into());
         }
         Ok(Self::with(targets, tls, Asker { context: name.to_owned(), role, insecure: false }, Vec::new()))
     }
@@ -126,14 +128,21 @@ impl Session {
     pub(crate) fn insecure(global: &Global, fingerprints: &[String]) -> Result<Self> {
         let nodes = if global.nodes.is_empty() { &global.endpoints } else { &global.nodes };
         if nodes.is_empty() {
-            return Err(Fault::usage("--insecure needs to know which node is meant: give --nodes ADDRESS").into());
+            return Err(
+                Fault::usage("--insecure needs to know which node is meant: give --nodes ADDRESS").into()
+            );
         }
         let targets = targets(&[], nodes)?;
         let asker = Asker { insecure: true, ..Asker::default() };
         Ok(Self::with(targets, tls::insecure()?, asker, fingerprints.to_vec()))
     }
 
-    fn with(targets: Vec<Target>, tls: rustls::ClientConfig, asker: Asker, fingerprints: Vec<String>) -> Self {
+    fn with(
+        targets: Vec<Target>,
+        tls: rustls::ClientConfig,
+        asker: Asker,
+        fingerprints: Vec<String>,
+    ) -> Self {
         let dialer = Dialer { tls: Arc::new(tls), asker, fingerprints, said: AtomicBool::new(false) };
         Self { targets, dialer: Arc::new(dialer), failed: AtomicBool::new(false) }
     }
@@ -162,7 +171,7 @@ impl Session {
     where
         T: Send + 'static,
         F: Fn(Node) -> Fut + Clone + Send + 'static,
-        Fut: Future<Output = Result<T, Fault>> + Send,
+        Fut: Future<Output = Result<T, Fault>> + Send + 'static,
     {
         let mut tasks = JoinSet::new();
         for (index, target) in self.targets.iter().cloned().enumerate() {
@@ -196,7 +205,7 @@ impl Session {
     where
         T: Send + 'static,
         F: Fn(Node) -> Fut + Clone + Send + 'static,
-        Fut: Future<Output = Result<Response<T>, Status>> + Send,
+        Fut: Future<Output = Result<Response<T>, Status>> + Send + 'static,
     {
         self.each(move |node| {
             let call = call.clone();
@@ -221,7 +230,7 @@ impl Session {
     where
         T: Send + 'static,
         F: Fn(Node) -> Fut + Clone + Send + 'static,
-        Fut: Future<Output = Result<Response<Streaming<T>>, Status>> + Send,
+        Fut: Future<Output = Result<Response<Streaming<T>>, Status>> + Send + 'static,
     {
         let (sender, mut receiver) = mpsc::channel(WAITING);
         for target in self.targets.iter().cloned() {
@@ -305,7 +314,8 @@ fn targets(endpoints: &[String], nodes: &[String]) -> Result<Vec<Target>, Fault>
             Some(endpoint) => Target { name: text.clone(), dial: vec![endpoint.clone()], header: None },
             None if endpoints.is_empty() => Target { name: text.clone(), dial: vec![node], header: None },
             None => {
-                let value = text.parse().map_err(|_| Fault::usage(format!("{text:?} is no name of a node")))?;
+                let value =
+                    text.parse().map_err(|_| Fault::usage(format!("{text:?} is no name of a node")))?;
                 Target { name: text.clone(), dial: endpoints.clone(), header: Some(value) }
             }
         };
@@ -326,7 +336,8 @@ mod tests {
 
     #[test]
     fn a_node_that_is_an_endpoint_is_dialled_itself_and_another_one_is_named() {
-        let targets = targets(&list(&["10.0.0.2:7", "10.0.0.3"]), &list(&["10.0.0.3", "10.0.0.2", "web"])).unwrap();
+        let targets =
+            targets(&list(&["10.0.0.2:7", "10.0.0.3"]), &list(&["10.0.0.3", "10.0.0.2", "web"])).unwrap();
         let shown: Vec<(&str, usize, bool)> =
             targets.iter().map(|t| (t.name.as_str(), t.dial.len(), t.header.is_some())).collect();
         assert_eq!(shown, [("10.0.0.3", 1, false), ("10.0.0.2", 1, false), ("web", 2, true)]);

@@ -18,8 +18,9 @@ use std::sync::Arc;
 /// Which part of the context cannot be used.
 pub(super) fn mutual(credentials: &Credentials, context: &str) -> Result<ClientConfig, Fault> {
     let broken = |what: String| {
-        Fault::new(format!("context {context}: {what}"))
-            .remedy("take the talosconfig that was made with the node's CA, or make a new one: podiumctl config new")
+        Fault::new(format!("context {context}: {what}")).remedy(
+            "take the talosconfig that was made with the node's CA, or make a new one: podiumctl config new",
+        )
     };
     let ca = credentials.ca.as_ref().ok_or_else(|| broken("has no ca".to_owned()))?;
     let mut roots = RootCertStore::empty();
@@ -49,8 +50,7 @@ pub(super) fn mutual(credentials: &Credentials, context: &str) -> Result<ClientC
 pub(super) fn insecure() -> Result<ClientConfig, Fault> {
     let builder = builder().map_err(|error| Fault::new(error.to_string()))?;
     let verifier = Arc::new(Anybody(ring::default_provider()));
-    let mut config =
-        builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
 }

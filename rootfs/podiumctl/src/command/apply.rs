@@ -158,7 +158,8 @@ impl Change {
                 Ok(messages) => {
                     for message in messages {
                         let details = message.mode_details.trim();
-                        let details = if details.is_empty() { "the config has been applied" } else { details };
+                        let details =
+                            if details.is_empty() { "the config has been applied" } else { details };
                         let name = node_name(message.metadata.as_ref(), &node);
                         details.lines().for_each(|line| say::note(&format!("{name}: {line}")));
                     }
@@ -189,7 +190,9 @@ impl Change {
             async move {
                 match node.machine().apply_configuration(request).await {
                     Ok(reply) => Ok(Ok(reply.into_inner().messages)),
-                    Err(status) if matches!(status.code(), Code::InvalidArgument | Code::FailedPrecondition) => {
+                    Err(status)
+                        if matches!(status.code(), Code::InvalidArgument | Code::FailedPrecondition) =>
+                    {
                         Ok(Err(status.message().to_owned()))
                     }
                     Err(status) => Err(node.fault("ApplyConfiguration", &status)),
@@ -213,7 +216,9 @@ impl Change {
         let (found, others) = problems::from_message(refusal, &known);
         self.show(&found);
         let what = if others.is_empty() { "the config has problems".to_owned() } else { others.join("\n  ") };
-        say::fault(&Fault::new(format!("{node} refuses the config: {what}")).remedy("nothing has changed on it"));
+        say::fault(
+            &Fault::new(format!("{node} refuses the config: {what}")).remedy("nothing has changed on it"),
+        );
     }
 
     fn show(&self, found: &[config::Problem]) {

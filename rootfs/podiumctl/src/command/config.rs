@@ -77,14 +77,15 @@ enum What {
     #[command(visible_alias = "nodes")]
     Node {
         /// Their addresses
-        nodes: Vec<String>,
+        #[arg(value_name = "ADDRESS")]
+        addresses: Vec<String>,
     },
     /// Set the addresses that are dialled when --endpoints is not given
     #[command(visible_alias = "endpoints")]
     Endpoint {
         /// HOST or HOST:PORT
-        #[arg(required = true)]
-        endpoints: Vec<String>,
+        #[arg(required = true, value_name = "ADDRESS")]
+        addresses: Vec<String>,
     },
     New(New),
 }
@@ -121,7 +122,10 @@ enum InfoFormat {
 
 fn role(word: &str) -> Result<Role, String> {
     let names = || Role::ALL.map(Role::organization).join(", ");
-    Role::ALL.into_iter().find(|role| role.organization() == word).ok_or_else(|| format!("roles are {}", names()))
+    Role::ALL
+        .into_iter()
+        .find(|role| role.organization() == word)
+        .ok_or_else(|| format!("roles are {}", names()))
 }
 
 pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<()> {
@@ -152,7 +156,8 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<()> {
         }
         What::Remove { name, noconfirm, dry_run } => remove(global, &name, noconfirm, dry_run),
         What::Merge { file: other } => {
-            let text = std::fs::read_to_string(&other).with_context(|| format!("read {}", other.display()))?;
+            let text =
+                std::fs::read_to_string(&other).with_context(|| format!("read {}", other.display()))?;
             let other = Talosconfig::parse(&text)
                 .map_err(|error| Fault::new(format!("{}: {error}", other.display())))?;
             change(global, |file| {
@@ -162,15 +167,15 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<()> {
                 Ok(())
             })
         }
-        What::Node { nodes } => change(global, |file| {
-            current(global, file)?.nodes = trimmed(&nodes);
+        What::Node { addresses } => change(global, |file| {
+            current(global, file)?.nodes = trimmed(&addresses);
             Ok(())
         }),
-        What::Endpoint { endpoints } => change(global, |file| {
-            for one in &endpoints {
+        What::Endpoint { addresses } => change(global, |file| {
+            for one in &addresses {
                 podium_podiumctl::endpoint::Endpoint::parse(one).map_err(Fault::usage)?;
             }
-            current(global, file)?.endpoints = trimmed(&endpoints);
+            current(global, file)?.endpoints = trimmed(&addresses);
             Ok(())
         }),
         What::New(arguments) => new(global, arguments).await,

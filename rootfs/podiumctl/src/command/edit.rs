@@ -77,7 +77,9 @@ pub(crate) async fn edit(global: &Global, arguments: &Edit) -> Result<()> {
     arguments.config.check()?;
     let session = Session::new(global)?;
     let node = session.only().await?;
-    let old = text_of(&get::one(&node, "config".into(), MACHINE_CONFIGS.into(), arguments.config.id.clone()).await?)?;
+    let old = text_of(
+        &get::one(&node, "config".into(), MACHINE_CONFIGS.into(), arguments.config.id.clone()).await?,
+    )?;
     let folder = TempDir::with_prefix("podiumctl-").context("make a folder for the editor")?;
     let path = folder.path().join("machineconfig.yaml");
     let mut shown = old.clone();
@@ -112,7 +114,9 @@ pub(crate) async fn patch(global: &Global, arguments: &Patch) -> Result<()> {
     let session = Session::new(global)?;
     // Nodes may have different configs: each gets its own back.
     let node = session.only().await?;
-    let old = text_of(&get::one(&node, "config".into(), MACHINE_CONFIGS.into(), arguments.config.id.clone()).await?)?;
+    let old = text_of(
+        &get::one(&node, "config".into(), MACHINE_CONFIGS.into(), arguments.config.id.clone()).await?,
+    )?;
     let text = patch::apply(&old, &patches).map_err(Fault::new)?;
     say::data(diff::unified(&in_order(&old)?, &text, say::on_stdout()))?;
     let change = Change { text, name: "the patched config".into(), how: arguments.change.clone() };
@@ -140,7 +144,8 @@ fn in_order(text: &str) -> Result<String> {
 fn write_private(path: &std::path::Path, text: &str) -> Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes())).with_context(|| format!("write {}", path.display()))
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("write {}", path.display()))
 }
 
 fn open_editor(path: &std::path::Path) -> Result<()> {
@@ -149,9 +154,14 @@ fn open_editor(path: &std::path::Path) -> Result<()> {
     let mut words = editor.split_whitespace();
     let program = words.next().unwrap_or("vi");
     let status = Command::new(program).args(words).arg(path).status().map_err(|error| {
-        Fault::new(format!("cannot run the editor {program}: {error}")).remedy("set EDITOR to one that is installed")
+        Fault::new(format!("cannot run the editor {program}: {error}"))
+            .remedy("set EDITOR to one that is installed")
     })?;
-    if status.success() { Ok(()) } else { Err(Fault::new(format!("the editor {program} has failed: {status}")).into()) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Fault::new(format!("the editor {program} has failed: {status}")).into())
+    }
 }
 
 /// The edited text without what was put before it.

@@ -17,7 +17,13 @@ use std::time::Duration;
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Begin with so many past events (-1: all that the node still has)
-    #[arg(long, value_name = "EVENTS", default_value_t = 0, hide_default_value = true, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "EVENTS",
+        default_value_t = 0,
+        hide_default_value = true,
+        allow_negative_numbers = true
+    )]
     tail: i32,
     /// Begin with those of the last time, e.g. 10m
     #[arg(long, value_name = "DURATION", value_parser = times::parse)]
@@ -63,5 +69,7 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<()> {
             })
         })
         .await?;
-    Err(Fault::new("the node has ended the stream of events").remedy("it may be going down: try again").into())
+    Err(Fault::new("the node has ended the stream of events")
+        .remedy("it may be going down: try again")
+        .into())
 }

@@ -85,7 +85,8 @@ fn secrets(global: &Global, arguments: &Secrets) -> Result<()> {
     let now = now();
     let ca = pki::new_ca(now).map_err(Fault::new)?;
     let admin = pki::new_client(&ca, Role::Admin, now, arguments.crt_ttl).map_err(Fault::new)?;
-    let hosts = global.endpoints.iter().filter_map(|one| podium_podiumctl::endpoint::Endpoint::parse(one).ok());
+    let hosts =
+        global.endpoints.iter().filter_map(|one| podium_podiumctl::endpoint::Endpoint::parse(one).ok());
     let names: Vec<String> =
         hosts.map(|endpoint| endpoint.host).chain(arguments.additional_sans.iter().cloned()).collect();
     let context = context(&ca.crt, &admin, global.endpoints.clone());
@@ -100,10 +101,7 @@ fn secrets(global: &Global, arguments: &Secrets) -> Result<()> {
     say::note(&format!("{}: a machine config with a new CA and its key", machine.display()));
     say::note(&format!("{}: context {} for an admin", client.display(), arguments.name));
     if global.endpoints.is_empty() {
-        say::note(&format!(
-            "next: podiumctl --talosconfig {} config endpoint ADDRESS",
-            client.display()
-        ));
+        say::note(&format!("next: podiumctl --talosconfig {} config endpoint ADDRESS", client.display()));
     }
     Ok(())
 }
@@ -161,7 +159,9 @@ fn machine_config(ca: Option<(&str, &str)>, names: &[String]) -> String {
     }
     if !names.is_empty() {
         text.push_str("  # Names and addresses in the node's certificate, beside those that it finds on itself.\n  certSANs:\n");
-        names.iter().for_each(|name| text.push_str(&format!("    - {}\n", serde_json::Value::from(name.as_str()))));
+        names
+            .iter()
+            .for_each(|name| text.push_str(&format!("    - {}\n", serde_json::Value::from(name.as_str()))));
     }
     text.push_str(
         "  # The static pods that the node runs, as in a Kubernetes manifest.\n  pods: []\n  # pods:\n  #   - apiVersion: v1\n  #     kind: Pod\n  #     metadata: {name: nginx}\n  #     spec: {containers: [{name: nginx, image: nginx}]}\n",

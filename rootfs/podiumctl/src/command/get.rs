@@ -60,7 +60,10 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<()> {
             namespace,
             r#type: definition.resource_type.clone(),
             id: arguments.id.clone(),
-            options: Some(WatchOptions { bootstrap_contents: arguments.id.is_none(), ..WatchOptions::default() }),
+            options: Some(WatchOptions {
+                bootstrap_contents: arguments.id.is_none(),
+                ..WatchOptions::default()
+            }),
             api_version: 1,
         };
         return watch(&session, request, printer).await;
@@ -91,8 +94,9 @@ pub(crate) async fn definitions(node: Node) -> Result<Vec<ResourceDefinitionSpec
     let resources = list(&node, "meta".to_owned(), RESOURCE_DEFINITIONS.to_owned()).await?;
     let decode = |resource: Resource| {
         let bytes = resource.spec.map(|spec| spec.proto_spec).unwrap_or_default();
-        ResourceDefinitionSpec::decode(bytes.as_slice())
-            .map_err(|error| Fault::new(format!("{}: a resource definition that is none: {error}", node.name)))
+        ResourceDefinitionSpec::decode(bytes.as_slice()).map_err(|error| {
+            Fault::new(format!("{}: a resource definition that is none: {error}", node.name))
+        })
     };
     resources.into_iter().map(decode).collect()
 }
@@ -165,7 +169,14 @@ impl Printer {
     fn new(definition: &ResourceDefinitionSpec, watch: bool, format: cli::Format) -> Result<Self> {
         let columns = Columns::new(definition, watch).map_err(Fault::new)?;
         let table = Table::new(columns.header());
-        Ok(Self { format: format.into(), columns, table, rows: Vec::new(), texts: String::new(), first: true })
+        Ok(Self {
+            format: format.into(),
+            columns,
+            table,
+            rows: Vec::new(),
+            texts: String::new(),
+            first: true,
+        })
     }
 
     fn add(&mut self, node: &str, event: Option<EventType>, resource: Resource) {

@@ -34,9 +34,12 @@ pub(crate) async fn run(global: &Global, arguments: &Arguments) -> Result<()> {
 }
 
 async fn check(node: Node, until: Instant) -> Result<(), Fault> {
-    for (name, which) in
-        [("the API", Check::Api), ("services", Check::Services), ("readiness", Check::Ready), ("static pods", Check::Pods)]
-    {
+    for (name, which) in [
+        ("the API", Check::Api),
+        ("services", Check::Services),
+        ("readiness", Check::Ready),
+        ("static pods", Check::Pods),
+    ] {
         let mut said = String::new();
         loop {
             let well = match which {
@@ -87,7 +90,8 @@ async fn services(node: &Node) -> Result<(), String> {
 }
 
 async fn ready(node: &Node) -> Result<(), String> {
-    let statuses = get::list(node, "runtime".into(), NODE_STATUSES.into()).await.map_err(|fault| fault.what)?;
+    let statuses =
+        get::list(node, "runtime".into(), NODE_STATUSES.into()).await.map_err(|fault| fault.what)?;
     let specs: Vec<_> = statuses.iter().map(resource::spec_value).collect();
     if specs.is_empty() || specs.iter().any(|spec| spec["ready"] == true) {
         return Ok(());
@@ -106,7 +110,8 @@ async fn pods(node: &Node) -> Result<(), String> {
         // A pod that has done its work and ends is well, too.
         ready || spec["phase"] == "Succeeded"
     };
-    let id = |one: &podium_wire::cosi::Resource| one.metadata.as_ref().map(|it| it.id.clone()).unwrap_or_default();
+    let id =
+        |one: &podium_wire::cosi::Resource| one.metadata.as_ref().map(|it| it.id.clone()).unwrap_or_default();
     let ill: Vec<String> = seen.iter().filter(|one| !is_ready(&resource::spec_value(one))).map(id).collect();
     if !ill.is_empty() {
         return Err(format!("not ready: {}", ill.join(", ")));

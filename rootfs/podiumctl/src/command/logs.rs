@@ -90,7 +90,8 @@ impl Lines {
     }
 
     fn add(&mut self, session: &Session, node: &str, data: &Data) -> Result<()> {
-        if let Some(error) = data.metadata.as_ref().map(|metadata| &metadata.error).filter(|e| !e.is_empty()) {
+        if let Some(error) = data.metadata.as_ref().map(|metadata| &metadata.error).filter(|e| !e.is_empty())
+        {
             session.fail(&Fault::new(format!("{node}: {error}")));
         }
         let node = node_name(data.metadata.as_ref(), node);

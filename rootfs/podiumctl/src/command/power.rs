@@ -90,7 +90,8 @@ pub(crate) async fn reboot(global: &Global, arguments: &Reboot) -> Result<()> {
 pub(crate) async fn shutdown(global: &Global, arguments: &Shutdown) -> Result<()> {
     let request = ShutdownRequest { force: arguments.force };
     let order = move |node: Node| async move {
-        let reply = node.machine().shutdown(request).await.map_err(|status| node.fault("Shutdown", &status))?;
+        let reply =
+            node.machine().shutdown(request).await.map_err(|status| node.fault("Shutdown", &status))?;
         Ok(reply.into_inner().messages.into_iter().map(|message| message.actor_id).next().unwrap_or_default())
     };
     give(global, "shutdown", Goal::Off, &arguments.wait, order).await
@@ -116,7 +117,13 @@ pub(crate) async fn reset(global: &Global, arguments: &Reset) -> Result<()> {
         let request = request.clone();
         async move {
             let reply = node.machine().reset(request).await.map_err(|status| node.fault("Reset", &status))?;
-            Ok(reply.into_inner().messages.into_iter().map(|message| message.actor_id).next().unwrap_or_default())
+            Ok(reply
+                .into_inner()
+                .messages
+                .into_iter()
+                .map(|message| message.actor_id)
+                .next()
+                .unwrap_or_default())
         }
     };
     // Its certificates go with its config: it answers as another node, if it comes back.
@@ -133,7 +140,7 @@ async fn give<F, Fut>(
 ) -> Result<()>
 where
     F: Fn(Node) -> Fut + Clone + Send + Sync + 'static,
-    Fut: Future<Output = Result<String, Fault>> + Send,
+    Fut: Future<Output = Result<String, Fault>> + Send + 'static,
 {
     let session = Session::new(global)?;
     if wait.wait {

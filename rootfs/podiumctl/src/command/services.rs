@@ -52,13 +52,15 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<()> {
 }
 
 async fn list(session: &Session, format: Format) -> Result<()> {
-    let replies = session.ask("ServiceList", |node: Node| async move { node.machine().service_list(()).await });
+    let replies =
+        session.ask("ServiceList", |node: Node| async move { node.machine().service_list(()).await });
     let replies: Vec<_> = replies.await?.into_iter().map(|(node, reply)| (node, reply.messages)).collect();
     say::data(listing::services(&replies, now()).render(format))
 }
 
 async fn show(session: &Session, id: &str, format: Format) -> Result<()> {
-    let replies = session.ask("ServiceList", |node: Node| async move { node.machine().service_list(()).await });
+    let replies =
+        session.ask("ServiceList", |node: Node| async move { node.machine().service_list(()).await });
     let replies: Vec<_> = replies.await?.into_iter().map(|(node, reply)| (node, reply.messages)).collect();
     let Some((text, items)) = listing::service(&replies, id, now()) else {
         let fault = Fault::new(format!("no node has a service {id:?}"));

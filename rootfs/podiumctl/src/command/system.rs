@@ -87,7 +87,11 @@ pub(crate) async fn version(global: &Global, arguments: &VersionArguments) -> Re
             for message in reply.messages {
                 let (text, item) = listing::version(&node, &message);
                 if table && arguments.short {
-                    say::data(format!("Server {} {}\n", item["node"].as_str().unwrap_or_default(), item["tag"].as_str().unwrap_or_default()))?;
+                    say::data(format!(
+                        "Server {} {}\n",
+                        item["node"].as_str().unwrap_or_default(),
+                        item["tag"].as_str().unwrap_or_default()
+                    ))?;
                 } else if table {
                     say::data(text)?;
                 }

@@ -59,7 +59,7 @@ pub(super) async fn track<F, Fut>(
 ) -> Result<(), Fault>
 where
     F: Fn(Node) -> Fut + Send + Sync,
-    Fut: Future<Output = Result<String, Fault>> + Send,
+    Fut: Future<Output = Result<String, Fault>> + Send + 'static,
 {
     let name = node.name.clone();
     timeout(limit, track_without_end(node, global, what, goal, order)).await.unwrap_or_else(|_| {
@@ -78,7 +78,7 @@ async fn track_without_end<F, Fut>(
 ) -> Result<(), Fault>
 where
     F: Fn(Node) -> Fut + Send + Sync,
-    Fut: Future<Output = Result<String, Fault>> + Send,
+    Fut: Future<Output = Result<String, Fault>> + Send + 'static,
 {
     let before = boot(&node).await;
     // Before the order, so that nothing of it is missed; the first message is a hello.

@@ -92,7 +92,8 @@ async fn picture(node: &Node, before: &mut Before) -> Result<Snapshot, (&'static
     let version = machine.version(()).await.map_err(named("Version"))?.into_inner();
     let containers = ContainersRequest { namespace: namespace.clone(), driver };
     // The node answers although containerd does not: what is known is shown.
-    let containers = machine.containers(containers).await.map(tonic::Response::into_inner).unwrap_or_default();
+    let containers =
+        machine.containers(containers).await.map(tonic::Response::into_inner).unwrap_or_default();
     let stats = machine.stats(StatsRequest { namespace, driver }).await;
     let stats = stats.map(tonic::Response::into_inner).unwrap_or_default();
     let services = machine.service_list(()).await.map_err(named("ServiceList"))?.into_inner();
@@ -104,13 +105,15 @@ async fn picture(node: &Node, before: &mut Before) -> Result<Snapshot, (&'static
     let seconds = before.at.map(|then| (now - then).as_secs_f64());
     let stats: HashMap<String, Stat> =
         stats.messages.into_iter().flat_map(|one| one.stats).map(|stat| (stat.id.clone(), stat)).collect();
-    let mut all: Vec<ContainerInfo> = containers.messages.into_iter().flat_map(|one| one.containers).collect();
+    let mut all: Vec<ContainerInfo> =
+        containers.messages.into_iter().flat_map(|one| one.containers).collect();
     all.sort_by(|left, right| left.id.cmp(&right.id));
     let pods = all.iter().map(|one| pod(one, stats.get(&one.id), before, seconds)).collect();
     let services = services.messages.iter().flat_map(|one| &one.services).map(service).collect();
 
     let stat = system.messages.into_iter().next().unwrap_or_default();
-    let cpu_percent = stat.cpu_total.as_ref().zip(before.cpu.as_ref()).and_then(|(now, then)| use_of(now, then));
+    let cpu_percent =
+        stat.cpu_total.as_ref().zip(before.cpu.as_ref()).and_then(|(now, then)| use_of(now, then));
     *before = Before {
         at: Some(now),
         cpu: stat.cpu_total,

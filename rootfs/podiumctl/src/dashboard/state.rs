@@ -151,7 +151,10 @@ impl Model {
     pub(super) fn log_lines(&self) -> Vec<&str> {
         let wanted = self.filter.to_lowercase();
         let lines = self.log.iter().flat_map(|log| &log.lines);
-        lines.map(String::as_str).filter(|line| wanted.is_empty() || line.to_lowercase().contains(&wanted)).collect()
+        lines
+            .map(String::as_str)
+            .filter(|line| wanted.is_empty() || line.to_lowercase().contains(&wanted))
+            .collect()
     }
 
     /// What a key does.

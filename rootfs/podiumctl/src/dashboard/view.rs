@@ -8,7 +8,8 @@ use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row, Table, TableState, Wrap};
+use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row, Table, TableState};
+use unicode_width::UnicodeWidthChar;
 
 const HELP: &str = "\
  Up Down, k j      move; PgUp PgDn, g G too
@@ -68,7 +69,8 @@ impl Paint {
 fn header(model: &Model, paint: Paint) -> Line<'_> {
     let now = &model.snapshot;
     let bold = Style::new().add_modifier(Modifier::BOLD);
-    let mut spans = vec![Span::styled(format!(" {} ", printable(&model.node)), bold.patch(paint.fg(Color::Cyan)))];
+    let mut spans =
+        vec![Span::styled(format!(" {} ", printable(&model.node)), bold.patch(paint.fg(Color::Cyan)))];
     if model.loaded {
         spans.push(Span::raw(format!("{} ", printable(&now.version))));
         let cpu = now.cpu_percent.unwrap_or(0.0);
@@ -95,15 +97,22 @@ fn title_line(model: &Model, paint: Paint) -> Line<'_> {
     let chosen = Style::new().add_modifier(Modifier::REVERSED | Modifier::BOLD);
     let mut spans = Vec::new();
     if let Some(log) = &model.log {
-        let state = if log.end.is_some() { "ended" } else if log.back > 0 { "scrolled back" } else { "following" };
+        let state = if log.end.is_some() {
+            "ended"
+        } else if log.back > 0 {
+            "scrolled back"
+        } else {
+            "following"
+        };
         spans.push(Span::styled(format!(" log of {} ", printable(&log.id)), chosen));
         spans.push(Span::raw(format!(" {state}")));
     } else {
         let now = &model.snapshot;
         let pods = now.pods.iter().filter(|item| item.is_sandbox).count();
-        for (tab, text) in
-            [(Tab::Pods, format!(" 1 Pods {pods} ")), (Tab::Services, format!(" 2 Services {} ", now.services.len()))]
-        {
+        for (tab, text) in [
+            (Tab::Pods, format!(" 1 Pods {pods} ")),
+            (Tab::Services, format!(" 2 Services {} ", now.services.len())),
+        ] {
             spans.push(Span::styled(text, if model.tab == tab { chosen } else { Style::new() }));
             spans.push(Span::raw(" "));
         }
@@ -156,25 +165,36 @@ fn list(frame: &mut Frame<'_>, model: &Model, area: Rect, paint: Paint) {
 }
 
 fn log(frame: &mut Frame<'_>, model: &Model, log: &Log, area: Rect, paint: Paint) {
+    let (width, height) = (usize::from(area.width).max(1), usize::from(area.height));
     let all = model.log_lines();
     let last = all.len().saturating_sub(log.back);
-    let first = last.saturating_sub(usize::from(area.height));
-    let mut lines: Vec<Line<'_>> = all[first..last].iter().map(|line| Line::raw(*line)).collect();
+    let first = last.saturating_sub(height);
+    let cut = |line: &&str| if log.wrap { wrapped(line, width) } else { vec![(*line).to_owned()] };
+    let mut lines: Vec<Line<'_>> = all[first..last].iter().flat_map(cut).map(Line::raw).collect();
     if let (Some(end), 0) = (&log.end, log.back) {
         lines.push(Line::styled(printable(end), paint.fg(Color::Yellow)));
-        if lines.len() > usize::from(area.height) {
-            lines.remove(0);
+    }
+    // The end is what is looked at.
+    lines.drain(..lines.len().saturating_sub(height));
+    frame.render_widget(Paragraph::new(lines), area);
+}
+
+/// A line in pieces that are no wider than this.
+fn wrapped(line: &str, width: usize) -> Vec<String> {
+    let mut pieces = vec![String::new()];
+    let mut used = 0;
+    for letter in line.chars() {
+        let wide = letter.width().unwrap_or(0);
+        if used + wide > width && used > 0 {
+            pieces.push(String::new());
+            used = 0;
         }
+        if let Some(piece) = pieces.last_mut() {
+            piece.push(letter);
+        }
+        used += wide;
     }
-    let mut text = Paragraph::new(lines);
-    if log.wrap {
-        text = text.wrap(Wrap { trim: false });
-        let height = text.line_count(area.width);
-        // The end is what is looked at.
-        let hidden = height.saturating_sub(usize::from(area.height));
-        text = text.scroll((u16::try_from(hidden).unwrap_or(u16::MAX), 0));
-    }
-    frame.render_widget(text, area);
+    pieces
 }
 
 fn footer(model: &Model, paint: Paint) -> Line<'_> {
@@ -259,11 +279,24 @@ mod tests {
     #[test]
     fn a_terminal_of_80_columns_shows_pods_and_use() {
         let shown = screen(&mut model(), 80, 24);
-        for part in
-            ["10.0.0.2", "CPU [||||    ]  50% of 2", "500 MB/2.0 GB", "1 Pods 1", "└─ nginx:0123456789ab", "12 MB", "q quit"]
-        {
+        for part in [
+            "10.0.0.2",
+            "CPU [||||    ]  50% of 2",
+            "500 MB/2.0 GB",
+            "1 Pods 1",
+            "└─ nginx:0123456789ab",
+            "12 MB",
+            "q quit",
+        ] {
             assert!(shown.contains(part), "{part}: {shown}");
         }
+    }
+
+    #[test]
+    fn a_wrapped_line_is_whole() {
+        assert_eq!(wrapped("abcde", 2), ["ab", "cd", "e"]);
+        assert_eq!(wrapped("日本", 3), ["日", "本"]);
+        assert_eq!(wrapped("", 3), [""]);
     }
 
     #[test]

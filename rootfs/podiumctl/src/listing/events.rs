@@ -31,8 +31,14 @@ pub fn event(asked: &str, event: &Event) -> Option<Row> {
     let item = json!({
         "node": node, "id": event.id, "event": kind, "actor": event.actor_id, "source": source, "message": message,
     });
-    let cells =
-        vec![node.to_owned(), event.id.clone(), data.type_url.clone(), event.actor_id.clone(), source, message];
+    let cells = vec![
+        node.to_owned(),
+        event.id.clone(),
+        data.type_url.clone(),
+        event.actor_id.clone(),
+        source,
+        message,
+    ];
     Some(Row { cells, item, ready })
 }
 
@@ -99,7 +105,10 @@ mod tests {
         assert_eq!(row.cells, ["n", "7", "talos/runtime/machine.TaskEvent", "a", "stopAllPods", "STOP"]);
         let service =
             ServiceStateEvent { service: "kubelet".into(), action: 3, message: "up".into(), health: None };
-        assert_eq!(event("n", &of("ServiceStateEvent", &service)).unwrap().cells[4..], ["kubelet", "RUNNING: up"]);
+        assert_eq!(
+            event("n", &of("ServiceStateEvent", &service)).unwrap().cells[4..],
+            ["kubelet", "RUNNING: up"]
+        );
         assert_eq!(event("n", &of("NewEvent", &task)).unwrap().cells[2], "talos/runtime/machine.NewEvent");
         assert_eq!(event("n", &Event::default()), None);
     }
@@ -113,7 +122,8 @@ mod tests {
                 unmet_conditions: Vec::new(),
             }),
         };
-        let ready = |stage, ready| event("n", &of("MachineStatusEvent", &status(stage, ready))).unwrap().ready;
+        let ready =
+            |stage, ready| event("n", &of("MachineStatusEvent", &status(stage, ready))).unwrap().ready;
         assert!(ready(4, true));
         assert!(!ready(4, false) && !ready(1, true));
     }

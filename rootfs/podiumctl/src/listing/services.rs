@@ -11,8 +11,7 @@ use time::OffsetDateTime;
 
 /// `services`.
 pub fn services(replies: &[(String, Vec<ServiceList>)], now: OffsetDateTime) -> Listing {
-    let mut listing =
-        Listing::new(&["NODE", "SERVICE", "STATE", "HEALTH", "LAST CHANGE", "LAST EVENT"]);
+    let mut listing = Listing::new(&["NODE", "SERVICE", "STATE", "HEALTH", "LAST CHANGE", "LAST EVENT"]);
     for (asked, message) in each(replies) {
         let node = node_name(message.metadata.as_ref(), asked);
         for one in &message.services {
@@ -45,10 +44,11 @@ pub fn service(
     for (asked, message) in each(replies) {
         let node = node_name(message.metadata.as_ref(), asked);
         for one in message.services.iter().filter(|one| one.id == id) {
-            let mut rows: Vec<Vec<String>> = [("NODE", node), ("ID", id), ("STATE", &one.state), ("HEALTH", health(one))]
-                .iter()
-                .map(|(name, value)| vec![(*name).to_owned(), (*value).to_owned()])
-                .collect();
+            let mut rows: Vec<Vec<String>> =
+                [("NODE", node), ("ID", id), ("STATE", &one.state), ("HEALTH", health(one))]
+                    .iter()
+                    .map(|(name, value)| vec![(*name).to_owned(), (*value).to_owned()])
+                    .collect();
             if let Some(said) = one.health.as_ref().map(|health| &health.last_message)
                 && !said.is_empty()
             {
@@ -56,7 +56,8 @@ pub fn service(
             }
             let events = one.events.iter().flat_map(|events| events.events.iter().rev());
             for (index, event) in events.enumerate() {
-                let ago = times::of(event.ts.as_ref()).map(|then| format!(" ({} ago)", times::ago(now, then)));
+                let ago =
+                    times::of(event.ts.as_ref()).map(|then| format!(" ({} ago)", times::ago(now, then)));
                 let line = format!("[{}]: {}{}", event.state, event.msg, ago.unwrap_or_default());
                 rows.push(vec![if index == 0 { "EVENTS".to_owned() } else { String::new() }, line]);
             }

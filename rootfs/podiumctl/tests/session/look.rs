@@ -1,9 +1,7 @@
 //! Commands that look at nodes: the real binary against a fake node over TLS. What it prints is in tests/golden.
 
-mod support;
-
+use crate::support::{World, golden};
 use podium_wire::roles::Role;
-use support::{World, golden};
 
 fn check(cases: &[(&str, &str)]) {
     let world = World::new(Role::Admin);

@@ -1,9 +1,7 @@
 //! What goes wrong says what to do next, on standard error, with an exit code that a script can use.
 
-mod support;
-
+use crate::support::{Fake, World, command, golden};
 use podium_wire::roles::Role;
-use support::{Fake, World, command, golden};
 
 #[test]
 fn without_a_talosconfig_it_says_where_it_looked() {
@@ -28,7 +26,11 @@ fn a_node_of_another_ca_is_not_trusted() {
     let other = World::new(Role::Admin);
     let said = world.run(&format!("services -e {}", other.nodes[0].address));
     assert_eq!(said.code, 1);
-    assert!(said.err.contains("not signed by the CA of context home") && said.err.contains("--insecure"), "{}", said.err);
+    assert!(
+        said.err.contains("not signed by the CA of context home") && said.err.contains("--insecure"),
+        "{}",
+        said.err
+    );
     // The same for a node in maintenance mode.
     world.nodes = vec![Fake::start(None)];
     let said = world.run(&format!("services -e {}", world.nodes[0].address));
@@ -73,7 +75,9 @@ fn a_log_that_is_none_and_a_service_that_is_none_are_failures() {
 #[test]
 fn words_that_mean_nothing_have_an_exit_code_of_their_own() {
     let world = World::new(Role::Admin);
-    for words in ["gett", "logs", "apply-config", "services --outputt json", "dashboard", "version --insecure"] {
+    for words in
+        ["gett", "logs", "apply-config", "services --outputt json", "dashboard", "version --insecure"]
+    {
         let said = world.run(words);
         assert_eq!((said.code, said.out.contains("error")), (2, false), "{words}: {}", said.err);
     }

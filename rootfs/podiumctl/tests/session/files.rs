@@ -1,10 +1,8 @@
 //! Files on the operator's machine: secrets, talosconfig, contexts.
 
-mod support;
-
+use crate::support::{World, golden};
 use podium_wire::roles::Role;
 use std::os::unix::fs::PermissionsExt;
-use support::{World, golden};
 
 #[test]
 fn secrets_are_made_once_and_are_their_owners_alone() {

@@ -9,7 +9,8 @@ use prost::Message;
 use prost_types::{Any, Timestamp};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub const CONFIG: &str = "version: v1alpha1\nmachine:\n  # how long to wait\n  sysctls:\n    kernel.panic: \"0\"\n";
+pub const CONFIG: &str =
+    "version: v1alpha1\nmachine:\n  # how long to wait\n  sysctls:\n    kernel.panic: \"0\"\n";
 
 const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: nginx\n  namespace: default\nspec:\n  containers:\n    - image: nginx:1.27\n      name: nginx\n";
 const STATUS: &str = "conditions:\n  - status: \"True\"\n    type: Initialized\n  - status: \"True\"\n    type: Ready\nphase: Running\n";
@@ -20,12 +21,15 @@ pub fn resources(kind: &str, config: &str) -> Vec<Resource> {
             .iter()
             .map(|definition| {
                 let spec = definition.to_spec();
-                let mut one = resource("meta", kind, &definition.id(), &format!("type: {}\n", definition.kind));
+                let mut one =
+                    resource("meta", kind, &definition.id(), &format!("type: {}\n", definition.kind));
                 one.spec.as_mut().unwrap().proto_spec = spec.encode_to_vec();
                 one
             })
             .collect(),
-        STATIC_PODS => vec![resource("k8s", kind, "default-nginx", POD), resource("k8s", kind, "kube-system-dns", POD)],
+        STATIC_PODS => {
+            vec![resource("k8s", kind, "default-nginx", POD), resource("k8s", kind, "kube-system-dns", POD)]
+        }
         STATIC_POD_STATUSES => vec![
             resource("k8s", kind, "default/nginx-node-1", STATUS),
             resource("k8s", kind, "kube-system/dns-node-1", STATUS),
@@ -68,7 +72,12 @@ pub fn containers(namespace: &str) -> Container {
         vec![one("kubelet", "", 812, "RUNNING")]
     } else {
         vec![
-            one("default/nginx-node-1:nginx:0123456789ab", "docker.io/library/nginx:1.27", 1450, "CONTAINER_RUNNING"),
+            one(
+                "default/nginx-node-1:nginx:0123456789ab",
+                "docker.io/library/nginx:1.27",
+                1450,
+                "CONTAINER_RUNNING",
+            ),
             one("default/nginx-node-1", "podium/pause:1", 1400, "SANDBOX_READY"),
         ]
     };
@@ -126,10 +135,7 @@ pub fn events(actor: &str) -> Vec<Event> {
     };
     let sequence = SequenceEvent { sequence: "reboot".into(), action: 1, error: None };
     let task = TaskEvent { task: "stopAllPods".into(), action: 0 };
-    vec![
-        of("SequenceEvent", "e1", sequence.encode_to_vec()),
-        of("TaskEvent", "e2", task.encode_to_vec()),
-    ]
+    vec![of("SequenceEvent", "e1", sequence.encode_to_vec()), of("TaskEvent", "e2", task.encode_to_vec())]
 }
 
 pub fn memory() -> Memory {
@@ -187,7 +193,11 @@ pub fn files() -> Vec<FileInfo> {
         modified: 1_000_000_000,
         ..FileInfo::default()
     };
-    vec![one(".", 1 << 31 | 0o755, 120, ""), one("hosts", 0o644, 54, ""), one("mtab", 1 << 27 | 0o777, 12, "/proc/mounts")]
+    vec![
+        one(".", 1 << 31 | 0o755, 120, ""),
+        one("hosts", 0o644, 54, ""),
+        one("mtab", 1 << 27 | 0o777, 12, "/proc/mounts"),
+    ]
 }
 
 pub fn usage() -> Vec<DiskUsageInfo> {

@@ -72,7 +72,8 @@ pub fn talosconfig(ca: &Pair, role: Role, endpoints: &[String]) -> String {
 impl Fake {
     /// Serves with mutual TLS under this CA, or in maintenance mode.
     pub fn start(ca: Option<&Pair>) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (tls, fingerprint) = tls(ca);
         let seen = Arc::new(Mutex::new(Seen { config: fixed::CONFIG.to_owned(), ..Seen::default() }));
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -110,7 +111,8 @@ fn tls(ca: Option<&Pair>) -> (ServerConfig, String) {
             let issuer = Issuer::from_ca_cert_pem(&ca.crt, KeyPair::from_pem(&ca.key).unwrap()).unwrap();
             let mut roots = RootCertStore::empty();
             roots.add(CertificateDer::from_pem_slice(ca.crt.as_bytes()).unwrap()).unwrap();
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
             (builder.with_client_cert_verifier(verifier), params.signed_by(&key, &issuer).unwrap())
         }
         None => (builder.with_no_client_auth(), params.self_signed(&key).unwrap()),
@@ -137,7 +139,11 @@ impl Connected for Peer {
 }
 
 impl AsyncRead for Peer {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
@@ -162,7 +168,9 @@ impl Node {
         self.0.lock().unwrap().asked.push(format!("{method}{named}"));
         let needed = podium_wire::roles::needed(&format!("/machine.MachineService/{method}"));
         match request.extensions().get::<Option<Role>>().copied().flatten() {
-            Some(role) if needed.is_some_and(|needed| role < needed) => Err(Status::permission_denied("not authorized")),
+            Some(role) if needed.is_some_and(|needed| role < needed) => {
+                Err(Status::permission_denied("not authorized"))
+            }
             _ => Ok(()),
         }
     }
@@ -184,12 +192,15 @@ impl State for Node {
     async fn get(&self, request: Request<cosi::GetRequest>) -> Result<Response<cosi::GetResponse>, Status> {
         let asked = request.into_inner();
         let config = self.0.lock().unwrap().config.clone();
-        let found = fixed::resources(&asked.r#type, &config).into_iter().find(|one| {
-            one.metadata.as_ref().is_some_and(|metadata| metadata.id == asked.id)
-        });
-        found
-            .map(|resource| Response::new(cosi::GetResponse { resource: Some(resource) }))
-            .ok_or_else(|| Status::not_found(format!("resource {}({}/{}) doesn't exist", asked.r#type, asked.namespace, asked.id)))
+        let found = fixed::resources(&asked.r#type, &config)
+            .into_iter()
+            .find(|one| one.metadata.as_ref().is_some_and(|metadata| metadata.id == asked.id));
+        found.map(|resource| Response::new(cosi::GetResponse { resource: Some(resource) })).ok_or_else(|| {
+            Status::not_found(format!(
+                "resource {}({}/{}) doesn't exist",
+                asked.r#type, asked.namespace, asked.id
+            ))
+        })
     }
 
     async fn list(&self, request: Request<cosi::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
@@ -198,7 +209,10 @@ impl State for Node {
         Ok(stream(all.map(|one| cosi::ListResponse { resource: Some(one) }).collect()))
     }
 
-    async fn watch(&self, request: Request<cosi::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(
+        &self,
+        request: Request<cosi::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
         let event = |kind: EventType, resource| cosi::Event {
             resource,
             event_type: kind.into(),
@@ -257,13 +271,19 @@ impl MachineService for Node {
         Ok(Response::new(ApplyConfigurationResponse { messages: vec![message] }))
     }
 
-    async fn containers(&self, request: Request<ContainersRequest>) -> Result<Response<ContainersResponse>, Status> {
+    async fn containers(
+        &self,
+        request: Request<ContainersRequest>,
+    ) -> Result<Response<ContainersResponse>, Status> {
         self.asked(&request, "Containers")?;
         let namespace = &request.get_ref().namespace;
         Ok(Response::new(ContainersResponse { messages: vec![fixed::containers(namespace)] }))
     }
 
-    async fn disk_usage(&self, _: Request<DiskUsageRequest>) -> Result<Response<Self::DiskUsageStream>, Status> {
+    async fn disk_usage(
+        &self,
+        _: Request<DiskUsageRequest>,
+    ) -> Result<Response<Self::DiskUsageStream>, Status> {
         Ok(stream(fixed::usage()))
     }
 
@@ -353,7 +373,9 @@ impl MachineService for Node {
 
     async fn reset(&self, request: Request<ResetRequest>) -> Result<Response<ResetResponse>, Status> {
         self.asked(&request, "Reset")?;
-        Ok(Response::new(ResetResponse { messages: vec![Reset { metadata: None, actor_id: "actor-2".into() }] }))
+        Ok(Response::new(ResetResponse {
+            messages: vec![Reset { metadata: None, actor_id: "actor-2".into() }],
+        }))
     }
 
     async fn service_list(&self, _: Request<()>) -> Result<Response<ServiceListResponse>, Status> {
@@ -385,9 +407,14 @@ impl MachineService for Node {
         Ok(Response::new(ServiceStopResponse { messages: vec![ServiceStop { metadata: None, resp }] }))
     }
 
-    async fn shutdown(&self, request: Request<ShutdownRequest>) -> Result<Response<ShutdownResponse>, Status> {
+    async fn shutdown(
+        &self,
+        request: Request<ShutdownRequest>,
+    ) -> Result<Response<ShutdownResponse>, Status> {
         self.asked(&request, "Shutdown")?;
-        Ok(Response::new(ShutdownResponse { messages: vec![Shutdown { metadata: None, actor_id: "actor-3".into() }] }))
+        Ok(Response::new(ShutdownResponse {
+            messages: vec![Shutdown { metadata: None, actor_id: "actor-3".into() }],
+        }))
     }
 
     async fn stats(&self, _: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {

@@ -1,11 +1,9 @@
 //! Commands that change a node's config, and those that check one: the real binary against a fake node, whose problems
 //! are those of the real parser.
 
-mod support;
-
+use crate::support::{Fake, World, golden};
 use podium_wire::roles::Role;
 use std::os::unix::fs::PermissionsExt;
-use support::{Fake, World, golden};
 
 const GOOD: &str = "version: v1alpha1\nmachine:\n  sysctls:\n    kernel.panic: \"10\"\n";
 const BAD: &str = "version: v1alpha1\nmachine:\n  podz: []\n  pods:\n    - apiVersion: v1\n      kind: Pod\n      metadata: {name: Web}\n      spec:\n        containers:\n          - {name: web, image: nginx, imagePullPolicy: Sometimes}\n";
@@ -64,7 +62,8 @@ fn a_new_node_is_given_its_config_without_a_certificate_and_with_its_fingerprint
     let wrong = world.run(&format!("apply-config -i -n {address} -f node.yaml --cert-fingerprint AAAA"));
     assert!(wrong.code == 1 && wrong.err.contains(&fingerprint), "{}", wrong.err);
     assert!(asked(&world).is_empty(), "nothing was sent to a node of another fingerprint");
-    let said = world.run(&format!("apply-config -i -n {address} -f node.yaml --cert-fingerprint {fingerprint}"));
+    let said =
+        world.run(&format!("apply-config -i -n {address} -f node.yaml --cert-fingerprint {fingerprint}"));
     assert_eq!(said.code, 0, "{}", said.err);
     let unpinned = world.run(&format!("version --insecure -n {address}"));
     assert!(unpinned.err.contains(&format!("fingerprint {fingerprint} (not checked")), "{}", unpinned.err);

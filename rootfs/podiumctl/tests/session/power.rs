@@ -1,9 +1,7 @@
 //! Orders to nodes and how they go, against a fake node that reboots in no time.
 
-mod support;
-
+use crate::support::{World, golden};
 use podium_wire::roles::Role;
-use support::{World, golden};
 
 #[test]
 fn a_reboot_is_followed_until_the_node_is_ready_again() {

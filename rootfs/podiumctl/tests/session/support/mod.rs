@@ -36,7 +36,8 @@ impl World {
         let ca = service::new_ca();
         let nodes: Vec<Fake> = (0..count).map(|_| Fake::start(Some(&ca))).collect();
         let endpoints: Vec<String> = nodes.iter().map(|node| node.address.clone()).collect();
-        std::fs::write(folder.path().join("talosconfig"), service::talosconfig(&ca, role, &endpoints)).unwrap();
+        std::fs::write(folder.path().join("talosconfig"), service::talosconfig(&ca, role, &endpoints))
+            .unwrap();
         Self { folder, nodes }
     }
 
@@ -80,7 +81,11 @@ impl World {
             }
             text
         };
-        Said { code: output.status.code().unwrap_or(-1), out: plain(&output.stdout), err: plain(&output.stderr) }
+        Said {
+            code: output.status.code().unwrap_or(-1),
+            out: plain(&output.stdout),
+            err: plain(&output.stderr),
+        }
     }
 }
 
