@@ -113,10 +113,12 @@ fn take(model: &mut Model, news: News) {
 fn wait_for_keys(keys: &mpsc::Sender<Event>) {
     while !keys.is_closed() {
         match event::poll(KEYS_LIMIT) {
-            Ok(true) => match event::read() {
-                Ok(event) if keys.blocking_send(event).is_ok() => {}
-                _ => return,
-            },
+            Ok(true) => {
+                let Ok(event) = event::read() else { return };
+                if keys.blocking_send(event).is_err() {
+                    return;
+                }
+            }
             Ok(false) => {}
             Err(_) => return,
         }

@@ -285,10 +285,10 @@ impl Log {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
 
-    pub(in crate::dashboard) fn item(id: &str, is_sandbox: bool) -> Item {
+    fn item(id: &str, is_sandbox: bool) -> Item {
         let name = if is_sandbox { id.to_owned() } else { format!("└─ {id}") };
         Item { id: id.into(), cells: vec![name, "RUNNING".into()], health: Health::Well, is_sandbox }
     }

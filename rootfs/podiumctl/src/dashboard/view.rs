@@ -306,7 +306,9 @@ mod tests {
             model.help = true;
             screen(&mut model, width, height);
             model.help = false;
-            model.log = Some(Log { wrap: true, ..Log::default() });
+            let mut log = Log::default();
+            log.wrap = true;
+            model.log = Some(log);
             model.take_log("a long line of the log\n".repeat(5).as_bytes());
             screen(&mut model, width, height);
         }
