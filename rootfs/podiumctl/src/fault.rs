@@ -91,7 +91,9 @@ pub(crate) fn of_status(node: &str, method: &str, status: &Status, asker: &Asker
         }
         Code::Unavailable => fault(format!("does not answer: {said}"))
             .remedy("it may be starting or going down: try again, or look at its console"),
-        Code::Cancelled | Code::DeadlineExceeded => fault(format!("did not answer in time: {said}")),
+        Code::Cancelled => fault(format!("the connection has ended before the answer: {said}"))
+            .remedy("the node may be going down, or it does not know the certificate: try again"),
+        Code::DeadlineExceeded => fault(format!("did not answer in time: {said}")),
         Code::Ok | Code::Unknown | Code::AlreadyExists | Code::Aborted | Code::Internal | Code::DataLoss => {
             fault(format!("{method}: {said}"))
         }

@@ -103,8 +103,11 @@ fn place(problem: &Problem, line: &str) -> (usize, usize) {
     (column, length.clamp(1, MOST_SHOWN))
 }
 
-/// `podz` of `machine.podz`, `image` of `machine.pods[0].spec.containers[1].image`.
+/// `podz` of `machine.podz`, `image` of `machine.pods[0].spec.containers[1].image`, `a.b` of `machine.sysctls["a.b"]`.
 fn last_key(path: &str) -> Option<&str> {
+    if let Some(quoted) = path.strip_suffix("\"]") {
+        return quoted.rsplit("[\"").next();
+    }
     let path = path.split('[').next_back().map_or(path, |end| if end.contains('.') { end } else { path });
     let key = path.rsplit('.').next()?.split('[').next()?;
     (!key.is_empty()).then_some(key)
@@ -136,8 +139,9 @@ mod tests {
             .iter()
             .map(|problem| show(problem, "node.yaml", CONFIG, Style::default()))
             .collect();
-        assert!(shown.contains(" --> node.yaml:3:3\n  |\n3 |   podz: []\n  |   ^^^^\n  = "), "{shown}");
+        assert!(shown.contains(" --> node.yaml:3:3\n  |\n3 |   podz: []\n  |   ^^^^\n"), "{shown}");
         assert!(shown.contains("error: machine.podz: unknown key"), "{shown}");
+        assert!(shown.contains("5 |     kernel.panic: [1]\n  |     ^^^^^^^^^^^^\n"), "{shown}");
     }
 
     #[test]

@@ -252,7 +252,7 @@ mod tests {
             assert_eq!(find(&all, word).unwrap().display_type, "StaticPod", "{word}");
         }
         let error = find(&all, "staticpodz").unwrap_err();
-        assert!(error.contains("did you mean staticpods?"), "{error}");
+        assert!(error.contains("did you mean staticpod?"), "{error}");
     }
 
     #[test]

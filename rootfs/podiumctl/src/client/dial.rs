@@ -1,5 +1,6 @@
 //! From an address to a TLS connection on which the node has proved who it is, and to a gRPC channel over it.
 
+use super::wire::{Heard, Listened};
 use crate::fault::{self, Asker, Fault};
 use crate::say;
 use hyper_util::rt::TokioIo;
@@ -41,7 +42,7 @@ impl Dialer {
     ///
     /// # Errors
     /// Why none can.
-    pub(super) async fn channel(self: &Arc<Self>, endpoints: &[Endpoint]) -> Result<Channel, Fault> {
+    pub(super) async fn channel(self: &Arc<Self>, endpoints: &[Endpoint]) -> Result<(Channel, Heard), Fault> {
         let mut last = Fault::new("there is no endpoint");
         for endpoint in endpoints {
             match self.one(endpoint).await {
@@ -52,7 +53,7 @@ impl Dialer {
         Err(last)
     }
 
-    async fn one(self: &Arc<Self>, endpoint: &Endpoint) -> Result<Channel, Fault> {
+    async fn one(self: &Arc<Self>, endpoint: &Endpoint) -> Result<(Channel, Heard), Fault> {
         let place = endpoint.to_string();
         let uri = |scheme: &str| {
             format!("{scheme}://{place}")
@@ -64,17 +65,19 @@ impl Dialer {
             .http2_keep_alive_interval(ALIVE_EVERY)
             .keep_alive_timeout(ALIVE_LIMIT)
             .keep_alive_while_idle(true);
-        let (dialer, endpoint) = (Arc::clone(self), endpoint.clone());
+        let heard = Heard::default();
+        let (dialer, endpoint, kept) = (Arc::clone(self), endpoint.clone(), heard.clone());
         let connector = service_fn(move |_: Uri| {
-            let (dialer, endpoint) = (Arc::clone(&dialer), endpoint.clone());
+            let (dialer, endpoint, heard) = (Arc::clone(&dialer), endpoint.clone(), kept.clone());
             async move {
                 let stream = dialer.stream(&endpoint).await;
-                stream.map(TokioIo::new).map_err(std::io::Error::other)
+                stream.map(|stream| TokioIo::new(Listened { stream, heard })).map_err(std::io::Error::other)
             }
         });
         channel
             .connect_with_connector(connector)
             .await
+            .map(|channel| (channel, heard))
             .map_err(|error| fault::of_transport(&place, &error, &self.asker))
     }
 

@@ -6,6 +6,7 @@
 
 mod dial;
 mod tls;
+mod wire;
 
 use crate::cli::Global;
 use crate::fault::{self, Asker, Fault};
@@ -61,6 +62,7 @@ pub(crate) struct Node {
     channel: Channel,
     header: Option<MetadataValue<Ascii>>,
     asker: Asker,
+    heard: wire::Heard,
 }
 
 /// Names the node in each request.
@@ -93,7 +95,11 @@ impl Node {
 
     /// An answer that is none, in words.
     pub(crate) fn fault(&self, method: &str, status: &Status) -> Fault {
-        fault::of_status(&self.name, method, status, &self.asker)
+        match self.heard.take() {
+            // A canceled request says nothing; the connection has said why.
+            Some(error) => fault::of_tls(&self.name, &error, &self.asker),
+            None => fault::of_status(&self.name, method, status, &self.asker),
+        }
     }
 }
 
@@ -269,8 +275,8 @@ impl Session {
 }
 
 async fn connect(dialer: &Arc<Dialer>, target: Target) -> Result<Node, Fault> {
-    let channel = dialer.channel(&target.dial).await?;
-    Ok(Node { name: target.name, channel, header: target.header, asker: dialer.asker.clone() })
+    let (channel, heard) = dialer.channel(&target.dial).await?;
+    Ok(Node { name: target.name, channel, header: target.header, asker: dialer.asker.clone(), heard })
 }
 
 async fn forward<T, F, Fut>(

@@ -65,7 +65,7 @@ pub(crate) struct Mounts {
 
 pub(crate) async fn version(global: &Global, arguments: &VersionArguments) -> Result<()> {
     let tag = concat!("v", env!("CARGO_PKG_VERSION"));
-    let platform = format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH);
+    let platform = format!("{}/{}", std::env::consts::OS, architecture());
     let table = arguments.output.output == Format::Table;
     if table && arguments.short {
         say::data(format!("Client {tag}\n"))?;
@@ -102,6 +102,15 @@ pub(crate) async fn version(global: &Global, arguments: &VersionArguments) -> Re
         return session.verdict();
     }
     print_items(arguments.output, &items)
+}
+
+/// As the nodes call it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
 }
 
 fn print_items(output: Output, items: &[serde_json::Value]) -> Result<()> {

@@ -47,6 +47,23 @@ fn a_node_with_a_config_wants_a_certificate() {
 }
 
 #[test]
+fn a_certificate_of_another_ca_is_told_as_such() {
+    let (world, other) = (World::new(Role::Admin), World::new(Role::Admin));
+    // The node's CA is right, the client's certificate is another's.
+    let line =
+        |text: &str, key: &str| text.lines().find(|line| line.trim().starts_with(key)).unwrap().to_owned();
+    let text = |world: &World| std::fs::read_to_string(world.path("talosconfig")).unwrap();
+    let (mut mixed, theirs) = (text(&world), text(&other));
+    for key in ["crt: ", "key: "] {
+        mixed = mixed.replace(&line(&mixed, key), &line(&theirs, key));
+    }
+    world.write("talosconfig", &mixed);
+    let said = world.run("services");
+    assert_eq!(said.code, 1);
+    assert!(said.err.contains("does not accept the client certificate of context home"), "{}", said.err);
+}
+
+#[test]
 fn a_name_that_is_not_in_the_certificate_is_told() {
     let world = World::new(Role::Admin);
     let port = world.nodes[0].address.rsplit(':').next().unwrap();
@@ -59,7 +76,7 @@ fn a_resource_that_is_none_is_told_with_what_was_meant() {
     let world = World::new(Role::Admin);
     let said = world.run("get staticpodz");
     assert_eq!(said.code, 2);
-    assert!(said.err.contains("did you mean staticpods?"), "{}", said.err);
+    assert!(said.err.contains("did you mean staticpod?"), "{}", said.err);
     let said = world.run("get staticpods nothing");
     assert!(said.code == 1 && said.err.contains("doesn't exist"), "{}", said.err);
 }

@@ -9,20 +9,24 @@ use prost::Message;
 use prost_types::{Any, Timestamp};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub const CONFIG: &str =
+pub(crate) const CONFIG: &str =
     "version: v1alpha1\nmachine:\n  # how long to wait\n  sysctls:\n    kernel.panic: \"0\"\n";
 
 const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: nginx\n  namespace: default\nspec:\n  containers:\n    - image: nginx:1.27\n      name: nginx\n";
 const STATUS: &str = "conditions:\n  - status: \"True\"\n    type: Initialized\n  - status: \"True\"\n    type: Ready\nphase: Running\n";
 
-pub fn resources(kind: &str, config: &str) -> Vec<Resource> {
+pub(crate) fn resources(kind: &str, config: &str) -> Vec<Resource> {
     match kind {
         RESOURCE_DEFINITIONS => DEFINITIONS
             .iter()
             .map(|definition| {
                 let spec = definition.to_spec();
-                let mut one =
-                    resource("meta", kind, &definition.id(), &format!("type: {}\n", definition.kind));
+                let mut one = resource(
+                    "meta",
+                    kind,
+                    &definition.id(),
+                    &format!("type: {}\naliases: {:?}\n", definition.kind, definition.aliases),
+                );
                 one.spec.as_mut().unwrap().proto_spec = spec.encode_to_vec();
                 one
             })
@@ -58,7 +62,7 @@ fn resource(namespace: &str, kind: &str, id: &str, yaml: &str) -> Resource {
     }
 }
 
-pub fn containers(namespace: &str) -> Container {
+pub(crate) fn containers(namespace: &str) -> Container {
     let one = |id: &str, image: &str, pid: u32, status: &str| ContainerInfo {
         namespace: namespace.into(),
         id: id.into(),
@@ -84,7 +88,7 @@ pub fn containers(namespace: &str) -> Container {
     Container { metadata: None, containers }
 }
 
-pub fn stats() -> Stats {
+pub(crate) fn stats() -> Stats {
     let one = |id: &str, memory_usage, cpu_usage| Stat {
         namespace: "k8s.io".into(),
         id: id.into(),
@@ -100,7 +104,7 @@ pub fn stats() -> Stats {
     Stats { metadata: None, stats }
 }
 
-pub fn services() -> ServiceList {
+pub(crate) fn services() -> ServiceList {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let hour_ago = Timestamp { seconds: i64::try_from(now).unwrap() - 3600, nanos: 0 };
     let one = |id: &str, state: &str, healthy: Option<bool>| ServiceInfo {
@@ -126,7 +130,7 @@ pub fn services() -> ServiceList {
     }
 }
 
-pub fn events(actor: &str) -> Vec<Event> {
+pub(crate) fn events(actor: &str) -> Vec<Event> {
     let of = |kind: &str, id: &str, value: Vec<u8>| Event {
         metadata: None,
         data: Some(Any { type_url: format!("talos/runtime/machine.{kind}"), value }),
@@ -138,7 +142,7 @@ pub fn events(actor: &str) -> Vec<Event> {
     vec![of("SequenceEvent", "e1", sequence.encode_to_vec()), of("TaskEvent", "e2", task.encode_to_vec())]
 }
 
-pub fn memory() -> Memory {
+pub(crate) fn memory() -> Memory {
     let info = MemInfo {
         memtotal: 2_097_152,
         memfree: 1_048_576,
@@ -151,7 +155,7 @@ pub fn memory() -> Memory {
     Memory { metadata: None, meminfo: Some(info) }
 }
 
-pub fn mounts() -> Mounts {
+pub(crate) fn mounts() -> Mounts {
     let one = |filesystem: &str, size, available, mounted_on: &str| MountStat {
         filesystem: filesystem.into(),
         size,
@@ -162,7 +166,7 @@ pub fn mounts() -> Mounts {
     Mounts { metadata: None, stats }
 }
 
-pub fn processes() -> Process {
+pub(crate) fn processes() -> Process {
     let one = |pid, executable: &str, args: &str, cpu_time, resident_memory| ProcessInfo {
         pid,
         ppid: 1,
@@ -183,7 +187,7 @@ pub fn processes() -> Process {
     Process { metadata: None, processes }
 }
 
-pub fn files() -> Vec<FileInfo> {
+pub(crate) fn files() -> Vec<FileInfo> {
     let one = |name: &str, mode, size, link: &str| FileInfo {
         name: format!("/etc/{name}"),
         relative_name: name.into(),
@@ -200,7 +204,7 @@ pub fn files() -> Vec<FileInfo> {
     ]
 }
 
-pub fn usage() -> Vec<DiskUsageInfo> {
+pub(crate) fn usage() -> Vec<DiskUsageInfo> {
     let one = |name: &str, size| DiskUsageInfo {
         name: name.into(),
         relative_name: name.into(),
@@ -210,7 +214,7 @@ pub fn usage() -> Vec<DiskUsageInfo> {
     vec![one("var/log", 12_345), one("var", 9_876_543_210)]
 }
 
-pub fn version() -> Version {
+pub(crate) fn version() -> Version {
     Version {
         metadata: None,
         version: Some(VersionInfo {

@@ -4,34 +4,34 @@
 mod fixed;
 mod service;
 
-pub use service::Fake;
+pub(crate) use service::Fake;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 /// A folder with a talosconfig, and nodes that it knows.
-pub struct World {
-    pub folder: TempDir,
-    pub nodes: Vec<Fake>,
+pub(crate) struct World {
+    pub(crate) folder: TempDir,
+    pub(crate) nodes: Vec<Fake>,
 }
 
 /// What the binary said.
 #[derive(Debug)]
-pub struct Said {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl World {
     /// One node with this role for the client.
-    pub fn new(role: podium_wire::roles::Role) -> Self {
+    pub(crate) fn new(role: podium_wire::roles::Role) -> Self {
         Self::with(role, 1)
     }
 
     /// Several nodes of the same CA.
-    pub fn with(role: podium_wire::roles::Role, count: usize) -> Self {
+    pub(crate) fn with(role: podium_wire::roles::Role, count: usize) -> Self {
         let folder = TempDir::new().unwrap();
         let ca = service::new_ca();
         let nodes: Vec<Fake> = (0..count).map(|_| Fake::start(Some(&ca))).collect();
@@ -41,22 +41,22 @@ impl World {
         Self { folder, nodes }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         std::fs::write(self.path(name), text).unwrap();
         self.path(name)
     }
 
     /// Runs podiumctl in the folder; its words are separated by spaces, `'` keeps some together.
-    pub fn run(&self, words: &str) -> Said {
+    pub(crate) fn run(&self, words: &str) -> Said {
         self.run_with(words, &[])
     }
 
     /// With further environment.
-    pub fn run_with(&self, words: &str, environment: &[(&str, &str)]) -> Said {
+    pub(crate) fn run_with(&self, words: &str, environment: &[(&str, &str)]) -> Said {
         let output = command(self.folder.path())
             .args(split(words))
             .env("TALOSCONFIG", self.path("talosconfig"))
@@ -90,7 +90,7 @@ impl World {
 }
 
 /// podiumctl with an environment of its own.
-pub fn command(folder: &Path) -> Command {
+pub(crate) fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_podiumctl"));
     command
         .current_dir(folder)
@@ -114,7 +114,7 @@ fn split(words: &str) -> Vec<String> {
 }
 
 /// Compares with a file of tests/golden; UPDATE_GOLDEN=1 writes it instead.
-pub fn golden(name: &str, text: &str) {
+pub(crate) fn golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
         std::fs::write(&path, text).unwrap();

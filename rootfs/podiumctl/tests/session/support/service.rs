@@ -33,30 +33,30 @@ use tonic::{Request, Response, Status};
 type Stream<T> = Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
 
 /// A node; it lives as long as this.
-pub struct Fake {
-    pub address: String,
-    pub fingerprint: String,
+pub(crate) struct Fake {
+    pub(crate) address: String,
+    pub(crate) fingerprint: String,
     /// What it was asked, by method, and what it holds.
-    pub seen: Arc<Mutex<Seen>>,
+    pub(crate) seen: Arc<Mutex<Seen>>,
     _runtime: tokio::runtime::Runtime,
 }
 
 #[derive(Debug, Default)]
-pub struct Seen {
-    pub asked: Vec<String>,
-    pub config: String,
-    pub boots: u32,
+pub(crate) struct Seen {
+    pub(crate) asked: Vec<String>,
+    pub(crate) config: String,
+    pub(crate) boots: u32,
 }
 
 #[derive(Clone)]
 struct Node(Arc<Mutex<Seen>>, watch::Sender<u32>);
 
 /// A machine CA.
-pub fn new_ca() -> Pair {
+pub(crate) fn new_ca() -> Pair {
     pki::new_ca(OffsetDateTime::now_utc()).unwrap()
 }
 
-pub fn talosconfig(ca: &Pair, role: Role, endpoints: &[String]) -> String {
+pub(crate) fn talosconfig(ca: &Pair, role: Role, endpoints: &[String]) -> String {
     let client = pki::new_client(ca, role, OffsetDateTime::now_utc(), Duration::from_secs(3600)).unwrap();
     let context = Context {
         endpoints: endpoints.to_vec(),
@@ -71,7 +71,7 @@ pub fn talosconfig(ca: &Pair, role: Role, endpoints: &[String]) -> String {
 
 impl Fake {
     /// Serves with mutual TLS under this CA, or in maintenance mode.
-    pub fn start(ca: Option<&Pair>) -> Self {
+    pub(crate) fn start(ca: Option<&Pair>) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (tls, fingerprint) = tls(ca);
