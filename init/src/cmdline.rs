@@ -29,6 +29,7 @@ pub struct Word {
 
 const CONFIG_INLINE: &str = "podium.config.inline";
 const CONFIG: &str = "podium.config";
+const NOWHERE: &str = "none";
 const ROOT: &str = "podium.root";
 const ROOT_WAIT: &str = "podium.root_wait";
 
@@ -44,9 +45,10 @@ pub const WORDS: &[Word] = &[
     },
     Word {
         name: CONFIG,
-        value: "`/path` or `LABEL=label:/path`",
+        value: "`/path`, `LABEL=label:/path` or `none`",
         meaning: "Where the machine config is: a path on the running system, or a partition by its label (of the \
-                  partition or of the file system) and a path on it. The file may be compressed by gzip or zstd.",
+                  partition or of the file system) and a path on it. The file may be compressed by gzip or zstd. With \
+                  `none` the image's own is not used: a node that has none in STATE waits for one.",
         default: "the STATE partition's, else the image's",
     },
     Word {
@@ -90,6 +92,8 @@ pub enum Location {
         /// Absolute, from the root of that file system.
         path: String,
     },
+    /// Not in the image either: what STATE has, or nothing.
+    Nowhere,
 }
 
 impl std::fmt::Display for Location {
@@ -97,6 +101,7 @@ impl std::fmt::Display for Location {
         match self {
             Self::Path(path) => write!(out, "{path}"),
             Self::Label { label, path } => write!(out, "LABEL={label}:{path}"),
+            Self::Nowhere => write!(out, "{NOWHERE}"),
         }
     }
 }
@@ -203,6 +208,7 @@ fn location(value: &str) -> Option<Location> {
             (is_label(label) && is_file_path(path))
                 .then(|| Location::Label { label: label.into(), path: path.into() })
         }
+        None if value == NOWHERE => Some(Location::Nowhere),
         None => is_file_path(value).then(|| Location::Path(value.into())),
     }
 }

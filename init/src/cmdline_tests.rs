@@ -69,6 +69,12 @@ fn every_word_is_taken() {
 }
 
 #[test]
+fn a_config_can_be_nowhere() {
+    let nowhere = parse(b"podium.config=none").config.unwrap();
+    assert_eq!((nowhere.to_string(), nowhere), ("none".into(), Location::Nowhere));
+}
+
+#[test]
 fn a_path_with_spaces_is_quoted() {
     let line = r#"podium.config="LABEL=My Disk:/machine config.yaml""#;
     let want = Location::Label { label: "My Disk".into(), path: "/machine config.yaml".into() };

@@ -173,9 +173,12 @@ fn try_one(source: &Source, raw: &[u8], machine: &Machine) -> Option<Taken> {
 fn sources(cmdline: &Cmdline, container: bool) -> Vec<Source> {
     let user_data = container.then_some(Source::UserData);
     let inline = cmdline.config_inline.clone().map(Source::Inline);
-    let word = cmdline.config.clone().map(Source::Word);
+    let (word, image) = match &cmdline.config {
+        Some(Location::Nowhere) => (None, None),
+        location => (location.clone().map(Source::Word), Some(Source::Image)),
+    };
     let given = user_data.into_iter().chain(inline).chain(word);
-    given.chain([Source::State(Slot::Current), Source::Image]).collect()
+    given.chain([Source::State(Slot::Current)]).chain(image).collect()
 }
 
 /// Whether a kernel word's (or the environment's) config is stored, or was before somebody applied another one over it. Then the stored one
@@ -195,7 +198,7 @@ fn fetch(source: &Source) -> Result<Option<Vec<u8>>> {
         Source::Inline(text) => Ok(Some(text.clone().into_bytes())),
         Source::Word(Location::Path(path)) => file::read(Path::new(path), CONFIG_MAX).map(Some),
         Source::Word(Location::Label { label, path }) => label::fetch(label, path).map(Some),
-        Source::State(_) => Ok(None),
+        Source::Word(Location::Nowhere) | Source::State(_) => Ok(None),
         Source::Image => if_there(paths::IMAGE_CONFIG),
     }
 }
@@ -391,6 +394,8 @@ mod tests {
             "image default",
         ];
         assert_eq!(names(false), machine);
+        let nowhere = Cmdline { config: Some(Location::Nowhere), ..Cmdline::default() };
+        assert_eq!(sources(&nowhere, false).iter().map(ToString::to_string).collect::<Vec<_>>(), ["STATE"]);
         assert_eq!(names(true).first().map(String::as_str), Some("USERDATA"));
         assert_eq!(names(true)[1..], machine);
     }
