@@ -218,19 +218,19 @@ async fn once(request: Request, node: &Node) -> Answer {
         Request::Mounts => blocking(move || mounts::list(&places)).await,
         Request::LogIds => Ok(logs::ids(&places)),
         Request::Logs(wanted) => {
-            return Answer::Job(Box::new(move |sink| logs::tell(&places, &wanted, sink)));
+            return Answer::Job(Box::new(move |sink| logs::tell(&places, &wanted, &sink)));
         }
         Request::Dmesg { follow, tail } => {
-            return Answer::Job(Box::new(move |sink| dmesg::tell(&places, follow, tail, sink)));
+            return Answer::Job(Box::new(move |sink| dmesg::tell(&places, follow, tail, &sink)));
         }
         Request::List(wanted) => {
-            return Answer::Job(Box::new(move |sink| browse::list(&places, &wanted, sink)));
+            return Answer::Job(Box::new(move |sink| browse::list(&places, &wanted, &sink)));
         }
         Request::DiskUsage(wanted) => {
-            return Answer::Job(Box::new(move |sink| usage::tell(&places, &wanted, sink)));
+            return Answer::Job(Box::new(move |sink| usage::tell(&places, &wanted, &sink)));
         }
         Request::Read { path } => {
-            return Answer::Job(Box::new(move |sink| browse::read(&places, &path, sink)));
+            return Answer::Job(Box::new(move |sink| browse::read(&places, &path, &sink)));
         }
     })
 }

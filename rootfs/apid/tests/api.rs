@@ -304,7 +304,7 @@ async fn replacing_the_ca_ends_its_clients_and_two_are_accepted_while_they_chang
     let mut stream = channel.machine().events(EventsRequest::default()).await.unwrap().into_inner();
     next(&mut stream).await;
     // Both: the new one signs, the old one is accepted.
-    node.machine(json!({"ca": new.with_key(), "acceptedCAs": [old.accepted()]}));
+    node.machine(&json!({"ca": new.with_key(), "acceptedCAs": [old.accepted()]}));
     let connect = async |server: &Authority, client: &Authority| {
         let joined = async {
             loop {
@@ -320,7 +320,7 @@ async fn replacing_the_ca_ends_its_clients_and_two_are_accepted_while_they_chang
     connect(&new, old).await;
     channel.machine().version(()).await.expect("the old client's connection goes on");
     // The new one alone.
-    node.machine(json!({"ca": new.with_key()}));
+    node.machine(&json!({"ca": new.with_key()}));
     channel.closed().await;
     assert!(timeout(LIMIT, stream.message()).await.expect("an end").is_err());
     assert!(Channel::connect(node.address, &new, Some(old.client(&["os:admin"]))).await.is_err());
@@ -331,7 +331,7 @@ async fn replacing_the_ca_ends_its_clients_and_two_are_accepted_while_they_chang
 async fn a_config_without_a_ca_closes_the_port() {
     let mut node = Node::serving();
     let channel = node.client(Role::Reader).await;
-    node.machine(json!({}));
+    node.machine(&json!({}));
     channel.closed().await;
     let ended = async {
         while !node.has_ended() {
@@ -366,7 +366,7 @@ async fn without_a_config_anybody_sees_the_version_and_gives_one_and_then_nobody
         refused.code() == Code::InvalidArgument && refused.message().contains("unknown key"),
         "{refused:?}"
     );
-    node.init.then(&in_use("STATE", json!({"ca": node.ca.with_key()})));
+    node.init.then(&in_use("STATE", &json!({"ca": node.ca.with_key()})));
     let applied =
         first.machine().apply_configuration(request("version: v1alpha1")).await.unwrap().into_inner();
     assert_eq!(applied.messages[0].warnings, ["machine: warning: doubtful"]);
@@ -502,7 +502,7 @@ async fn what_pid_1_refuses_is_told_in_its_words_and_what_a_container_cannot_is_
         machine.apply_configuration(dry).await.unwrap().into_inner().messages.remove(0).mode_details;
     assert!(details.contains("+ machine.env.A"), "{details}");
     node.put("run/podium/machine.json", r#"{"container":true}"#);
-    node.machine(json!({"ca": node.ca.with_key(), "certSANs": ["x"]}));
+    node.machine(&json!({"ca": node.ca.with_key(), "certSANs": ["x"]}));
     let mode =
         async |machine: &mut podium_wire::machine::machine_service_client::MachineServiceClient<Channel>| {
             machine.version(()).await.unwrap().into_inner().messages.remove(0).platform.unwrap().mode

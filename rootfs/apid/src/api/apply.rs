@@ -97,7 +97,7 @@ async fn exchange(facts: &Facts, target: Target, wanted: &Value, config: &[u8]) 
         let text = |name: &str| line.get(name).and_then(Value::as_str);
         match (text("problem"), text("diff")) {
             (Some(problem), _) if text("severity") == Some("warning") => {
-                said.warnings.push(problem.to_owned())
+                said.warnings.push(problem.to_owned());
             }
             (Some(problem), _) => said.errors.push(problem.to_owned()),
             (None, Some(diff)) => said.diff.push(diff.to_owned()),

@@ -47,12 +47,9 @@ pub(super) async fn serve(listener: TcpListener, identity: Identity, facts: Arc<
     let limits = Limits::default();
     let epochs = identity.epoch();
     loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(_) => {
-                sleep(PAUSE).await;
-                continue;
-            }
+        let Ok((stream, peer)) = listener.accept().await else {
+            sleep(PAUSE).await;
+            continue;
         };
         let epoch = epochs.borrow().clone();
         let Some(config) = epoch.config.clone() else { continue };

@@ -61,12 +61,12 @@ struct List<'a> {
 }
 
 /// Tells of a file or a folder and what is in it.
-pub(super) fn list(places: &Places, wanted: &Wanted, sink: Sink) -> Result<(), Fault> {
+pub(super) fn list(places: &Places, wanted: &Wanted, sink: &Sink) -> Result<(), Fault> {
     let path = walk::checked(&wanted.root)?;
     let root = walk::open(places, path, OFlags::PATH)?;
     let stat = fstat(&root).map_err(|error| Fault::of(path, error))?;
     sink.begin()?;
-    let mut list = List { sink: &sink, wanted, told: 0 };
+    let mut list = List { sink, wanted, told: 0 };
     let name = if path == "/" { path } else { path.trim_end_matches('/') };
     if walk::kind(&stat) != FileType::Directory {
         return list.tell(name, name.rsplit('/').next().unwrap_or(name), &stat, None, None);
@@ -89,11 +89,8 @@ impl List<'_> {
         for name in walk::names(folder, FOLDER_MAX) {
             let whole = format!("{}/{name}", path.trim_end_matches('/'));
             let below = if relative.is_empty() { name.clone() } else { format!("{relative}/{name}") };
-            let stat = match statat(folder, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => stat,
-                // It went meanwhile.
-                Err(_) => continue,
-            };
+            // One that is not there any more went meanwhile.
+            let Ok(stat) = statat(folder, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
             let link = (walk::kind(&stat) == FileType::Symlink).then(|| target(folder, &name)).flatten();
             self.tell(&whole, &below, &stat, link, None)?;
             let goes_on = self.wanted.depth == 0 || depth < self.wanted.depth;
@@ -147,7 +144,7 @@ fn target(folder: BorrowedFd<'_>, name: &str) -> Option<String> {
 }
 
 /// The content of a regular file.
-pub(super) fn read(places: &Places, path: &str, sink: Sink) -> Result<(), Fault> {
+pub(super) fn read(places: &Places, path: &str, sink: &Sink) -> Result<(), Fault> {
     let fd = walk::open(places, path, OFlags::RDONLY)?;
     let stat = fstat(&fd).map_err(|error| Fault::of(path, error))?;
     if walk::kind(&stat) != FileType::RegularFile {

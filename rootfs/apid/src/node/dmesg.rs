@@ -21,7 +21,7 @@ const FACILITIES: [&str; 12] =
 const LEVEL_BITS: u32 = 3;
 
 /// All records that the kernel still has, or with `tail` none of them, and with `follow` those to come.
-pub(super) fn tell(places: &Places, follow: bool, tail: bool, sink: Sink) -> Result<(), Fault> {
+pub(super) fn tell(places: &Places, follow: bool, tail: bool, sink: &Sink) -> Result<(), Fault> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let log = match rustix::fs::open(places.at(KERNEL_LOG), flags, Mode::empty()) {
         Err(Errno::NOENT | Errno::PERM) => {

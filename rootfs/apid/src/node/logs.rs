@@ -40,16 +40,16 @@ pub(super) struct Wanted {
 }
 
 /// Tells a log.
-pub(super) fn tell(places: &Places, wanted: &Wanted, sink: Sink) -> Result<(), Fault> {
+pub(super) fn tell(places: &Places, wanted: &Wanted, sink: &Sink) -> Result<(), Fault> {
     if wanted.namespace == SYSTEM {
         if !is_service_name(&wanted.id) {
             return Err(Fault::not_found(format!("there is no service {:?}", short(&wanted.id))));
         }
         let log = Service { folder: places.at(paths::LOGS), name: wanted.id.clone() };
-        return logfiles::tell(&log, wanted.tail, wanted.follow, &sink);
+        return logfiles::tell(&log, wanted.tail, wanted.follow, sink);
     }
     let log = Container::find(places, &wanted.id)?;
-    logfiles::tell(&log, wanted.tail, wanted.follow, &sink)
+    logfiles::tell(&log, wanted.tail, wanted.follow, sink)
 }
 
 /// The services that have a log.

@@ -45,13 +45,13 @@ struct Usage<'a> {
 }
 
 /// Tells of each path, what is inside before what it is in.
-pub(super) fn tell(places: &Places, wanted: &Wanted, sink: Sink) -> Result<(), Fault> {
+pub(super) fn tell(places: &Places, wanted: &Wanted, sink: &Sink) -> Result<(), Fault> {
     if wanted.paths.is_empty() || wanted.paths.len() > PATHS_MAX {
         return Err(Fault::invalid(format!("name 1 to {PATHS_MAX} paths")));
     }
     let paths: Result<Vec<&str>, Fault> = wanted.paths.iter().map(|path| walk::checked(path)).collect();
     sink.begin()?;
-    let mut usage = Usage { sink: &sink, wanted, seen: 0 };
+    let mut usage = Usage { sink, wanted, seen: 0 };
     for path in paths? {
         if let Err(fault) = usage.of(places, path) {
             if sink.is_gone() || usage.seen > ENTRIES_MAX {

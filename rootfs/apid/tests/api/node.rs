@@ -25,12 +25,12 @@ pub(crate) struct Node {
 impl Node {
     /// With a CA of its own.
     pub(crate) fn serving() -> Self {
-        Self::with(|ca| in_use("STATE", json!({"ca": ca.with_key()})))
+        Self::with(|ca| in_use("STATE", &json!({"ca": ca.with_key()})))
     }
 
     /// Without a config.
     pub(crate) fn without_config() -> Self {
-        Self::with(|_| in_use("", json!({})))
+        Self::with(|_| in_use("", &json!({})))
     }
 
     fn with(config: impl Fn(&Authority) -> Value) -> Self {
@@ -91,7 +91,7 @@ impl Node {
     }
 
     /// Another config is in use from now on.
-    pub(crate) fn machine(&self, machine: Value) {
+    pub(crate) fn machine(&self, machine: &Value) {
         put_config(self.root(), &in_use("STATE", machine));
     }
 
@@ -126,6 +126,6 @@ impl Drop for Node {
     }
 }
 
-pub(crate) fn in_use(source: &str, machine: Value) -> Value {
+pub(crate) fn in_use(source: &str, machine: &Value) -> Value {
     json!({"source": source, "digest": "", "generation": 1, "config": {"machine": machine}})
 }
