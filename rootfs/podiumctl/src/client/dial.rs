@@ -71,7 +71,7 @@ impl Dialer {
             let (dialer, endpoint, heard) = (Arc::clone(&dialer), endpoint.clone(), kept.clone());
             async move {
                 let stream = dialer.stream(&endpoint).await;
-                stream.map(|stream| TokioIo::new(Listened { stream, heard })).map_err(std::io::Error::other)
+                stream.map(|stream| TokioIo::new(Listened::new(stream, heard))).map_err(std::io::Error::other)
             }
         });
         channel

@@ -29,22 +29,37 @@ impl Heard {
 /// A stream whose errors are heard.
 #[derive(Debug)]
 pub(super) struct Listened<S> {
-    pub(super) stream: S,
-    pub(super) heard: Heard,
+    stream: S,
+    heard: Heard,
+    /// A write has failed with this; what the node said before is still to be read.
+    failed: Option<io::Error>,
 }
 
 /// What is read after a write has failed: the node's alert is some dozen bytes.
 const LAST_WORDS: usize = 1024;
 
 impl<S: AsyncRead + Unpin> Listened<S> {
-    /// A write may fail before the alert that says why is read: it is there all the same.
-    fn listen(&mut self, task: &mut Context<'_>) {
+    pub(super) fn new(stream: S, heard: Heard) -> Self {
+        Self { stream, heard, failed: None }
+    }
+
+    /// A node that refuses a certificate says why and closes: the next write fails, and the alert may not have been
+    /// read yet. A broken connection is always readable, so this waits for no longer than the alert takes.
+    fn after<T>(&mut self, written: Poll<io::Result<T>>, task: &mut Context<'_>) -> Poll<io::Result<T>> {
+        let error = match written {
+            Poll::Ready(Err(error)) => self.failed.take().unwrap_or(error),
+            other => return other,
+        };
         let mut space = [0; LAST_WORDS];
-        if let Poll::Ready(Err(error)) =
-            Pin::new(&mut self.stream).poll_read(task, &mut ReadBuf::new(&mut space))
-        {
-            self.heard.keep(&error);
+        match Pin::new(&mut self.stream).poll_read(task, &mut ReadBuf::new(&mut space)) {
+            Poll::Pending => {
+                self.failed = Some(error);
+                return Poll::Pending;
+            }
+            Poll::Ready(Err(said)) => self.heard.keep(&said),
+            Poll::Ready(Ok(())) => {}
         }
+        Poll::Ready(Err(error))
     }
 }
 
@@ -64,19 +79,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Listened<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Listened<S> {
     fn poll_write(mut self: Pin<&mut Self>, task: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(task, buf);
-        if let Poll::Ready(Err(_)) = &polled {
-            self.listen(task);
-        }
-        polled
+        let written = Pin::new(&mut self.stream).poll_write(task, buf);
+        self.after(written, task)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_flush(task);
-        if let Poll::Ready(Err(_)) = &polled {
-            self.listen(task);
-        }
-        polled
+        let flushed = Pin::new(&mut self.stream).poll_flush(task);
+        self.after(flushed, task)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
