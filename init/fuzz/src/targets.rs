@@ -38,7 +38,7 @@ pub fn cmdline(input: &[u8]) {
     match &read.config {
         Some(cmdline::Location::Path(path)) => assert!(path.starts_with('/')),
         Some(cmdline::Location::Label { label, path }) => assert!(!label.is_empty() && path.starts_with('/')),
-        None => {}
+        Some(cmdline::Location::Nowhere) | None => {}
     }
     assert!(read.problems.len() <= cmdline::MAX_LENGTH, "a problem a word at most");
     told(&read.problems);

@@ -3,9 +3,6 @@
 use podium_init::paths;
 use std::path::{Path, PathBuf};
 
-/// The network API's folder: made by PID 1, passable for the API's own user. One socket a role.
-const API: &str = "/run/podium/api";
-
 /// The paths that apid uses.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
@@ -25,17 +22,17 @@ impl Places {
 
     /// Where `apid serve` answers the network API: readers, admins.
     pub(crate) fn node_sockets(&self) -> [PathBuf; 2] {
-        ["node-reader.sock", "node-admin.sock"].map(|name| self.api().join(name))
+        [paths::API_NODE_READER, paths::API_NODE_ADMIN].map(|path| self.at(path))
     }
 
     /// Where PID 1 answers it: readers, operators, admins.
     pub(crate) fn init_sockets(&self) -> [PathBuf; 3] {
-        ["init-reader.sock", "init-operator.sock", "init-admin.sock"].map(|name| self.api().join(name))
+        [paths::API_INIT_READER, paths::API_INIT_OPERATOR, paths::API_INIT_ADMIN].map(|path| self.at(path))
     }
 
     /// The folder of these.
     pub(crate) fn api(&self) -> PathBuf {
-        self.at(API)
+        self.at(paths::API)
     }
 
     /// The CA's own certificate, to check the kubelet's by.
