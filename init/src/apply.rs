@@ -103,12 +103,8 @@ impl Request {
         client.problems(&outcome.problems);
         let old = in_use()?;
         // Also of one that is refused, as far as it can be read: who mends it sees both.
-        let list = outcome
-            .config
-            .as_ref()
-            .map(|config| changed(&old, config))
-            .transpose()?
-            .unwrap_or_default();
+        let list =
+            outcome.config.as_ref().map(|config| changed(&old, config)).transpose()?.unwrap_or_default();
         if outcome.config.is_some() {
             client.lines("diff", &difference(&whole(&old)?, &as_value(&outcome)?));
             client.changes(&list);

@@ -30,11 +30,6 @@ impl Places {
         [paths::API_INIT_READER, paths::API_INIT_OPERATOR, paths::API_INIT_ADMIN].map(|path| self.at(path))
     }
 
-    /// The folder of these.
-    pub(crate) fn api(&self) -> PathBuf {
-        self.at(paths::API)
-    }
-
     /// The CA's own certificate, to check the kubelet's by.
     pub(crate) fn ca_cert(&self) -> PathBuf {
         self.at(paths::PKI).join("ca.crt")

@@ -82,7 +82,7 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<()> {
         .await?;
     for (node, resources) in answers {
         for resource in resources {
-            printer.add(&node, None, resource);
+            printer.add(&node, None, &resource);
         }
     }
     printer.flush(true)?;
@@ -145,7 +145,7 @@ async fn watch(session: &Session, request: WatchRequest, mut printer: Printer) -
                     EventType::Noop => {}
                     EventType::Created | EventType::Updated | EventType::Destroyed => {
                         let Event { resource: Some(resource), .. } = event else { continue };
-                        printer.add(node, Some(kind), resource);
+                        printer.add(node, Some(kind), &resource);
                     }
                 }
             }
@@ -179,18 +179,18 @@ impl Printer {
         })
     }
 
-    fn add(&mut self, node: &str, event: Option<EventType>, resource: Resource) {
+    fn add(&mut self, node: &str, event: Option<EventType>, resource: &Resource) {
         match self.format {
             Format::Table => {
-                self.rows.push(self.columns.row(node, event.unwrap_or(EventType::Noop), &resource));
+                self.rows.push(self.columns.row(node, event.unwrap_or(EventType::Noop), resource));
             }
             Format::Yaml => {
                 if !std::mem::take(&mut self.first) {
                     self.texts.push_str("---\n");
                 }
-                self.texts.push_str(&resource::yaml(node, event, &resource));
+                self.texts.push_str(&resource::yaml(node, event, resource));
             }
-            Format::Json => self.texts.push_str(&output::json(&resource::json(node, event, &resource))),
+            Format::Json => self.texts.push_str(&output::json(&resource::json(node, event, resource))),
         }
     }
 

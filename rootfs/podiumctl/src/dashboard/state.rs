@@ -364,7 +364,9 @@ mod tests {
     fn any_key_closes_the_help_and_ctrl_c_ends_from_everywhere() {
         let mut model = model();
         press(&mut model, "?");
-        assert!(model.help && press(&mut model, "q").is_empty() && !model.help);
+        assert!(model.help);
+        assert!(press(&mut model, "q").is_empty());
+        assert!(!model.help);
         press(&mut model, "/");
         let ctrl_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
         assert_eq!(model.key(ctrl_c), Some(Wish::Quit));
