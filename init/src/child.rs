@@ -198,7 +198,7 @@ fn limit_memory(group: &str, most: u64, output: Option<&mut File>) -> io::Result
         match cgroup::limit_memory(group, most) {
             Ok(()) => return Ok(()),
             Err(error) => {
-                note(output, &format!("memory limited by the process and not by its cgroup: {error}"))
+                note(output, &format!("memory limited by the process and not by its cgroup: {error}"));
             }
         }
     }

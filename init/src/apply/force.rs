@@ -317,7 +317,7 @@ pub(super) fn read_own<T: serde::de::DeserializeOwned>(path: &str) -> Result<T> 
 /// Puts the config in force again that was so before a trial.
 pub(super) fn again(outcome: Outcome, text: Vec<u8>, before: &InUse, old: &InUse) -> Result<Applied> {
     let none = MachineConfig::default();
-    let changes = podium_init::live::changes(&old.config, outcome.config.as_ref().unwrap_or(&none));
+    let changes = changes_from(old, outcome.config.as_ref().unwrap_or(&none));
     let next = Next { outcome, text, source: before.source.clone(), changes };
     // What only a boot can change was held back then as now.
     let in_use = InUse { digest: before.digest.clone(), ..next.in_use(old, before.generation) };
@@ -325,7 +325,7 @@ pub(super) fn again(outcome: Outcome, text: Vec<u8>, before: &InUse, old: &InUse
         0 => Standing::Good,
         generation => standing(&Vault::default(), generation, None),
     };
-    next.put(&in_use, standing)
+    next.put(old, &in_use, standing)
 }
 
 /// Puts a stored config in force that is there already.
