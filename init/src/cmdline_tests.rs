@@ -98,16 +98,16 @@ fn wrong_words_are_told_by_name() {
         ),
         (
             "podium.config=m.yaml",
-            "podium.config: warning: \"m.yaml\" is no place; write podium.config=/path or LABEL=label:/path".into(),
+            "podium.config: warning: \"m.yaml\" is no place; write podium.config=/path, LABEL=label:/path or none".into(),
         ),
         (
             "podium.config=LABEL=x/m.yaml",
-            "podium.config: warning: \"LABEL=x/m.yaml\" is no place; write podium.config=/path or LABEL=label:/path"
+            "podium.config: warning: \"LABEL=x/m.yaml\" is no place; write podium.config=/path, LABEL=label:/path or none"
                 .into(),
         ),
         (
             "podium.config=/a/../b",
-            "podium.config: warning: \"/a/../b\" is no place; write podium.config=/path or LABEL=label:/path".into(),
+            "podium.config: warning: \"/a/../b\" is no place; write podium.config=/path, LABEL=label:/path or none".into(),
         ),
         (
             "podium.root_wait=1d",
