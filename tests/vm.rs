@@ -5,6 +5,7 @@
 //! test vm` builds the image and runs these two at a time.
 
 mod vm {
+    mod api;
     mod bad_disks;
     mod bad_input;
     mod in_force;

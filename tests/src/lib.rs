@@ -20,6 +20,7 @@ pub mod lan;
 pub mod machine;
 pub mod markers;
 pub mod ns;
+pub mod operator;
 pub mod qemu;
 pub mod qmp;
 pub mod react;

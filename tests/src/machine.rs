@@ -5,6 +5,7 @@ use crate::disk::Disk;
 use crate::hand::{self, Hand};
 use crate::http;
 use crate::markers::READY;
+use crate::operator;
 use crate::qemu::{ExtraDisk, Machine, Options};
 use anyhow::{Result, anyhow};
 use std::time::Duration;
@@ -64,7 +65,7 @@ pub(crate) fn reported(disk: &Disk, test: impl FnOnce(&Disk) -> Result<()>) -> R
     test(disk).map_err(|error| anyhow!("{error:#}\nservice logs on the disk:\n{}", disk.logs(25)))
 }
 
-/// Boots `disk` with further kernel words and disks; the ports of both pods are forwarded.
+/// Boots `disk` with further kernel words and disks; the ports of both pods and of the API are forwarded.
 ///
 /// # Errors
 /// QEMU cannot be started.
@@ -83,7 +84,7 @@ pub fn options(disk: &Disk, words: &[String], extra_disks: &[ExtraDisk]) -> Resu
     options.words.extend_from_slice(words);
     options.disk = Some(disk.path().to_owned());
     options.extra_disks = extra_disks.to_vec();
-    options.forwards = vec![(0, HELLO_PORT), (0, hand::PORT)];
+    options.forwards = vec![(0, HELLO_PORT), (0, hand::PORT), (0, operator::PORT)];
     options.reboots = true;
     Ok(options)
 }

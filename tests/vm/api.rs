@@ -1,0 +1,213 @@
+//! A node that is operated over its API alone, from its first config on, by the program that operators use; and whom
+//! the API does not let in.
+//!
+//! The tests' hand in the node is a pod of that first config. It only looks: what is done, `podiumctl` does.
+
+use super::support::{BOOT_LIMIT, HAND, HELLO, boot, hello, on_a_new_disk};
+use anyhow::{Context, Result, ensure};
+use podium_tests::hand::{self, Hand};
+use podium_tests::operator::{self, Operator, Said};
+use podium_tests::qemu::Machine;
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
+
+/// Until the node has done what a client on an emulated machine waits for.
+const LIMIT: Duration = Duration::from_secs(300);
+/// What the README lists for all addresses, beside the tests' hand.
+const OPEN: [u16; 3] = [operator::PORT, 10250, hand::PORT];
+
+/// A pod that cannot be: its name is none.
+const BAD: &str = "
+    - apiVersion: v1
+      kind: Pod
+      metadata: {name: Not_A_Name}
+      spec: {containers: [{name: c, image: podium.local/hello:1}]}";
+
+#[test]
+fn a_fresh_node_is_operated_over_its_api() -> Result<()> {
+    on_a_new_disk(|disk| {
+        let machine = boot(disk, &["podium.config=none".to_owned()], &[])?;
+        let operator = Operator::new(machine.port(operator::PORT)?)?;
+        first_config(&machine, &operator).context("maintenance")?;
+        let hand = Hand::at(machine.port(hand::PORT)?, BOOT_LIMIT)?;
+        looks(&operator).context("looks")?;
+        changes(&machine, &operator).context("changes")?;
+        strangers(&machine, &operator).context("strangers")?;
+        without_rights(&hand).context("the API's process")?;
+        ports(&hand).context("ports")?;
+        reboots(&machine, &operator).context("reboot")
+    })
+}
+
+/// Anybody may look who it is and give it a config, until it has one.
+fn first_config(machine: &Machine, operator: &Operator) -> Result<()> {
+    let line = machine.wait("podium: api: there is no config; give one with --insecure", BOOT_LIMIT)?.text;
+    let (_, fingerprint) = line.rsplit_once(' ').context("no fingerprint")?;
+    let node = ["--insecure", "-n", operator.address(), "--cert-fingerprint"];
+    let by = |command: &'static str, fingerprint: &str| {
+        operator.run(&[&[command][..], &node, &[fingerprint]].concat())
+    };
+    ensure!(by("version", fingerprint)?.ok()?.out.contains("Server:"));
+    let other = format!("A{}", fingerprint.get(1..).context("a short fingerprint")?);
+    by("version", &other)?.refused(&["its fingerprint is", fingerprint])?;
+
+    let from = machine.console.mark();
+    let config = operator.config(&[HELLO, HAND])?;
+    operator.apply(&config, &[&node[..], &[fingerprint]].concat())?.ok()?;
+    // The admin's certificate counts from now on; the first pods are followed as they come.
+    operator.wait(&["version", "--short"], LIMIT, |said| said.out.contains("Server "))?;
+    let watch = operator.follow(&["get", "staticpodstatus", "-w"])?;
+    machine.console.wait(from, "podium: ready: all 2 pods running", BOOT_LIMIT)?;
+    for pod in ["default/hello-", "default/hand-"] {
+        let is_ready = |text: &str| text.contains(pod) && text.ends_with("True");
+        watch.console.wait_for(0, pod, LIMIT, |line| is_ready(&line.text))?;
+    }
+    Ok(())
+}
+
+/// Name and version of each static pod.
+fn pods(said: &Said) -> Vec<(&str, &str)> {
+    said.rows().into_iter().filter_map(|row| Some((*row.get(3)?, *row.get(4)?))).collect()
+}
+
+/// What the node says of its pods and services.
+fn looks(operator: &Operator) -> Result<()> {
+    let said = operator.run(&["get", "staticpods"])?.ok()?;
+    ensure!(pods(&said) == [("default-hand", "1"), ("default-hello", "1")], "{said:?}");
+    let is_ready =
+        |said: &Said| said.rows().len() == 2 && said.rows().iter().all(|row| row.ends_with(&["True"]));
+    let said = operator.wait(&["get", "staticpodstatus"], LIMIT, is_ready)?;
+    let rows = said.rows();
+    let hand = rows.first().and_then(|row| row.get(3)).context("no pod")?;
+    ensure!(hand.starts_with("default/hand-"), "{said:?}");
+
+    let said = operator.run(&["containers", "-k"])?.ok()?;
+    let has = |words: &[&str]| said.out.lines().any(|line| words.iter().all(|word| line.contains(word)));
+    ensure!(has(&[&format!(" {hand} "), "SANDBOX_READY"]), "{said:?}");
+    let container = format!("{hand}:hand");
+    ensure!(has(&[&format!("└─ {container}:"), "podium.local/guest:1", "CONTAINER_RUNNING"]), "{said:?}");
+    let said = operator.run(&["logs", "-k", &container])?.ok()?;
+    ensure!(said.out.contains(": listening on 9000\n"), "{said:?}");
+
+    let said = operator.run(&["services"])?.ok()?;
+    for service in ["containerd", "kubelet", "apid", "api"] {
+        let is_up = said.rows().iter().any(|row| row.get(1..3) == Some(&[service, "Running"]));
+        ensure!(is_up, "{service}: {said:?}");
+    }
+    let said = operator.run(&["get", "machineconfig", "-o", "yaml"])?.ok()?;
+    ensure!(said.out.contains("name: hello"), "{said:?}");
+    for words in
+        [&["memory"][..], &["processes"], &["mounts"], &["dmesg"], &["list", "/etc"], &["stats", "-k"]]
+    {
+        ensure!(!operator.run(words)?.ok()?.rows().is_empty(), "{words:?}: nothing");
+    }
+    operator.run(&["read", "/proc/sys/kernel/random/boot_id"])?.ok()?;
+    Ok(())
+}
+
+/// A changed pod is its next version; a config with a mistake changes nothing.
+fn changes(machine: &Machine, operator: &Operator) -> Result<()> {
+    let log = operator.follow(&["logs", "kubelet", "-f", "--tail", "3"])?;
+    log.console.wait_for(0, "the kubelet's log", LIMIT, |line| line.text.starts_with("127.0.0.1: "))?;
+    let (from, log_from) = (machine.console.mark(), log.console.mark());
+    let changed = HELLO.replace("{name: hello}", "{name: hello, labels: {changed: 'yes'}}");
+    let config = operator.config(&[&changed, HAND])?;
+    let said = operator.apply(&config, &["--dry-run"])?.ok()?;
+    ensure!(said.out.contains("labels"), "the difference: {said:?}");
+    operator.apply(&config, &[])?.ok()?;
+    let now = [("default-hand", "1"), ("default-hello", "2")];
+    operator.wait(&["get", "staticpods"], LIMIT, |said| pods(said) == now)?;
+    machine.console.wait(from, "podium: pod default/hello: running", BOOT_LIMIT)?;
+    log.console.wait_for(log_from, "more of the kubelet's log", LIMIT, |line| !line.text.is_empty())?;
+
+    let bad = operator.config(&[&changed, HAND, BAD])?;
+    let said =
+        operator.apply(&bad, &[])?.refused(&["Not_A_Name", "refuses the config", "nothing has changed"])?;
+    ensure!(said.err.contains("applied.yaml:"), "the place of the mistake: {said:?}");
+    ensure!(pods(&operator.run(&["get", "staticpods"])?.ok()?) == now);
+    Ok(())
+}
+
+/// Who has no certificate, one of another CA, or a role too low.
+fn strangers(machine: &Machine, operator: &Operator) -> Result<()> {
+    let insecure = ["--insecure", "-n", operator.address()];
+    operator.run(&[&["version"][..], &insecure].concat())?.refused(&[])?;
+    operator.apply(&operator.config(&[HELLO])?, &insecure)?.refused(&[])?;
+
+    let stranger = Operator::new(machine.port(operator::PORT)?)?;
+    stranger.run(&["version"])?.refused(&[])?;
+    // It would take the node as it is; the node does not take it.
+    let field = |of: &Operator, key: &str| -> Result<String> {
+        let text = fs::read_to_string(of.path("talosconfig"))?;
+        let line = text.lines().find(|line| line.trim_start().starts_with(key)).context("no such key")?;
+        Ok(line.to_owned())
+    };
+    let text = fs::read_to_string(stranger.path("talosconfig"))?;
+    let mixed = text.replace(&field(&stranger, "ca: ")?, &field(operator, "ca: ")?);
+    ensure!(mixed != text);
+    stranger.write("mixed", &mixed)?;
+    stranger.run_by(&stranger.path("mixed"), &["version"])?.refused(&[])?;
+
+    let (reader, from) = (operator.path("reader"), operator.path("machineconfig.yaml"));
+    let (reader_name, from) = (reader.to_string_lossy(), from.to_string_lossy());
+    let endpoint = ["--endpoints", operator.address()];
+    let new = ["config", "new", &reader_name, "--roles", "os:reader", "--from", &from];
+    operator.run(&[&new[..], &endpoint].concat())?.ok()?;
+    operator.run_by(&reader, &["get", "staticpods"])?.ok()?;
+    for words in [&["reboot", "--wait=false"][..], &["service", "kubelet", "restart"]] {
+        operator.run_by(&reader, words)?.refused(&["os:operator"])?;
+    }
+    operator.run_by(&reader, &["read", "/etc/passwd"])?.refused(&["os:admin"])?;
+    Ok(())
+}
+
+/// What listens to the network is nobody, and says who wrote.
+fn without_rights(hand: &Hand) -> Result<()> {
+    let process = hand.process("apid", "api")?;
+    let status = hand.read(&format!("/proc/{}/status", process.pid))?;
+    let words = |name: &str| -> Vec<&str> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_default().split_whitespace().collect()
+    };
+    ensure!(words("Uid:") == ["52"; 4] && words("Gid:") == ["52"; 4], "{status}");
+    for name in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+        ensure!(words(name) == ["0000000000000000"], "{status}");
+    }
+    ensure!(words("NoNewPrivs:") == ["1"], "{status}");
+    let log = hand.ctl("logs api")?.out;
+    let wrote = ["audit: ", "role=os:admin", "method=\"ApplyConfiguration\"", "result=\"ok\""];
+    ensure!(log.lines().any(|line| wrote.iter().all(|word| line.contains(word))), "{log}");
+    Ok(())
+}
+
+/// Nothing but what the README lists is open to others.
+fn ports(hand: &Hand) -> Result<()> {
+    let tables = [hand.read("/proc/1/net/tcp")?, hand.read("/proc/1/net/tcp6")?].concat();
+    let open: BTreeSet<u16> = tables.lines().filter_map(listens_to_others).collect();
+    ensure!(open == BTreeSet::from(OPEN), "{open:?}:\n{tables}");
+    Ok(())
+}
+
+/// The port in a line of the kernel's table of TCP sockets, when other machines could connect to it.
+fn listens_to_others(line: &str) -> Option<u16> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let (address, port) = words.get(1)?.split_once(':')?;
+    // Addresses are in the processor's order, 32 bits at a time; ::ffff:127.0.0.1 is loopback as well.
+    let is_loopback = address.ends_with("7F") && (address.len() == 8 || address.contains("FFFF0000"))
+        || address == "00000000000000000000000001000000";
+    let listens = words.get(3) == Some(&"0A") && !is_loopback;
+    listens.then(|| u16::from_str_radix(port, 16).ok()).flatten()
+}
+
+/// The node goes and comes back as it was.
+fn reboots(machine: &Machine, operator: &Operator) -> Result<()> {
+    let from = machine.console.mark();
+    let said = operator.run(&["reboot", "--wait", "--timeout", "18m"])?.ok()?;
+    ensure!(said.err.contains("is going down") && said.err.contains("is ready"), "{said:?}");
+    machine.console.wait(from, "podium: config from STATE: 2 pods", Duration::ZERO)?;
+    let now = [("default-hand", "1"), ("default-hello", "2")];
+    operator.wait(&["get", "staticpods"], LIMIT, |said| pods(said) == now)?;
+    ensure!(hello(machine)?.contains("hello"));
+    Ok(())
+}
