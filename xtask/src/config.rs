@@ -30,7 +30,15 @@ pub(crate) fn deliver(file: &Path, words: &[String]) -> Result<Delivery> {
             return Ok(Delivery { word, disk: None });
         }
     }
-    let disk = Disk::with_files(LABEL, &[("config.yaml", &bytes)])?;
+    on_disk(&bytes)
+}
+
+/// Packs a config on a disk, whatever its size.
+///
+/// # Errors
+/// The disk cannot be made.
+pub(crate) fn on_disk(config: &[u8]) -> Result<Delivery> {
+    let disk = Disk::with_files(LABEL, &[("config.yaml", config)])?;
     Ok(Delivery { word: format!("podium.config=LABEL={LABEL}:/config.yaml"), disk: Some(disk) })
 }
 

@@ -13,6 +13,7 @@ mod fetch;
 mod fuzz;
 mod image;
 mod interrupt;
+mod operate;
 mod rules;
 mod run;
 mod say;

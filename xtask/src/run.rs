@@ -3,6 +3,7 @@
 
 use crate::config::{self, Delivery};
 use crate::interrupt::Interrupt;
+use crate::operate::Operator;
 use crate::{doctor, image, say};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
@@ -12,6 +13,7 @@ use podium_tests::disk::Disk;
 use podium_tests::http;
 use podium_tests::inline::LONGEST_COMMAND_LINE;
 use podium_tests::markers::{READY, Timings};
+use podium_tests::operator;
 use podium_tests::qemu::{Accel, ExtraDisk, Machine, Options};
 use serde_json::json;
 use std::path::PathBuf;
@@ -30,8 +32,8 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// Boot the image in QEMU and show its console; Ctrl-C ends it.
 ///
-/// Without a --config the image's own demo config runs one pod, `hello`: the command says when
-/// http://127.0.0.1:8080 answers.
+/// Without a --config the demo's config runs one pod, `hello`: the command says when http://127.0.0.1:8080 answers, and
+/// when the node's API does, with the podiumctl command to type. Keys for it are made once and kept in out/run.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Machine config (YAML) for the node instead of the image's demo
@@ -105,9 +107,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Some(path) => Disk::kept(path, &image.disk)?,
         None => Disk::temporary(&image.disk)?,
     };
-    let (options, config) = options(arguments, &image, &disk)?;
+    // Who names a config means that one, and who measures a boot the image's own.
+    let names_one = |words: &String| words.contains("podium.config");
+    let operated = arguments.config.is_none()
+        && arguments.until.is_none()
+        && !arguments.append.as_ref().is_some_and(names_one);
+    let operator = operated.then(|| say::phase("building podiumctl", Operator::new)).transpose()?;
+    let (options, config) = options(arguments, &image, &disk, operator.as_ref())?;
     let code = match arguments.until {
-        None => interactive(arguments, &options),
+        None => interactive(arguments, &options, operator.as_ref()),
         Some(Until::Ready) => until_ready(arguments, &options).inspect_err(|_| {
             eprintln!("the services' last lines on the machine's disk:\n{}", disk.logs(LOG_LINES));
         }),
@@ -117,7 +125,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 /// The machine's options, and the config's disk, which must live as long as the machine.
-fn options(arguments: &Arguments, image: &Image, disk: &Disk) -> Result<(Options, Option<Disk>)> {
+fn options(
+    arguments: &Arguments,
+    image: &Image,
+    disk: &Disk,
+    operator: Option<&Operator>,
+) -> Result<(Options, Option<Disk>)> {
     let mut options = Options::new(&image.kernel, &image.initramfs);
     options.words.clone_from(&image.words);
     options.words.extend(arguments.append.iter().cloned());
@@ -129,12 +142,19 @@ fn options(arguments: &Arguments, image: &Image, disk: &Disk) -> Result<(Options
     if options.forwards.is_empty() && arguments.until.is_none() {
         options.forwards.push((DEMO_PORT, DEMO_PORT));
     }
+    if operator.is_some() && !options.forwards.iter().any(|(_, guest)| *guest == operator::PORT) {
+        options.forwards.push((0, operator::PORT));
+    }
     options.arguments.clone_from(&arguments.qemu);
     // A person watching may reboot the guest; a headless run that reboots has failed.
     options.reboots = arguments.until.is_none();
     let mut config_disk = None;
-    if let Some(file) = &arguments.config {
-        let Delivery { word, disk } = config::deliver(file, &options.words)?;
+    let delivery = match (&arguments.config, operator) {
+        (Some(file), _) => Some(config::deliver(file, &options.words)?),
+        (None, Some(operator)) => Some(operator.config()?),
+        (None, None) => None,
+    };
+    if let Some(Delivery { word, disk }) = delivery {
         options.words.push(word);
         options
             .extra_disks
@@ -173,14 +193,17 @@ fn start(options: &Options) -> Result<Machine> {
 }
 
 /// Shows the console until the machine or the person ends it.
-fn interactive(arguments: &Arguments, options: &Options) -> Result<ExitCode> {
+fn interactive(arguments: &Arguments, options: &Options, operator: Option<&Operator>) -> Result<ExitCode> {
     let interrupt = Interrupt::take_over()?;
     let options = Options { echo: Echo::Stdout, ..options.clone() };
     let mut machine = start(&options)?;
     say::note("this is the node's console; Ctrl-C ends the machine");
     for &(_, guest) in &options.forwards {
         let port = machine.port(guest)?;
-        thread::spawn(move || tell_when_answering(port));
+        match operator {
+            Some(operator) if guest == operator::PORT => operator.tell_when_answering(port)?,
+            _ => drop(thread::spawn(move || tell_when_answering(port))),
+        }
     }
     let mut powering_off = false;
     loop {

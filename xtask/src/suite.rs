@@ -4,10 +4,11 @@
 //! the whole image and QEMU, `faults` what its faults need. All are plain `cargo test` underneath; their lines are passed on as they come
 //! and counted for the end. `faults` alone prints a table instead, or its rows as JSON.
 
-use crate::{doctor, image, say};
+use crate::{doctor, image, operate, say};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use podium_tests::artifacts::IMAGE_VARIABLE;
+use podium_tests::operator::CTL_VARIABLE;
 use serde::Serialize;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, ExitCode, Stdio};
@@ -124,6 +125,9 @@ fn command(kind: Kind, arguments: &Arguments) -> Result<Command> {
         let file = crate::top().join("out/test-image.json");
         image.save(&file)?;
         cargo.env(IMAGE_VARIABLE, file);
+    }
+    if kind == Kind::Vm {
+        cargo.env(CTL_VARIABLE, say::phase("building podiumctl", operate::podiumctl)?);
     }
     Ok(cargo)
 }

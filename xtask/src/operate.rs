@@ -1,0 +1,138 @@
+//! The operator's side of a machine: `podiumctl` as it is built here, and for `run` a CA, a config that trusts it and a
+//! talosconfig, all kept in `out/run/` so that a machine whose disk is kept knows its operator again.
+//!
+//! Nothing here speaks the API: keys are made, files are changed and the node is asked by running the program.
+
+use crate::config::{self, Delivery};
+use anyhow::{Context, Result, ensure};
+use podium_image::run;
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+/// Between two looks whether the node answers: each is a process on a host that is busy emulating.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Builds `podiumctl` beside the program that runs this.
+///
+/// # Errors
+/// It does not compile.
+pub(crate) fn podiumctl() -> Result<PathBuf> {
+    let mut cargo = crate::cargo();
+    cargo.args(["build", "--quiet", "--locked", "-p", "podium-podiumctl", "--bin", "podiumctl"]);
+    run::loud(&mut cargo)?;
+    let program = std::env::current_exe().context("our own place")?.with_file_name("podiumctl");
+    ensure!(program.is_file(), "{} was not built", program.display());
+    Ok(program)
+}
+
+/// What is needed to operate the machine of `run`.
+#[derive(Debug, Clone)]
+pub(crate) struct Operator {
+    program: PathBuf,
+    folder: PathBuf,
+}
+
+impl Operator {
+    /// Builds the program, and makes the keys unless an earlier run has.
+    ///
+    /// # Errors
+    /// It does not compile, or the files cannot be written.
+    pub(crate) fn new() -> Result<Self> {
+        let operator = Self { program: podiumctl()?, folder: crate::top().join("out/run") };
+        fs::create_dir_all(&operator.folder).with_context(|| operator.folder.display().to_string())?;
+        if !operator.secrets().is_file() || !operator.talosconfig().is_file() {
+            let folder = operator.folder.to_string_lossy().into_owned();
+            operator.quietly(&["gen", "secrets", "--endpoints", "127.0.0.1", "--force", "-o", &folder])?;
+        }
+        Ok(operator)
+    }
+
+    /// The demo's config with the CA, on its way into the machine.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    pub(crate) fn config(&self) -> Result<Delivery> {
+        let read = |path: &Path| fs::read_to_string(path).with_context(|| path.display().to_string());
+        let demo = read(&crate::top().join("rootfs/files/usr/lib/podium/machine.yaml"))?;
+        let text = with_pods(&read(&self.secrets())?, &demo)?;
+        let path = self.folder.join("config.yaml");
+        write_secret(&path, &text).with_context(|| path.display().to_string())?;
+        // Not in the kernel's command line, which every process of the node can read.
+        config::on_disk(text.as_bytes())
+    }
+
+    /// Puts the host's port, which leads to the API, into the talosconfig; says once what to type when it answers.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn tell_when_answering(&self, port: u16) -> Result<()> {
+        self.quietly(&["config", "endpoint", &format!("127.0.0.1:{port}")])?;
+        let operator = self.clone();
+        // It ends with the process.
+        thread::spawn(move || {
+            loop {
+                let asked = operator.command(&["version", "--short"]).stderr(Stdio::null()).output();
+                if asked.is_ok_and(|output| output.status.success()) {
+                    let line = run::line(&operator.command(&["get", "staticpods"]));
+                    return crate::say::note(&format!("the API answers; type: {line}"));
+                }
+                thread::sleep(PAUSE);
+            }
+        });
+        Ok(())
+    }
+
+    fn secrets(&self) -> PathBuf {
+        self.folder.join("machineconfig.yaml")
+    }
+
+    fn talosconfig(&self) -> PathBuf {
+        self.folder.join("talosconfig")
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--talosconfig").arg(self.talosconfig()).args(words).stdin(Stdio::null());
+        command
+    }
+
+    fn quietly(&self, words: &[&str]) -> Result<()> {
+        run::capture(&mut self.command(words)).map(drop)
+    }
+}
+
+/// A config as `gen secrets` makes it, with the pods of another one.
+fn with_pods(secrets: &str, pods: &str) -> Result<String> {
+    let (before, _) =
+        secrets.split_once("  # The static pods").context("the config that gen secrets made")?;
+    let (_, machine) = pods.split_once("\nmachine:\n").context("the demo's config")?;
+    Ok(format!("{before}{machine}"))
+}
+
+/// For who runs this alone: a key is in it.
+fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_demos_pods_stand_behind_the_ca() {
+        let secrets = "# c\nversion: v1alpha1\nmachine:\n  ca:\n    crt: a\n    key: b\n  # The static pods that\n  pods: []\n";
+        let demo = "# d\nversion: v1alpha1\nmachine:\n  pods:\n    - kind: Pod\n";
+        let text = with_pods(secrets, demo).unwrap();
+        assert_eq!(
+            text,
+            "# c\nversion: v1alpha1\nmachine:\n  ca:\n    crt: a\n    key: b\n  pods:\n    - kind: Pod\n"
+        );
+        assert!(with_pods("machine: {}\n", demo).is_err() && with_pods(secrets, "machine: {}\n").is_err());
+    }
+}
