@@ -52,6 +52,8 @@ pub struct Setup {
     pub files: BTreeMap<&'static str, Vec<u8>>,
     /// Programs of this host that the image has too, with the libraries they need.
     pub programs: Vec<&'static str>,
+    /// Programs, by where the image has them, in place of PID 1 or a fake: a static program of this host.
+    pub copies: BTreeMap<&'static str, PathBuf>,
     /// Folders of the image that are mounts when PID 1 starts, as a container's volumes are.
     pub volumes: Vec<&'static str>,
     /// Makes what is no plain file at a path of the image; it is given that path as the host sees it.
@@ -76,6 +78,7 @@ impl Default for Setup {
             config: Some(CONFIG.into()),
             files: BTreeMap::new(),
             programs: Vec::new(),
+            copies: BTreeMap::new(),
             volumes: Vec::new(),
             prepare: Vec::new(),
             open_files: None,
@@ -145,6 +148,11 @@ impl Setup {
         std::fs::copy(&programs.fake, inside("/usr/bin/fake"))?;
         for program in PROGRAMS {
             symlink("/usr/bin/fake", inside(program))?;
+        }
+        for (path, program) in &self.copies {
+            // What is there may be a link to the fake, which stays.
+            std::fs::remove_file(inside(path))?;
+            std::fs::copy(program, inside(path)).with_context(|| program.display().to_string())?;
         }
         std::fs::write(inside("/usr/lib/podium/image.json"), image_facts())?;
         if let Some(config) = &self.config {

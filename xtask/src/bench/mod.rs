@@ -2,6 +2,7 @@
 //!
 //! Each measurement is a file of its own name; this one only says what there is.
 
+mod api;
 mod boot;
 mod manifests;
 mod reaction;
@@ -9,7 +10,7 @@ mod reaction;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-/// Measure boots, the rendering of manifests, or how quickly a running node acts on a changed config.
+/// Measure boots, the rendering of manifests, how quickly a running node acts on a changed config, or its API.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -18,6 +19,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    Api(api::Arguments),
     Boot(boot::Arguments),
     Manifests(manifests::Arguments),
     Reaction(reaction::Arguments),
@@ -29,6 +31,7 @@ enum What {
 /// When it failed: a number from half a measurement would be none.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.what {
+        What::Api(arguments) => api::run(arguments),
         What::Boot(arguments) => boot::run(arguments),
         What::Manifests(arguments) => manifests::run(arguments),
         What::Reaction(arguments) => reaction::run(arguments),
