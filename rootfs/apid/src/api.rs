@@ -58,7 +58,7 @@ pub(crate) async fn run(places: Places, listen: Option<SocketAddr>) -> Result<()
         setup.wait_for(|setup| setup.mode != Mode::Off).await?;
     }
     let listener = listen::bind(listen, PORT)?;
-    let identity = tls::Identity::new(upstream.clone(), setup.clone());
+    let identity = tls::Identity::new(upstream.clone(), setup.clone())?;
     identity.renew().await?;
     let facts = Arc::new(Facts::new(places.clone(), upstream, setup.clone()));
     sandbox::enter(&places);

@@ -355,7 +355,20 @@ async fn without_a_config_anybody_sees_the_version_and_gives_one_and_then_nobody
     }
     let version = first.machine().version(()).await.unwrap().into_inner().messages.remove(0).version.unwrap();
     assert_eq!((version.tag.as_str(), version.os.as_str()), ("v0.1.0", "linux"));
-    assert!(node.said().iter().any(|line| line.contains("--cert-fingerprint ")));
+    let fingerprints = || {
+        let said = node.said().into_iter();
+        said.filter(|line| line.contains("--cert-fingerprint ")).collect::<Vec<_>>()
+    };
+    assert_eq!(fingerprints().len(), 1);
+    // Another name is in another certificate, whose key whoever has read the fingerprint knows.
+    node.put("run/podium/hostname", "another\n");
+    let renewed = async {
+        while fingerprints().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LIMIT, renewed).await.expect("the certificate follows the node's names");
+    assert_eq!(fingerprints()[0], fingerprints()[1]);
     let request = |text: &str| ApplyConfigurationRequest {
         data: text.as_bytes().to_vec(),
         mode: Mode::Auto.into(),

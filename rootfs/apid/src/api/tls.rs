@@ -81,14 +81,20 @@ pub(super) struct Identity {
     setup: watch::Receiver<Arc<Setup>>,
     epoch: Arc<watch::Sender<Arc<Epoch>>>,
     shown: Arc<Shown>,
+    /// Of a node without a config: whoever has read the fingerprint finds it again, also when the addresses change.
+    maintenance: Arc<KeyPair>,
 }
 
 impl Identity {
     /// Lets nobody in until [`Self::renew`].
-    pub(super) fn new(upstream: Upstream, setup: watch::Receiver<Arc<Setup>>) -> Self {
+    ///
+    /// # Errors
+    /// There are no random numbers.
+    pub(super) fn new(upstream: Upstream, setup: watch::Receiver<Arc<Setup>>) -> Result<Self> {
         let closed = Epoch { mode: Mode::Off, cas: Vec::new(), config: None, verifier: None };
         let epoch = Arc::new(watch::Sender::new(Arc::new(closed)));
-        Self { upstream, setup, epoch, shown: Arc::default() }
+        let maintenance = Arc::new(KeyPair::generate().context("make a key")?);
+        Ok(Self { upstream, setup, epoch, shown: Arc::default(), maintenance })
     }
 
     /// What holds now, and word of what comes.
@@ -133,13 +139,14 @@ impl Identity {
             });
             self.epoch.send_replace(Arc::new(epoch));
         }
-        let key = KeyPair::generate().context("make a key")?;
-        let chain = match setup.mode {
+        let current = match setup.mode {
             Mode::Off => return Ok(()),
-            Mode::Maintenance => self_signed(&setup, &key)?,
-            Mode::Serving => self.signed(&key).await?,
+            Mode::Maintenance => current(&self_signed(&setup, &self.maintenance)?, &self.maintenance)?,
+            Mode::Serving => {
+                let key = KeyPair::generate().context("make a key")?;
+                current(&self.signed(&key).await?, &key)?
+            }
         };
-        let current = current(&chain, &key)?;
         *self.shown.0.write().unwrap_or_else(PoisonError::into_inner) = Some(current);
         Ok(())
     }
