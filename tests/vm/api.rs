@@ -88,7 +88,7 @@ fn looks(operator: &Operator) -> Result<()> {
     let container = format!("{hand}:hand");
     ensure!(has(&[&format!("└─ {container}:"), "podium.local/guest:1", "CONTAINER_RUNNING"]), "{said:?}");
     let said = operator.run(&["logs", "-k", &container])?.ok()?;
-    ensure!(said.out.contains(": listening on 9000\n"), "{said:?}");
+    ensure!(said.out.contains(" stdout F listening on 9000\n"), "{said:?}");
 
     let said = operator.run(&["services"])?.ok()?;
     for service in ["containerd", "kubelet", "apid", "api"] {
