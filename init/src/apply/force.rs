@@ -11,8 +11,7 @@ use crate::{hook, manifest_dir, network};
 use anyhow::{Context, Result};
 use podium_init::config::{InUse, MachineConfig, Outcome};
 use podium_init::live::{
-    Applied, Change, Needs, PROOF_LIMIT, Standing, changes_from, held_back, in_force, restarts,
-    waits,
+    Applied, Change, Needs, PROOF_LIMIT, Standing, changes_from, in_force, restarts, waits,
 };
 use podium_init::manifests::{Facts, Holds, Manifest, file_name};
 use podium_init::paths;
