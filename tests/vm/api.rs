@@ -14,8 +14,15 @@ use std::time::Duration;
 
 /// Until the node has done what a client on an emulated machine waits for.
 const LIMIT: Duration = Duration::from_secs(300);
-/// What the README lists for all addresses, beside the tests' hand.
-const OPEN: [u16; 3] = [operator::PORT, 10250, hand::PORT];
+/// What the README lists for all addresses, beside the tests' hand: of TCP,
+const OPEN: [u16; 2] = [operator::PORT, hand::PORT];
+/// and of UDP, where a client waits for answers of DHCP.
+const OPEN_UDP: [u16; 2] = [68, 546];
+
+/// States in the kernel's tables of sockets.
+const LISTENS: &str = "0A";
+/// As [`LISTENS`], of UDP.
+const UNCONNECTED: &str = "07";
 
 /// A pod that cannot be: its name is none.
 const BAD: &str = "
@@ -36,6 +43,7 @@ fn a_fresh_node_is_operated_over_its_api() -> Result<()> {
         strangers(&machine, &operator).context("strangers")?;
         without_rights(&hand).context("the API's process")?;
         ports(&hand).context("ports")?;
+        without_kubelet(&operator).context("without a kubelet")?;
         reboots(&machine, &operator).context("reboot")
     })
 }
@@ -48,6 +56,8 @@ fn first_config(machine: &Machine, operator: &Operator) -> Result<()> {
     let by = |command: &'static str, fingerprint: &str| {
         operator.run(&[&[command][..], &node, &[fingerprint]].concat())
     };
+    // It is shown before the node has an address.
+    machine.wait("podium: network: eth0 10.", BOOT_LIMIT)?;
     ensure!(by("version", fingerprint)?.ok()?.out.contains("Server:"));
     let other = format!("A{}", fingerprint.get(1..).context("a short fingerprint")?);
     by("version", &other)?.refused(&["its fingerprint is", fingerprint])?;
@@ -164,7 +174,9 @@ fn strangers(machine: &Machine, operator: &Operator) -> Result<()> {
 
 /// What listens to the network is nobody, and says who wrote.
 fn without_rights(hand: &Hand) -> Result<()> {
-    let process = hand.process("apid", "api")?;
+    let processes = hand.processes()?;
+    let is_api = |process: &&hand::Process| process.argv.get(1).is_some_and(|verb| verb == "api");
+    let process = processes.iter().find(is_api).context("no apid api")?;
     let status = hand.read(&format!("/proc/{}/status", process.pid))?;
     let words = |name: &str| -> Vec<&str> {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -183,21 +195,41 @@ fn without_rights(hand: &Hand) -> Result<()> {
 
 /// Nothing but what the README lists is open to others.
 fn ports(hand: &Hand) -> Result<()> {
-    let tables = [hand.read("/proc/1/net/tcp")?, hand.read("/proc/1/net/tcp6")?].concat();
-    let open: BTreeSet<u16> = tables.lines().filter_map(listens_to_others).collect();
-    ensure!(open == BTreeSet::from(OPEN), "{open:?}:\n{tables}");
+    let open = |name: &str, state: &str| -> Result<BTreeSet<u16>> {
+        let tables = ["", "6"].map(|family| hand.read(&format!("/proc/1/net/{name}{family}")));
+        let tables = tables.into_iter().collect::<Result<String>>()?;
+        Ok(tables.lines().filter_map(|line| open_to_others(line, state)).collect())
+    };
+    let (tcp, udp) = (open("tcp", LISTENS)?, open("udp", UNCONNECTED)?);
+    ensure!(tcp == BTreeSet::from(OPEN), "TCP: {tcp:?}");
+    ensure!(udp.is_subset(&BTreeSet::from(OPEN_UDP)), "UDP: {udp:?}");
     Ok(())
 }
 
-/// The port in a line of the kernel's table of TCP sockets, when other machines could connect to it.
-fn listens_to_others(line: &str) -> Option<u16> {
+/// The port in a line of the kernel's table of sockets, when other machines could reach it.
+fn open_to_others(line: &str, state: &str) -> Option<u16> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let (address, port) = words.get(1)?.split_once(':')?;
     // Addresses are in the processor's order, 32 bits at a time; ::ffff:127.0.0.1 is loopback as well.
     let is_loopback = address.ends_with("7F") && (address.len() == 8 || address.contains("FFFF0000"))
         || address == "00000000000000000000000001000000";
-    let listens = words.get(3) == Some(&"0A") && !is_loopback;
-    listens.then(|| u16::from_str_radix(port, 16).ok()).flatten()
+    let is_open = words.get(3) == Some(&state) && !is_loopback;
+    is_open.then(|| u16::from_str_radix(port, 16).ok()).flatten()
+}
+
+/// Containers are asked for at containerd, and manifests are the node's own: a kubelet that is down hides neither.
+fn without_kubelet(operator: &Operator) -> Result<()> {
+    let is = |said: &Said, state: &str| {
+        said.rows().iter().any(|row| row.get(1..3).is_some_and(|row| row == ["kubelet", state]))
+    };
+    operator.run(&["service", "kubelet", "stop"])?.ok()?;
+    operator.wait(&["services"], LIMIT, |said| is(said, "Finished"))?;
+    let said = operator.run(&["containers", "-k"])?.ok()?;
+    ensure!(said.out.contains(":hello:") && said.out.contains("CONTAINER_RUNNING"), "{said:?}");
+    ensure!(pods(&operator.run(&["get", "staticpods"])?.ok()?).len() == 2);
+    operator.run(&["service", "kubelet", "start"])?.ok()?;
+    operator.wait(&["services"], LIMIT, |said| is(said, "Running"))?;
+    Ok(())
 }
 
 /// The node goes and comes back as it was.
