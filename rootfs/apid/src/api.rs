@@ -40,7 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
-use upstream::{Target, Upstream};
+use upstream::{Purpose, Target, Upstream};
 
 /// Between attempts to reach `apid serve`, which starts at about the same time.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -96,7 +96,7 @@ async fn follow_once(
     setup: &watch::Sender<Arc<Setup>>,
 ) -> Result<(), upstream::Refused> {
     let request = serde_json::json!({"request": "setup", "watch": true});
-    let mut lines = upstream.open(Target::NodeReader, &request).await?;
+    let mut lines = upstream.open(Target::NodeReader, Purpose::Feed, &request).await?;
     while let Some(line) = lines.next(None).await? {
         let now: Setup = serde_json::from_value(line).map_err(upstream::Refused::garbled)?;
         setup.send_if_modified(|before| {

@@ -3,12 +3,16 @@
 
 #[path = "api/authority.rs"]
 mod authority;
+#[path = "api/bounds.rs"]
+mod bounds;
 #[path = "api/client.rs"]
 mod client;
 #[path = "api/init.rs"]
 mod init;
 #[path = "api/node.rs"]
 mod node;
+#[path = "api/strangers.rs"]
+mod strangers;
 
 use authority::Authority;
 use client::{Channel, LIMIT};
@@ -17,24 +21,14 @@ use podium_wire::common::ContainerDriver;
 use podium_wire::cosi::{EventType, GetRequest, WatchOptions, WatchRequest, WatchResponse};
 use podium_wire::machine::apply_configuration_request::Mode;
 use podium_wire::machine::{
-    ApplyConfigurationRequest, DiskUsageRequest, EventsRequest, ListRequest, LogsRequest, ReadRequest,
-    RebootRequest, ResetRequest, ServiceStopRequest,
+    ApplyConfigurationRequest, EventsRequest, LogsRequest, RebootRequest, ResetRequest, ServiceStopRequest,
 };
-use podium_wire::resources::{MACHINE_CONFIGS, RESOURCE_DEFINITIONS, SERVICES, STATIC_PODS};
+use podium_wire::resources::{SERVICES, STATIC_PODS};
 use podium_wire::roles::{METHODS, Role};
 use serde_json::json;
 use std::time::Duration;
-use time::OffsetDateTime;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tonic::{Code, Streaming};
-
-const UNKNOWN: [&str; 4] = [
-    "/machine.MachineService/Upgrade",
-    "/machine.MachineService/version",
-    "/cosi.resource.State/Create",
-    "/x",
-];
 
 async fn next<T>(stream: &mut Streaming<T>) -> T {
     timeout(LIMIT, stream.message()).await.expect("a message").expect("no error").expect("no end")
@@ -78,199 +72,6 @@ async fn events(stream: &mut Streaming<WatchResponse>) -> Vec<(EventType, String
         (event.event_type(), metadata.id, metadata.version)
     };
     next(stream).await.event.into_iter().map(row).collect()
-}
-
-#[tokio::test]
-async fn each_method_answers_the_roles_that_the_list_says_and_no_others() {
-    let node = Node::serving();
-    for role in [None, Some(Role::Reader), Some(Role::Operator), Some(Role::Admin)] {
-        let organizations = role.map(Role::organization);
-        let organizations = organizations.as_ref().map_or(&["os:nobody"][..], std::slice::from_ref);
-        let identity = node.ca.client(organizations);
-        let mut channel = Channel::connect(node.address, &node.ca, Some(identity)).await.unwrap();
-        for (path, needed, _) in METHODS {
-            let answer = channel.call_empty(path, &[]).await;
-            let name = path.rsplit('/').next().unwrap();
-            if role >= Some(needed) {
-                let code = answer.as_ref().err().map(tonic::Status::code);
-                let refused =
-                    [Code::PermissionDenied, Code::Unimplemented, Code::Unknown, Code::Internal].map(Some);
-                assert!(!refused.contains(&code), "{role:?} {path}: {answer:?}");
-            } else {
-                let status = answer.unwrap_err();
-                assert_eq!(status.code(), Code::PermissionDenied, "{role:?} {path}");
-                assert!(
-                    status.message().contains(name) && status.message().contains(needed.organization()),
-                    "{status}"
-                );
-            }
-        }
-        for path in UNKNOWN {
-            assert_eq!(
-                channel.call_empty(path, &[]).await.unwrap_err().code(),
-                Code::Unimplemented,
-                "{path}"
-            );
-        }
-    }
-    // PID 1 was asked by the role of whoever called.
-    assert!(node.init.asked("version").iter().any(|(by, _)| by == "reader"));
-    assert!(node.init.asked("config apply").iter().all(|(by, _)| by == "admin"));
-    assert!(node.init.asked("power off").iter().any(|(by, _)| by == "operator"));
-    let audit: Vec<String> = node.said().into_iter().filter(|line| line.starts_with("audit: ")).collect();
-    let has = |words: &[&str]| audit.iter().any(|line| words.iter().all(|word| line.contains(word)));
-    assert!(
-        has(&["role=os:operator", "name=\"somebody\"", "method=\"Shutdown\"", "result=\"ok\""]),
-        "{audit:?}"
-    );
-    assert!(has(&["role=os:reader", "method=\"Reboot\"", "result=\"PermissionDenied"]), "{audit:?}");
-}
-
-#[tokio::test]
-async fn nobody_is_let_in_without_a_certificate_of_the_nodes_ca_that_is_valid_now() {
-    let node = Node::serving();
-    let stranger = Authority::new("stranger");
-    let expired = OffsetDateTime::now_utc() - time::Duration::hours(1);
-    for (what, identity) in [
-        ("none", None),
-        ("another CA's", Some(stranger.client(&["os:admin"]))),
-        ("expired", Some(node.ca.client_until(&["os:admin"], expired))),
-    ] {
-        assert!(Channel::connect(node.address, &node.ca, identity).await.is_err(), "{what}");
-    }
-    let old = client::tls12(&node.ca, node.ca.client(&["os:admin"]));
-    assert!(client::stream(node.address, old).await.is_err(), "TLS 1.2");
-    // A server that is not the one that the client means is not talked to.
-    let admin = node.ca.client(&["os:admin"]);
-    assert!(Channel::connect(node.address, &stranger, Some(admin)).await.is_err());
-    node.client(Role::Admin).await;
-}
-
-#[tokio::test]
-async fn what_is_too_large_or_damaged_costs_its_sender_alone() {
-    let node = Node::serving();
-    let channel = node.client(Role::Admin).await;
-    let large = ReadRequest { path: "/x".repeat(100_000) };
-    assert_eq!(channel.machine().read(large).await.unwrap_err().code(), Code::ResourceExhausted);
-    let large =
-        ApplyConfigurationRequest { data: vec![b' '; 5 << 20], ..ApplyConfigurationRequest::default() };
-    assert_eq!(
-        channel.machine().apply_configuration(large).await.unwrap_err().code(),
-        Code::ResourceExhausted
-    );
-    // No HTTP/2, half a preface, and a frame that is longer than it may be.
-    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    let long_frame = [&preface[..], &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1], &[0; 64]].concat();
-    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &preface[..9], &long_frame] {
-        let config =
-            client::config(Some(&node.ca), Some(node.ca.client(&["os:reader"])), &rustls::version::TLS13);
-        let mut stream = client::stream(node.address, config).await.unwrap();
-        stream.write_all(bytes).await.unwrap();
-        stream.shutdown().await.unwrap();
-        let mut rest = Vec::new();
-        // Whatever it says, it ends.
-        drop(timeout(LIMIT, stream.read_to_end(&mut rest)).await.expect("an end"));
-    }
-    channel.machine().version(()).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_silent_peer_keeps_nobody_out() {
-    let node = Node::serving();
-    let mut silent = Vec::new();
-    for _ in 0..100 {
-        silent.push(tokio::net::TcpStream::connect(node.address).await.unwrap());
-    }
-    // One address has not taken all places of those who shake hands.
-    let identity = node.ca.client(&["os:reader"]);
-    let other = "127.0.0.2:0".parse().unwrap();
-    let channel = Channel::connect_from(other, node.address, &node.ca, identity).await.unwrap();
-    channel.machine().hostname(()).await.unwrap();
-    drop(silent);
-    let connect = async {
-        while Channel::connect(node.address, &node.ca, Some(node.ca.client(&["os:reader"]))).await.is_err() {}
-    };
-    timeout(LIMIT, connect).await.expect("there is room again");
-}
-
-#[tokio::test]
-async fn paths_and_links_lead_nowhere_else() {
-    let node = Node::serving();
-    let outside = tempfile::tempdir().unwrap();
-    std::fs::write(outside.path().join("secret"), "secret").unwrap();
-    node.put("var/log/podium/kubelet.log", "said\n");
-    node.put("var/log/pods/default_web-node_1/c/0.log", "line\n");
-    node.put("etc/file", "content");
-    let link = |target: &std::path::Path, name: &str| {
-        std::os::unix::fs::symlink(target, node.root().join(name)).unwrap();
-    };
-    link(&outside.path().join("secret"), "var/log/podium/evil.log");
-    link(&outside.path().join("secret"), "var/log/pods/default_web-node_1/c/1.log");
-    link(outside.path(), "var/log/pods/default_evil_1");
-    link(&outside.path().join("secret"), "etc/link");
-    link(std::path::Path::new("/etc/file"), "etc/inside");
-    let machine = node.client(Role::Admin).await.machine();
-    let logged = |namespace: &'static str, id: &str| {
-        let (mut machine, request) = (machine.clone(), logs(namespace, id));
-        async move { all(machine.logs(request).await?.into_inner()).await }
-    };
-    assert_eq!(logged("system", "kubelet").await.unwrap(), "said\n");
-    for (namespace, id) in [
-        ("system", "evil"),
-        ("system", "../../../etc/file"),
-        ("system", "none"),
-        ("k8s.io", "default/web-node:c"),
-        ("k8s.io", "default/evil:c"),
-        ("k8s.io", "default/../web:c"),
-        ("k8s.io", "../..:c"),
-    ] {
-        let status = logged(namespace, id).await.unwrap_err();
-        let expected = [Code::NotFound, Code::InvalidArgument, Code::PermissionDenied];
-        assert!(expected.contains(&status.code()), "{id}: {status:?}");
-    }
-    std::fs::remove_file(node.root().join("var/log/pods/default_web-node_1/c/1.log")).unwrap();
-    assert_eq!(logged("k8s.io", "default/web-node:c").await.unwrap(), "line\n");
-    let read = |path: &str| {
-        let (mut machine, request) = (machine.clone(), ReadRequest { path: path.to_owned() });
-        async move { all(machine.read(request).await?.into_inner()).await }
-    };
-    for path in ["/etc/file", "/../../etc/file", "/etc/inside", "/etc/../etc/./file"] {
-        assert_eq!(read(path).await.unwrap(), "content", "{path}");
-    }
-    let up = "/..".repeat(20) + &outside.path().join("secret").display().to_string();
-    for path in ["/etc/link", "etc/file", "/etc", &up, "", "/\0"] {
-        assert!(read(path).await.is_err(), "{path:?}");
-    }
-    let list = |root: &str| {
-        let (mut machine, request) =
-            (machine.clone(), ListRequest { root: root.to_owned(), recurse: true, ..ListRequest::default() });
-        async move {
-            let mut stream = machine.list(request).await?.into_inner();
-            let mut names = Vec::new();
-            while let Some(file) = stream.message().await? {
-                names.push((file.relative_name, file.link, file.is_dir));
-            }
-            Ok::<_, tonic::Status>(names)
-        }
-    };
-    let names = list("/var/log/../../../../var/log/pods").await.unwrap();
-    let is = |name: &str| names.iter().find(|(relative, ..)| relative == name);
-    assert!(is("default_web-node_1/c/0.log").is_some() && is(".").is_some(), "{names:?}");
-    let (_, target, is_dir) = is("default_evil_1").unwrap();
-    assert!(
-        *target == outside.path().display().to_string() && !is_dir && is("default_evil_1/secret").is_none()
-    );
-    assert!(list(&outside.path().display().to_string()).await.is_err() && list("relative").await.is_err());
-    let request =
-        DiskUsageRequest { paths: vec!["/var/log".into()], all: true, recursion_depth: 9, threshold: 0 };
-    let mut stream = machine.clone().disk_usage(request).await.unwrap().into_inner();
-    let mut sizes = std::collections::BTreeMap::new();
-    while let Some(row) = stream.message().await.unwrap() {
-        sizes.insert(row.relative_name, row.size);
-    }
-    let of = |name: &str| sizes[name];
-    assert!(of("pods/default_web-node_1/c/0.log") > 0 && of(".") >= of("pods") + of("podium"), "{sizes:?}");
-    assert!(!sizes.contains_key("pods/default_evil_1/secret"), "{sizes:?}");
 }
 
 #[tokio::test]
@@ -458,32 +259,6 @@ async fn watchers_are_told_of_each_change() {
 }
 
 #[tokio::test]
-async fn only_an_admin_sees_the_config() {
-    let node = Node::serving();
-    let get = |kind: &str, id: &str| GetRequest {
-        r#type: kind.into(),
-        id: id.into(),
-        namespace: String::new(),
-        options: None,
-    };
-    for (role, sees) in [(Role::Reader, false), (Role::Operator, false), (Role::Admin, true)] {
-        let mut state = node.client(role).await.state();
-        let answer = state.get(get(MACHINE_CONFIGS, "v1alpha1")).await;
-        assert_eq!(answer.is_ok(), sees, "{role:?}: {answer:?}");
-        let watched = state.watch(watch(MACHINE_CONFIGS, "config")).await;
-        assert_eq!(watched.is_ok(), sees, "{role:?}");
-        let id = RESOURCE_DEFINITIONS.to_lowercase();
-        let definition =
-            state.get(get(RESOURCE_DEFINITIONS, &id)).await.unwrap().into_inner().resource.unwrap();
-        let spec: podium_wire::cosi::ResourceDefinitionSpec =
-            prost::Message::decode(definition.spec.unwrap().proto_spec.as_slice()).unwrap();
-        assert_eq!(spec.resource_type, RESOURCE_DEFINITIONS);
-        assert_eq!(state.get(get("Nothing.example", "x")).await.unwrap_err().code(), Code::NotFound);
-    }
-    assert!(node.init.asked("config get").iter().all(|(by, _)| by == "admin"));
-}
-
-#[tokio::test]
 async fn an_actor_finds_its_own_events() {
     let node = Node::serving();
     let mut machine = node.client(Role::Operator).await.machine();
@@ -530,31 +305,4 @@ async fn what_pid_1_refuses_is_told_in_its_words_and_what_a_container_cannot_is_
     assert_eq!(status.message(), "method is not supported in container mode");
     assert_eq!(machine.reboot(RebootRequest::default()).await.unwrap_err().code(), Code::FailedPrecondition);
     assert!(node.init.asked("reset").is_empty() && node.init.asked("reboot").is_empty());
-}
-
-/// Each on a connection of its own, from one address.
-#[tokio::test]
-async fn two_hundred_watchers_cost_one_subscription_and_little_memory() {
-    const WATCHERS: usize = 200;
-    let node = Node::serving();
-    let mut streams = Vec::new();
-    for _ in 0..WATCHERS {
-        let channel = node.client(Role::Reader).await;
-        let mut stream = channel.state().watch(watch(SERVICES, "runtime")).await.unwrap().into_inner();
-        next(&mut stream).await;
-        assert_eq!(events(&mut stream).await.len(), 3);
-        streams.push((channel, stream));
-    }
-    let before = node.init.asked("services").len();
-    node.init.kubelet_is("backoff");
-    for (_, stream) in &mut streams {
-        assert_eq!(events(stream).await[0].0, EventType::Updated);
-    }
-    let asked = node.init.asked("services").len() - before;
-    assert!(asked <= 3, "PID 1 was asked {asked} times for {WATCHERS} watchers");
-    let status = std::fs::read_to_string(format!("/proc/{}/status", node.api_pid())).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let kib: u64 = peak.split_whitespace().next().unwrap().parse().unwrap();
-    eprintln!("VmHWM with {WATCHERS} watchers: {kib} KiB");
-    assert!(kib < 48 << 10, "{kib} KiB of the 64 MiB that it may have");
 }

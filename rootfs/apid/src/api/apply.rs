@@ -3,7 +3,7 @@
 use super::caller::Caller;
 use super::facts::Facts;
 use super::gate::What;
-use super::upstream::{Refused, Target};
+use super::upstream::{Purpose, Refused, Target};
 use podium_init::live::Mode as Live;
 use podium_wire::machine::apply_configuration_request::Mode;
 use podium_wire::machine::{ApplyConfiguration, ApplyConfigurationRequest};
@@ -80,7 +80,7 @@ pub(super) async fn apply(
 }
 
 async fn exchange(facts: &Facts, target: Target, wanted: &Value, config: &[u8]) -> Result<Said, Refused> {
-    let mut lines = facts.upstream.open(target, wanted).await?;
+    let mut lines = facts.upstream.open(target, Purpose::Call, wanted).await?;
     let first = lines.next(Some(APPLY_LIMIT)).await?.unwrap_or_default();
     if first.get("send") != Some(&Value::Bool(true)) {
         return Err(Refused::garbled("it does not ask for the config"));

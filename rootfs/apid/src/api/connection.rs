@@ -230,9 +230,38 @@ impl Progress {
     }
 }
 
-/// The body of an answer, watched for readers that have stopped.
+/// A call that counts among those of its address until this is dropped.
 #[derive(Debug)]
-pub(super) struct Watched(pub(super) Body);
+pub(super) struct Call {
+    session: Arc<Session>,
+    content: bool,
+}
+
+impl Call {
+    /// None: its address has too many. `content`: it reads a log, a list or a file.
+    pub(super) fn begin(session: &Arc<Session>, content: bool) -> Option<Self> {
+        session.place.begin_call(content).then(|| Self { session: session.clone(), content })
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.session.place.end_call(self.content);
+    }
+}
+
+/// The body of an answer, watched for readers that have stopped; with it the call ends.
+#[derive(Debug)]
+pub(super) struct Watched {
+    body: Body,
+    _call: Option<Call>,
+}
+
+impl Watched {
+    pub(super) fn new(body: Body, call: Option<Call>) -> Self {
+        Self { body, _call: call }
+    }
+}
 
 impl HttpBody for Watched {
     type Data = Bytes;
@@ -242,7 +271,7 @@ impl HttpBody for Watched {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = Pin::new(&mut self.0).poll_frame(context);
+        let frame = Pin::new(&mut self.body).poll_frame(context);
         let since = matches!(frame, Poll::Ready(Some(_))).then(Instant::now);
         // Outside of a stream's task nobody watches.
         PROGRESS.try_with(|progress| progress.set(since)).ok();
@@ -250,10 +279,10 @@ impl HttpBody for Watched {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
+        self.body.size_hint()
     }
 }

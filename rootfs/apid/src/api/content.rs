@@ -3,7 +3,7 @@
 //! Each is one connection to the node's helper, which is held back while the reader is slow and ends with it.
 
 use super::facts::Facts;
-use super::upstream::{Lines, Refused, Target};
+use super::upstream::{Lines, Purpose, Refused, Target};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use podium_wire::common::Data;
@@ -123,7 +123,7 @@ async fn stream<T: Send + 'static>(
     request: &Value,
     message: impl Fn(&Value) -> Result<T, Refused> + Send + 'static,
 ) -> Result<Streamed<T>, Status> {
-    let mut lines = facts.upstream.open(target, request).await?;
+    let mut lines = facts.upstream.open(target, Purpose::Stream, request).await?;
     // It says no more than `ok`.
     lines.next(None).await?;
     let (sender, receiver) = mpsc::channel(WAITING_MAX);

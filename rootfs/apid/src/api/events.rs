@@ -2,7 +2,7 @@
 
 use super::feed::NodeStatus;
 use super::hub::{Publisher, State};
-use super::upstream::{ANSWER_LIMIT, Refused, Target, Upstream};
+use super::upstream::{ANSWER_LIMIT, Purpose, Refused, Target, Upstream};
 use podium_wire::machine::machine_status_event::machine_status::UnmetCondition;
 use podium_wire::machine::machine_status_event::{MachineStage, MachineStatus};
 use podium_wire::machine::{
@@ -55,7 +55,7 @@ pub(super) async fn follow(upstream: Upstream, publisher: Publisher<Arc<Log>>) -
 
 async fn follow_once(upstream: &Upstream, publisher: &Publisher<Arc<Log>>) -> Result<(), Refused> {
     let request = json!({"request": "events", "since": 0, "follow": true});
-    let mut lines = upstream.open(Target::InitReader, &request).await?;
+    let mut lines = upstream.open(Target::InitReader, Purpose::Feed, &request).await?;
     let first = lines.next(Some(ANSWER_LIMIT)).await?.unwrap_or_default();
     let last = first.get("last").and_then(Value::as_u64).unwrap_or(0);
     let boot = first.get("boot").and_then(Value::as_str).unwrap_or_default().to_owned();

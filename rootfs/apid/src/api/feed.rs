@@ -4,7 +4,7 @@ use super::events::{self, Log};
 use super::hub::{Hub, Publisher, State};
 use super::resources::{Draft, Ledger, Table};
 use super::services::Services;
-use super::upstream::{ANSWER_LIMIT, Lines, Refused, Target, Upstream};
+use super::upstream::{ANSWER_LIMIT, Lines, Purpose, Refused, Target, Upstream};
 use crate::node::{Mode, Setup};
 use podium_wire::resources::{
     DEFINITIONS, Definition, MACHINE_CONFIGS, NODE_STATUSES, RESOURCE_DEFINITIONS, SERVICES,
@@ -103,7 +103,7 @@ pub(super) fn yaml(value: &Value) -> String {
 /// Follows PID 1's events from now on; each one that is of this kind is a reason to look again.
 async fn followed(upstream: &Upstream, target: Target) -> Result<Lines, Refused> {
     let request = json!({"request": "events", "since": 0, "follow": true});
-    let mut lines = upstream.open(target, &request).await?;
+    let mut lines = upstream.open(target, Purpose::Feed, &request).await?;
     let number = |line: &Value, key: &str| line.get(key).and_then(Value::as_u64).unwrap_or(0);
     let first = lines.next(Some(ANSWER_LIMIT)).await?.unwrap_or_default();
     let (last, mut seq) = (number(&first, "last"), 0);
@@ -153,7 +153,7 @@ async fn services(upstream: Upstream, publisher: Publisher<Table>, memory: Memor
 async fn static_pods(upstream: Upstream, publisher: Publisher<Table>, memory: Memory) -> Refused {
     ends(async {
         let request = json!({"request": "static pods", "watch": true});
-        let mut lines = upstream.open(Target::NodeReader, &request).await?;
+        let mut lines = upstream.open(Target::NodeReader, Purpose::Feed, &request).await?;
         while let Some(line) = lines.next(None).await? {
             let pods = line.get("pods").and_then(Value::as_array).cloned().unwrap_or_default();
             publisher.publish(take(&memory, pods.iter().filter_map(static_pod).collect()));
@@ -195,7 +195,7 @@ async fn statuses(
 ) -> Refused {
     ends(async {
         let request = json!({"request": "pod status", "watch": true, "refresh": true});
-        let mut lines = upstream.open(Target::NodeReader, &request).await?;
+        let mut lines = upstream.open(Target::NodeReader, Purpose::Feed, &request).await?;
         while let Some(line) = lines.next(None).await? {
             let node = setup.borrow().hostname.to_lowercase();
             let kubelet = line.get("kubelet").and_then(Value::as_str).unwrap_or_default().to_owned();

@@ -4,7 +4,7 @@
 //! Only what passes is read further than its headers, up to a size that its method needs.
 
 use super::audit;
-use super::connection::{Session, Watched};
+use super::connection::{Call, Session, Watched};
 use crate::node::Mode;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -22,6 +22,14 @@ use tonic::codegen::Service;
 
 /// The one method whose request has a config in it.
 const APPLY: &str = "/machine.MachineService/ApplyConfiguration";
+/// The methods that read for as long as their client does, each by a thread of the node's helper.
+const CONTENT: [&str; 5] = [
+    "/machine.MachineService/DiskUsage",
+    "/machine.MachineService/Dmesg",
+    "/machine.MachineService/List",
+    "/machine.MachineService/Logs",
+    "/machine.MachineService/Read",
+];
 /// The largest config that PID 1 takes, and its frame.
 const CONFIG_MAX: usize = (4 << 20) + (64 << 10);
 /// The largest request otherwise: some paths.
@@ -51,9 +59,9 @@ impl What {
 pub(super) async fn call(session: &Arc<Session>, request: Request<Incoming>) -> Response<Watched> {
     let path = request.uri().path().to_owned();
     let what = What::default();
-    let answer = match admit(session, &path, request.headers()).await {
-        Ok(()) => answer(session, &path, request, &what).await,
-        Err(status) => status.into_http(),
+    let (answer, call) = match admit(session, &path, request.headers()).await {
+        Ok(call) => (answer(session, &path, request, &what).await, Some(call)),
+        Err(status) => (status.into_http(), None),
     };
     if audit::is_of_interest(needed(&path)) {
         let status = Status::from_header_map(answer.headers());
@@ -61,11 +69,11 @@ pub(super) async fn call(session: &Arc<Session>, request: Request<Incoming>) -> 
             .map_or_else(|| "ok".to_owned(), |status| format!("{:?}: {}", status.code(), status.message()));
         audit::line(&session.caller, &path, &what.text(), &result);
     }
-    answer.map(Watched)
+    answer.map(|body| Watched::new(body, call))
 }
 
 /// Whether this caller may make this call now.
-async fn admit(session: &Session, path: &str, headers: &HeaderMap) -> Result<(), Status> {
+async fn admit(session: &Arc<Session>, path: &str, headers: &HeaderMap) -> Result<Call, Status> {
     // The setup is the first to know: not even a call that is under way outlives the mode it came in.
     let is_maintenance = session.facts.setup().mode == Mode::Maintenance;
     if *session.over.borrow() || session.caller.maintenance != is_maintenance {
@@ -96,7 +104,8 @@ async fn admit(session: &Session, path: &str, headers: &HeaderMap) -> Result<(),
     if !delay.is_zero() {
         sleep(delay).await;
     }
-    Ok(())
+    let full = || Status::resource_exhausted("too many calls of one address are under way; end one of them");
+    Call::begin(session, CONTENT.contains(&path)).ok_or_else(full)
 }
 
 /// A node answers for itself alone.

@@ -1,4 +1,4 @@
-//! How much strangers may cost: connections in all and of one address, handshakes, calls a second.
+//! How much strangers may cost: connections in all and of one address, handshakes, calls a second and at a time.
 //!
 //! An IPv6 client owns a whole /64, so that is what counts as one address.
 
@@ -23,6 +23,14 @@ const HANDSHAKES_OF_ADDRESS_MAX: usize = 16;
 /// Calls a second of one address, and how many at once: more than any tool makes, less than the node can answer.
 const CALLS: f64 = 2000.0;
 
+/// Calls under way, watches too: 200 watchers and their other calls. Each may hold 64 KiB that its reader does not take,
+/// but only those of one that wants to.
+const CALLS_MAX: usize = 768;
+/// Of one address: one that fills its places leaves half of them.
+const CALLS_OF_ADDRESS_MAX: usize = 384;
+/// Logs, lists and files that one address reads at a time, of the 40 that the node's helper gives to each of two roles.
+const CONTENTS_OF_ADDRESS_MAX: usize = 16;
+
 /// The counts. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Limits(Arc<Mutex<HashMap<IpAddr, Peer>>>);
@@ -31,6 +39,8 @@ pub(super) struct Limits(Arc<Mutex<HashMap<IpAddr, Peer>>>);
 struct Peer {
     connections: usize,
     handshakes: usize,
+    calls: usize,
+    contents: usize,
     /// Calls that it may make now, and when that was so.
     bucket: Option<(f64, Instant)>,
 }
@@ -87,6 +97,29 @@ impl Place {
             wait = Duration::from_secs_f64((-left / CALLS).clamp(0.0, 60.0));
         });
         wait
+    }
+
+    /// Lets a call begin that [`Self::end_call`] will end, or not. `content`: it reads a log, a list or a file.
+    pub(super) fn begin_call(&self, content: bool) -> bool {
+        let mut peers = self.limits.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = peers.values().map(|peer| peer.calls).sum();
+        let Some(peer) = peers.get_mut(&self.address) else { return false };
+        let is_full = all >= CALLS_MAX
+            || peer.calls >= CALLS_OF_ADDRESS_MAX
+            || content && peer.contents >= CONTENTS_OF_ADDRESS_MAX;
+        if !is_full {
+            peer.calls += 1;
+            peer.contents += usize::from(content);
+        }
+        !is_full
+    }
+
+    /// Of one that [`Self::begin_call`] has let begin.
+    pub(super) fn end_call(&self, content: bool) {
+        self.with_peer(|peer| {
+            peer.calls = peer.calls.saturating_sub(1);
+            peer.contents = peer.contents.saturating_sub(usize::from(content));
+        });
     }
 
     fn with_peer(&self, change: impl FnOnce(&mut Peer)) {
@@ -156,6 +189,19 @@ mod tests {
         let places: Vec<Place> = (0..99).filter_map(|n| limits.enter(same(n), true)).collect();
         assert_eq!(places.len(), MAINTENANCE_OF_ADDRESS_MAX);
         drop(places);
+    }
+
+    #[test]
+    fn calls_of_one_address_leave_room_for_others() {
+        let limits = Limits::default();
+        let (one, other) =
+            (limits.enter(address(1), false).unwrap(), limits.enter(address(2), false).unwrap());
+        let begun = |place: &Place, content| (0..999).take_while(|_| place.begin_call(content)).count();
+        assert_eq!(begun(&one, true), CONTENTS_OF_ADDRESS_MAX);
+        assert_eq!(begun(&one, false), CALLS_OF_ADDRESS_MAX - CONTENTS_OF_ADDRESS_MAX);
+        assert!(other.begin_call(true));
+        one.end_call(true);
+        assert!(one.begin_call(true) && !one.begin_call(false));
     }
 
     #[test]

@@ -19,9 +19,25 @@ use tonic::{Code, Status};
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 /// All static pods with their manifests, or a config: larger than any that a node takes.
 const LINE_MAX: u64 = 24 << 20;
-/// At a time, over all sockets: logs that are followed and calls under way. A descriptor and 8 KiB each, and a thread
-/// of `apid serve` for each log. PID 1 and it have bounds of their own.
-const CONNECTIONS_MAX: usize = 48;
+/// Logs, lists and files at a time on each socket of `apid serve`: a descriptor and 8 KiB each, and a thread over there.
+const STREAMS_MAX: usize = 40;
+/// Calls at a time on each of its sockets; further ones wait for their turn. With the streams and what is followed here
+/// they are fewer than it takes (`node::MOST_CLIENTS`).
+const NODE_CALLS_MAX: usize = 16;
+/// The same for each of PID 1's sockets (`ROLE_CLIENTS_MAX`).
+const INIT_CALLS_MAX: usize = 8;
+
+/// What a connection is for. Each has places of its own, and so has each socket: those who follow logs keep no call
+/// waiting, and readers no admin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// An answer that comes to an end by itself.
+    Call,
+    /// An answer to one client for as long as it reads.
+    Stream,
+    /// For all who watch; as many as there are hubs.
+    Feed,
+}
 
 /// A socket, by who answers and what it may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,50 +132,81 @@ impl From<Refused> for Status {
     }
 }
 
+/// Connections that may be made to one socket.
+#[derive(Debug)]
+struct Door {
+    path: PathBuf,
+    who: &'static str,
+    calls: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+}
+
+impl Door {
+    fn new(path: PathBuf, who: &'static str, calls: usize) -> Self {
+        let places = |most| Arc::new(Semaphore::new(most));
+        Self { path, who, calls: places(calls), streams: places(STREAMS_MAX) }
+    }
+
+    async fn place(&self, purpose: Purpose) -> Result<Option<OwnedSemaphorePermit>, Refused> {
+        let full = |message: String| Refused { code: Code::ResourceExhausted, message };
+        match purpose {
+            Purpose::Feed => Ok(None),
+            Purpose::Stream => self.streams.clone().try_acquire_owned().map(Some).map_err(|_| {
+                full(format!("{STREAMS_MAX} logs and lists are being read already; end one of them"))
+            }),
+            Purpose::Call => match timeout(ANSWER_LIMIT, self.calls.clone().acquire_owned()).await {
+                Ok(Ok(place)) => Ok(Some(place)),
+                _ => Err(full(format!("{} has too many calls to answer; try again", self.who))),
+            },
+        }
+    }
+}
+
 /// The way to the sockets.
 #[derive(Debug, Clone)]
 pub(super) struct Upstream {
-    node: [PathBuf; 2],
-    init: [PathBuf; 3],
-    places: Arc<Semaphore>,
+    node: Arc<[Door; 2]>,
+    init: Arc<[Door; 3]>,
 }
 
 impl Upstream {
     /// Connects when it is asked.
     pub(super) fn new(places: &Places) -> Self {
-        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Self { node: places.node_sockets(), init: places.init_sockets(), places: connections }
+        let helper = "the node's helper (service apid)";
+        let node = places.node_sockets().map(|path| Door::new(path, helper, NODE_CALLS_MAX));
+        let init = places.init_sockets().map(|path| Door::new(path, "PID 1", INIT_CALLS_MAX));
+        Self { node: Arc::new(node), init: Arc::new(init) }
     }
 
     /// Sends a request; lines of its answer follow, the first of which has been found to say `ok`.
     ///
     /// # Errors
     /// No connection is left, nobody listens, or the request was refused.
-    pub(super) async fn open(&self, target: Target, request: &Value) -> Result<Lines, Refused> {
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
-            return Err(Refused {
-                code: Code::ResourceExhausted,
-                message: format!("{CONNECTIONS_MAX} logs and calls are under way already; end one of them"),
-            });
+    pub(super) async fn open(
+        &self,
+        target: Target,
+        purpose: Purpose,
+        request: &Value,
+    ) -> Result<Lines, Refused> {
+        let [node_reader, node_admin] = &*self.node;
+        let [init_reader, init_operator, init_admin] = &*self.init;
+        let (door, is_init) = match target {
+            Target::NodeReader => (node_reader, false),
+            Target::NodeAdmin => (node_admin, false),
+            Target::InitReader => (init_reader, true),
+            Target::InitOperator => (init_operator, true),
+            Target::InitAdmin => (init_admin, true),
         };
-        let [node_reader, node_admin] = &self.node;
-        let [init_reader, init_operator, init_admin] = &self.init;
-        let (path, who) = match target {
-            Target::NodeReader => (node_reader, "the node's helper (service apid)"),
-            Target::NodeAdmin => (node_admin, "the node's helper (service apid)"),
-            Target::InitReader => (init_reader, "PID 1"),
-            Target::InitOperator => (init_operator, "PID 1"),
-            Target::InitAdmin => (init_admin, "PID 1"),
-        };
+        let who = door.who;
+        let place = door.place(purpose).await?;
         let away =
             |what: &dyn std::fmt::Display| Refused::unavailable(format!("{who} does not answer: {what}"));
-        let connected = timeout(ANSWER_LIMIT, UnixStream::connect(path)).await.map_err(|late| away(&late))?;
+        let connected =
+            timeout(ANSWER_LIMIT, UnixStream::connect(&door.path)).await.map_err(|late| away(&late))?;
         let stream = connected.map_err(|error| away(&error))?;
         let mut lines = Lines { stream: BufReader::new(stream), first: None, _place: place };
         let mut request = request.clone();
-        if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"init"))
-            && let Some(request) = request.as_object_mut()
-        {
+        if is_init && let Some(request) = request.as_object_mut() {
             request.insert("version".to_owned(), json!(podium_init::control::VERSION));
         }
         lines.send(format!("{request}\n").as_bytes()).await?;
@@ -170,7 +217,7 @@ impl Upstream {
 
     /// The one line of an answer that has no more.
     pub(super) async fn ask(&self, target: Target, request: &Value) -> Result<Value, Refused> {
-        let mut lines = self.open(target, request).await?;
+        let mut lines = self.open(target, Purpose::Call, request).await?;
         lines.next(Some(ANSWER_LIMIT)).await?.ok_or_else(|| Refused::garbled("it has none"))
     }
 }
@@ -180,7 +227,7 @@ impl Upstream {
 pub(super) struct Lines {
     stream: BufReader<UnixStream>,
     first: Option<Value>,
-    _place: OwnedSemaphorePermit,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Lines {

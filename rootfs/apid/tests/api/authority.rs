@@ -41,18 +41,25 @@ impl Authority {
     }
 
     pub(crate) fn client(&self, organizations: &[&str]) -> Identity {
-        self.client_until(organizations, OffsetDateTime::now_utc() + Duration::hours(1))
+        let (now, usage) = (OffsetDateTime::now_utc(), ExtendedKeyUsagePurpose::ClientAuth);
+        self.client_with(organizations, now - Duration::days(2), now + Duration::hours(1), usage)
     }
 
-    pub(crate) fn client_until(&self, organizations: &[&str], until: OffsetDateTime) -> Identity {
+    pub(crate) fn client_with(
+        &self,
+        organizations: &[&str],
+        from: OffsetDateTime,
+        until: OffsetDateTime,
+        usage: ExtendedKeyUsagePurpose,
+    ) -> Identity {
         let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "somebody");
         for name in organizations {
             params.distinguished_name.push(DnType::OrganizationName, *name);
         }
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        params.not_before = until - Duration::days(2);
+        params.extended_key_usages = vec![usage];
+        params.not_before = from;
         params.not_after = until;
         let pem = params.signed_by(&key, &self.issuer).unwrap().pem();
         let chain = vec![CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()];

@@ -9,7 +9,7 @@ use clap_complete::Shell;
 /// Print the completion script of a shell
 ///
 ///   source <(podiumctl completion bash)
-///   podiumctl completion zsh > "${fpath[1]}/_podiumctl"
+///   podiumctl completion zsh > /usr/local/share/zsh/site-functions/_podiumctl
 ///   podiumctl completion fish > ~/.config/fish/completions/podiumctl.fish
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]

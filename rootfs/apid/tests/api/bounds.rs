@@ -1,0 +1,219 @@
+//! What clients may cost: whoever floods, stalls, or sends what is damaged costs nobody else anything.
+
+use crate::client::{self, Channel, LIMIT};
+use crate::node::Node;
+use crate::{events, logs, next, watch};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::http::Request;
+use podium_wire::cosi::EventType;
+use podium_wire::machine::{ApplyConfigurationRequest, EventsRequest, LogsRequest, ReadRequest};
+use podium_wire::resources::SERVICES;
+use podium_wire::roles::Role;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::{Code, Status};
+
+/// Of the 64 MiB that the server may have.
+const MEMORY_KIB: u64 = 48 << 10;
+
+/// A reader that comes from another address than everybody else.
+async fn from_elsewhere(node: &Node) -> Channel {
+    let identity = node.ca.client(&["os:reader"]);
+    let other = "127.0.0.2:0".parse().unwrap();
+    Channel::connect_from(other, node.address, &node.ca, identity).await.unwrap()
+}
+
+/// The most memory that the server has had.
+fn peak_kib(node: &Node) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.api_pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn what_is_too_large_or_damaged_costs_its_sender_alone() {
+    let node = Node::serving();
+    let channel = node.client(Role::Admin).await;
+    let large = ReadRequest { path: "/x".repeat(100_000) };
+    assert_eq!(channel.machine().read(large).await.unwrap_err().code(), Code::ResourceExhausted);
+    let large =
+        ApplyConfigurationRequest { data: vec![b' '; 5 << 20], ..ApplyConfigurationRequest::default() };
+    assert_eq!(
+        channel.machine().apply_configuration(large).await.unwrap_err().code(),
+        Code::ResourceExhausted
+    );
+    // No HTTP/2, half a preface, and a frame that is longer than it may be.
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let long_frame = [&preface[..], &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1], &[0; 64]].concat();
+    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &preface[..9], &long_frame] {
+        let config =
+            client::config(Some(&node.ca), Some(node.ca.client(&["os:reader"])), &rustls::version::TLS13);
+        let mut stream = client::stream(node.address, config).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        // Whatever it says, it ends.
+        drop(timeout(LIMIT, stream.read_to_end(&mut rest)).await.expect("an end"));
+    }
+    channel.machine().version(()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_silent_peer_keeps_nobody_out() {
+    let node = Node::serving();
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(tokio::net::TcpStream::connect(node.address).await.unwrap());
+    }
+    // One address has not taken all places of those who shake hands.
+    from_elsewhere(&node).await.machine().hostname(()).await.unwrap();
+    drop(silent);
+    let connect = async {
+        while Channel::connect(node.address, &node.ca, Some(node.ca.client(&["os:reader"]))).await.is_err() {}
+    };
+    timeout(LIMIT, connect).await.expect("there is room again");
+}
+
+/// What the server says of these bytes as a call of Read.
+async fn raw(channel: &Channel, bytes: &[u8]) -> Result<(), Status> {
+    let request = Request::post("https://localhost/machine.MachineService/Read")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(Body::new(Full::new(Bytes::copy_from_slice(bytes))))
+        .unwrap();
+    let answer = timeout(LIMIT, channel.clone().call(request)).await.expect("an answer").unwrap();
+    match Status::from_header_map(answer.headers()) {
+        Some(status) if status.code() != Code::Ok => Err(status),
+        _ => Ok(()),
+    }
+}
+
+#[tokio::test]
+async fn messages_that_are_none_are_refused_one_by_one() {
+    let node = Node::serving();
+    let channel = node.client(Role::Admin).await;
+    node.put("etc/file", "content");
+    raw(&channel, b"\0\0\0\0\x0b\x0a\x09/etc/file").await.expect("so would it be right");
+    for (what, bytes) in [
+        ("no message", &b""[..]),
+        ("half a head", b"\0\0\0"),
+        ("half a message", b"\0\0\0\0\x0b\x0a\x09/etc"),
+        ("longer than it may be", b"\0\xff\xff\xff\xff\x0a\x09/etc/file"),
+        ("packed in a way that nobody has agreed on", b"\x01\0\0\0\x0b\x0a\x09/etc/file"),
+        ("a field that is longer than its message", b"\0\0\0\0\x0b\x0a\x7f/etc/file"),
+        ("a path that is no text", b"\0\0\0\0\x03\x0a\x01\xff"),
+    ] {
+        assert!(raw(&channel, bytes).await.is_err(), "{what}");
+        channel.machine().version(()).await.unwrap_or_else(|status| panic!("after {what}: {status:?}"));
+    }
+}
+
+#[tokio::test]
+async fn headers_beyond_their_bound_end_no_other_connection() {
+    let node = Node::serving();
+    let (mut sender, other) = (node.client(Role::Reader).await, node.client(Role::Reader).await);
+    let long = "x".repeat(40 << 10);
+    let answer = sender.call_empty("/machine.MachineService/Version", &[("nodes", &long)]).await;
+    assert!(answer.is_err(), "{answer:?}");
+    other.machine().version(()).await.unwrap();
+}
+
+#[tokio::test]
+async fn calls_beyond_those_of_a_connection_wait_and_keep_no_other_waiting() {
+    const STREAMS: usize = 64;
+    let node = Node::serving();
+    let (channel, other) = (node.client(Role::Reader).await, node.client(Role::Reader).await);
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        let mut stream = channel.machine().events(EventsRequest::default()).await.unwrap().into_inner();
+        next(&mut stream).await;
+        streams.push(stream);
+    }
+    let mut machine = channel.machine();
+    let one_more = tokio::spawn(async move { machine.hostname(()).await });
+    other.machine().hostname(()).await.unwrap();
+    assert!(!one_more.is_finished());
+    streams.pop();
+    timeout(LIMIT, one_more).await.expect("its turn").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn one_address_that_follows_all_the_logs_it_can_keeps_calls_and_others_logs_going() {
+    let node = Node::serving();
+    node.put("var/log/podium/kubelet.log", "said\n");
+    let channel = node.client(Role::Reader).await;
+    let follow = || LogsRequest { follow: true, ..logs("system", "kubelet") };
+    let mut streams = Vec::new();
+    let refused = loop {
+        match channel.machine().logs(follow()).await {
+            Ok(stream) => streams.push(stream.into_inner()),
+            Err(status) => break status,
+        }
+        assert!(streams.len() < 64, "as many as it likes");
+    };
+    assert!(
+        refused.code() == Code::ResourceExhausted && refused.message().contains("end one"),
+        "{refused:?}"
+    );
+    assert!(streams.len() > 8, "people follow some logs at a time: {}", streams.len());
+    channel.machine().version(()).await.unwrap();
+    channel.machine().logs_containers(()).await.unwrap();
+    let elsewhere = from_elsewhere(&node).await;
+    let mut stream = elsewhere.machine().logs(follow()).await.unwrap().into_inner();
+    assert_eq!(next(&mut stream).await.bytes, b"said\n"[..]);
+    // Who ends one has another.
+    streams.pop();
+    let again = async { while channel.machine().logs(follow()).await.is_err() {} };
+    timeout(LIMIT, again).await.expect("a place that is free again");
+}
+
+#[tokio::test]
+async fn readers_that_take_nothing_hold_little_of_the_servers_memory() {
+    const READERS: usize = 16;
+    let node = Node::serving();
+    node.put("var/log/podium/kubelet.log", &"a line of a log of a hundred bytes or so\n".repeat(1 << 20));
+    let mut streams = Vec::new();
+    for _ in 0..READERS {
+        let channel = node.client(Role::Reader).await;
+        let stream = channel.machine().logs(logs("system", "kubelet")).await.unwrap().into_inner();
+        streams.push((channel, stream));
+    }
+    // Meanwhile one of them takes all, and the server has had time to give the others what it would.
+    let (_, mut stream) = streams.pop().unwrap();
+    let mut taken = 0;
+    while let Some(data) = timeout(LIMIT, stream.message()).await.expect("a message").unwrap() {
+        taken += data.bytes.len();
+    }
+    assert_eq!(taken, 41 << 20);
+    let kib = peak_kib(&node);
+    assert!(kib < MEMORY_KIB, "{kib} KiB");
+    drop(streams);
+}
+
+/// Each on a connection of its own, from one address.
+#[tokio::test]
+async fn two_hundred_watchers_cost_one_subscription_and_little_memory() {
+    const WATCHERS: usize = 200;
+    let node = Node::serving();
+    let mut streams = Vec::new();
+    for _ in 0..WATCHERS {
+        let channel = node.client(Role::Reader).await;
+        let mut stream = channel.state().watch(watch(SERVICES, "runtime")).await.unwrap().into_inner();
+        next(&mut stream).await;
+        assert_eq!(events(&mut stream).await.len(), 3);
+        streams.push((channel, stream));
+    }
+    let before = node.init.asked("services").len();
+    node.init.kubelet_is("backoff");
+    for (_, stream) in &mut streams {
+        assert_eq!(events(stream).await[0].0, EventType::Updated);
+    }
+    let asked = node.init.asked("services").len() - before;
+    assert!(asked <= 3, "PID 1 was asked {asked} times for {WATCHERS} watchers");
+    let kib = peak_kib(&node);
+    eprintln!("VmHWM with {WATCHERS} watchers: {kib} KiB");
+    assert!(kib < MEMORY_KIB, "{kib} KiB");
+}
