@@ -23,11 +23,10 @@ const HANDSHAKES_OF_ADDRESS_MAX: usize = 16;
 /// Calls a second of one address, and how many at once: more than any tool makes, less than the node can answer.
 const CALLS: f64 = 2000.0;
 
-/// Calls under way, watches too: 200 watchers and their other calls. Each may hold 64 KiB that its reader does not take,
-/// but only those of one that wants to.
+/// Calls under way, watches too. Each may hold 64 KiB that its reader does not take, but few answers are that long.
 const CALLS_MAX: usize = 768;
-/// Of one address: one that fills its places leaves half of them.
-const CALLS_OF_ADDRESS_MAX: usize = 384;
+/// Of one address: 200 watchers, and four connections with as many calls as they may have.
+const CALLS_OF_ADDRESS_MAX: usize = 512;
 /// Logs, lists and files that one address reads at a time, of the 40 that the node's helper gives to each of two roles.
 const CONTENTS_OF_ADDRESS_MAX: usize = 16;
 
