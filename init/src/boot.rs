@@ -36,6 +36,10 @@ pub(crate) struct Machine {
     pub has_data: bool,
     /// What is in STATE survives a reboot.
     pub has_state: bool,
+    /// There is, or may be, a STATE that could not be mounted: what it holds is not known.
+    pub lost_state: bool,
+    /// The data partitions: a reset wipes these and no others.
+    pub partitions: disks::Partitions,
     /// What the image says of itself.
     pub facts: ImageFacts,
 }
@@ -114,8 +118,8 @@ pub(crate) fn mount(container: bool) -> Machine {
         // Before a file system is checked or mounted: both look at the time.
         set_clock_floor(facts.built);
     }
-    let (has_state, _) = disks::mount(container);
-    Machine { container, has_state, has_data: data_is_separate(container), facts }
+    let disks::Brought { has_state, lost_state, partitions } = disks::mount(container);
+    Machine { container, has_state, lost_state, partitions, has_data: data_is_separate(container), facts }
 }
 
 /// What became of one mount.

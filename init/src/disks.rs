@@ -5,10 +5,16 @@
 //! by the next boot. A partition that holds something unknown is never formatted, a damaged file system never made
 //! anew: the node then runs with a tmpfs in its place, and says so.
 
-use crate::boot;
+mod grow;
+mod pending;
+
+pub(crate) use pending::write as write_reset;
+
 use crate::sys::block::{self, Block};
 use crate::sys::{file, mount, tool};
+use crate::{boot, halt};
 use anyhow::{Context, Result, bail};
+use grow::grow_partition;
 use podium_init::mounts::{
     DATA_FLAGS, DATA_TMPFS, Mount, NO_ALL, NO_SUID_DEV, Need, STATE_FLAGS, STATE_TMPFS, What,
 };
@@ -17,6 +23,7 @@ use podium_init::shutdown::Reset;
 use podium_init::superblock::{BEING_MADE, BLANK, Content, Ext4, PROBE, identify};
 use rustix::fs::SeekFrom;
 use rustix::mount::{MountFlags, MountPropagationFlags};
+use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
@@ -25,8 +32,6 @@ use std::path::Path;
 const MKE2FS: &str = "/usr/sbin/mke2fs";
 const E2FSCK: &str = "/usr/sbin/e2fsck";
 const RESIZE2FS: &str = "/usr/sbin/resize2fs";
-const SFDISK: &str = "/usr/sbin/sfdisk";
-const PARTX: &str = "/usr/bin/partx";
 
 /// Said once, so that a disk of yesterday and one of in ten years look the same whatever mke2fs defaults to.
 const FEATURES: &str = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,\
@@ -71,22 +76,87 @@ const DATA: Role = Role {
     without: "container images and logs are kept in memory and forgotten at the next boot",
 };
 
-/// Mounts STATE and `/var`; says for each whether it lasts. Never fails: a tmpfs stands in.
-pub(crate) fn mount(container: bool) -> (bool, bool) {
-    if container {
-        return (volume(paths::STATE, 0o700), volume("/var", 0o755));
+/// What became of the data partitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Brought {
+    /// What is in STATE survives a reboot.
+    pub has_state: bool,
+    /// There is, or may be, one that could not be mounted.
+    pub lost_state: bool,
+    /// Which they are.
+    pub partitions: Partitions,
+}
+
+/// The data partitions of this boot. One that could not be mounted is known when it is on the root's own disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Partitions {
+    pub state: Option<Block>,
+    pub data: Option<Block>,
+}
+
+impl Partitions {
+    /// The one with this label.
+    pub(crate) fn labelled(&self, label: &str) -> Option<&Block> {
+        [&self.state, &self.data].into_iter().flatten().find(|block| block.label == label)
     }
+}
+
+/// Mounts STATE and `/var`, and ends before that a reset that was not over. Never fails: a tmpfs stands in.
+pub(crate) fn mount(container: bool) -> Brought {
+    if container {
+        volume("/var", 0o755);
+        let has_state = volume(paths::STATE, 0o700);
+        return Brought { has_state, lost_state: false, partitions: Partitions::default() };
+    }
+    let mut seen = true;
     let blocks = block::list().unwrap_or_else(|error| {
         log::error!("{error:#}; no disk is looked at");
+        seen = false;
         Vec::new()
     });
     let root_disk = block::disk_of(Path::new("/")).unwrap_or_else(|error| {
         log::warn!("{error:#}; data partitions are looked for on all disks");
         None
     });
-    let state = bring(&STATE, &blocks, root_disk.as_deref());
-    let data = bring(&DATA, &blocks, root_disk.as_deref());
-    (state, data)
+    let root_disk = root_disk.as_deref();
+    let (mut has_state, mut state) = bring(&STATE, &blocks, root_disk);
+    let pending = if has_state { pending::read(Path::new(paths::STATE_RESET)) } else { Vec::new() };
+    let is_pending = |role: &Role| pending.iter().any(|label| label == role.label);
+    let data_wiped = if is_pending(&DATA) { wipe(&DATA, &blocks, root_disk) } else { Ok(()) };
+    if is_pending(&STATE) {
+        let unmounted = mount::unmount(Path::new(paths::STATE)).map_err(anyhow::Error::from);
+        match unmounted.and_then(|()| wipe(&STATE, &blocks, root_disk)) {
+            Ok(()) => (has_state, state) = bring(&STATE, &blocks, root_disk),
+            Err(error) => {
+                stand_in(&STATE, &error.context("reset: STATE IS STILL NOT WIPED"));
+                has_state = false;
+            }
+        }
+    }
+    if !pending.is_empty() && has_state {
+        let left: Vec<&str> = data_wiped.as_ref().err().map(|_| DATA.label).into_iter().collect();
+        if let Err(error) = pending::write(Path::new(paths::STATE_RESET), &left) {
+            log::error!("reset: {error:#}; the next boot wipes once more");
+        }
+    }
+    let data = match data_wiped {
+        Ok(()) => bring(&DATA, &blocks, root_disk).1,
+        Err(error) => {
+            stand_in(&DATA, &error.context("reset: EPHEMERAL IS STILL NOT WIPED; the next boot tries again"));
+            find(DATA.label, &blocks, root_disk).ok().cloned()
+        }
+    };
+    // Without any partition of that name the node is one that never keeps a config.
+    let lost_state = !has_state && (!seen || blocks.iter().any(|block| block.label == STATE.label));
+    Brought { has_state, lost_state, partitions: Partitions { state, data } }
+}
+
+/// What the last life of this node was asked for and has not done. Nothing of it is mounted.
+fn wipe(role: &Role, blocks: &[Block], root_disk: Option<&str>) -> Result<()> {
+    let device = find(role.label, blocks, root_disk)?.device().display().to_string();
+    halt::wipe(&device)?;
+    log::warn!("reset: {} on {device} wiped, which the node had not done before it went down", role.label);
+    Ok(())
 }
 
 /// A container's folder, mounted by its runtime or not.
@@ -101,23 +171,34 @@ fn volume(path: &str, mode: u32) -> bool {
     mounted
 }
 
-fn bring(role: &Role, blocks: &[Block], root_disk: Option<&str>) -> bool {
+/// Whether it is mounted and lasts, and which one it is.
+fn bring(role: &Role, blocks: &[Block], root_disk: Option<&str>) -> (bool, Option<Block>) {
+    let found = find(role.label, blocks, root_disk);
     match mount::is_mount_point(Path::new(role.target)) {
-        Ok(true) => return true,
+        Ok(true) => return (true, found.ok().cloned()),
         Ok(false) => {}
         Err(error) => log::error!("{error}"),
     }
-    let mounted = find(role.label, blocks, root_disk).and_then(|block| {
-        mount_partition(role, block, blocks)
-            .with_context(|| format!("{} on {}", role.label, block.device().display()))
-    });
-    let Err(error) = mounted else { return true };
-    log::error!("{error:#}; a tmpfs stands in: {}", role.without);
+    let (block, mounted) = match found {
+        Ok(block) => (
+            Some(block),
+            mount_partition(role, block, blocks)
+                .with_context(|| format!("{} on {}", role.label, block.device().display())),
+        ),
+        Err(error) => (None, Err(error)),
+    };
+    let Err(error) = mounted else { return (true, block.cloned()) };
+    stand_in(role, &error);
+    // Another disk's, which was not even mounted, is none of ours.
+    (false, block.filter(|block| Some(block.disk.as_str()) == root_disk).cloned())
+}
+
+fn stand_in(role: &Role, why: &anyhow::Error) {
+    log::error!("{why:#}; a tmpfs stands in: {}", role.without);
     let (flags, data) = role.tmpfs;
     if let Err(error) = boot::make(&new_mount(role, "tmpfs", "tmpfs", flags, data)) {
         log::error!("{error:#}");
     }
-    false
 }
 
 /// The partition with this label: on the root's disk, or else the only one there is.
@@ -133,16 +214,6 @@ fn find<'a>(label: &str, blocks: &'a [Block], root_disk: Option<&str>) -> Result
             bail!("the label {label} is on {}; take all but one of them away", names.join(" and "))
         }
     }
-}
-
-/// The data partition with this label, as a boot finds it: for a reset.
-///
-/// # Errors
-/// There is none, or there are several.
-pub(crate) fn partition(label: &str) -> Result<Block> {
-    let blocks = block::list()?;
-    let root_disk = block::disk_of(Path::new("/"))?;
-    find(label, &blocks, root_disk.as_deref()).cloned()
 }
 
 fn mount_partition(role: &Role, block: &Block, blocks: &[Block]) -> Result<()> {
@@ -212,45 +283,6 @@ pub(crate) fn probe(device: &Path) -> Result<Content> {
         }
     }
     Ok(content)
-}
-
-/// Gives the free end of the disk to its last partition. The backup GPT moves along; nothing else changes.
-/// A failure is said and leaves the partition as it is.
-fn grow_partition(block: &Block, blocks: &[Block]) -> Option<Block> {
-    let disk = blocks.iter().find(|disk| disk.name == block.disk && disk.number.is_none())?;
-    let is_last = blocks.iter().all(|other| other.disk != block.disk || other.start <= block.start);
-    if !is_last || disk.size.saturating_sub(block.end()) <= SLACK {
-        return None;
-    }
-    let grown = grow_by_sfdisk(block, disk);
-    match &grown {
-        Ok(new) => log::info!(
-            "{} on {}: partition grown from {} to {} MiB",
-            block.label,
-            block.device().display(),
-            block.size >> 20,
-            new.size >> 20
-        ),
-        Err(error) => log::error!("{} keeps its size: {error:#}", block.device().display()),
-    }
-    grown.ok()
-}
-
-fn grow_by_sfdisk(block: &Block, disk: &Block) -> Result<Block> {
-    let number = block.number.context("it has no partition number")?.to_string();
-    let device = disk.device().display().to_string();
-    // The disk is in use by the root, so the kernel cannot read the whole table anew: it is told of the one partition.
-    let args =
-        ["--quiet", "--no-reread", "--no-tell-kernel", "--force", "--wipe=never", "--wipe-partitions=never"];
-    tool::must(SFDISK, &[args.as_slice(), &["-N", &number, &device]].concat(), b", +\n")?;
-    tool::must(PARTX, &["--update", "--nr", &number, &device], b"")?;
-    let new = block::by_name(&block.name)?;
-    if new.size <= block.size {
-        bail!(
-            "{SFDISK} changed the partition table, the kernel still has the old size; the next boot sees the new"
-        );
-    }
-    Ok(new)
 }
 
 /// Makes an ext4 so that a power cut never leaves half of one: mke2fs works on a sparse file in memory, then what it

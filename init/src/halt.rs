@@ -7,6 +7,8 @@
 mod holders;
 mod wipe;
 
+pub(crate) use wipe::wipe;
+
 use crate::kmsg;
 use crate::sys::process::Reaped;
 use crate::sys::{At, cgroup, clock, process, reboot};
@@ -55,14 +57,18 @@ pub(crate) fn finish(end: Result<Shutdown>) -> ! {
         std::thread::sleep(HOLD);
         Shutdown::Reboot
     });
+    let plan = match how {
+        Shutdown::Reset(reset) => wipe::begin(reset),
+        Shutdown::Reboot | Shutdown::PowerOff | Shutdown::Halt => wipe::Plan::default(),
+    };
     kill_all();
     unmount_all();
     sync();
     kmsg::say(&format!("halt: {how}"));
     match how {
         Shutdown::Reset(reset) => {
-            wipe::all(reset);
-            last(reset.then())
+            let is_done = wipe::all(reset, &plan);
+            last(if is_done { reset.then() } else { Shutdown::Reboot })
         }
         Shutdown::Reboot | Shutdown::PowerOff | Shutdown::Halt => last(how),
     }

@@ -82,6 +82,8 @@ pub const API: &str = "/run/podium/api";
 pub const API_MODE: u32 = 0o710;
 /// PID 1's socket for who may look: see [`crate::control::Role`].
 pub const API_INIT_READER: &str = "/run/podium/api/init-reader.sock";
+/// As [`API_INIT_READER`], for anybody while the node has never had a config: it takes the first one, and no other.
+pub const API_INIT_MAINTENANCE: &str = "/run/podium/api/init-maintenance.sock";
 /// As [`API_INIT_READER`], for who may run the node as well.
 pub const API_INIT_OPERATOR: &str = "/run/podium/api/init-operator.sock";
 /// As [`API_INIT_READER`], for who may change the node as well.
@@ -116,6 +118,8 @@ pub const STATE: &str = "/system/state";
 pub const STATE_CONFIG: &str = "/system/state/config.yaml";
 /// What else is kept of configs: the last known good one, one that waits for the next boot, the history.
 pub const STATE_CONFIGS: &str = "/system/state/config";
+/// A reset that is not over: the labels of what is to be wiped, JSON.
+pub const STATE_RESET: &str = "/system/state/reset";
 /// The node's own CA, 0700; in [`PKI`] when this cannot be written.
 pub const STATE_PKI: &str = "/system/state/pki";
 /// Upper and work folders of the overlays that make `/etc/kubernetes` and the like writable.

@@ -2,22 +2,31 @@
 //!
 //! Comes after everything was unmounted, in children with a limit. The first thing written is the mark by which a boot
 //! knows a file system that was cut off while it was made: from then on a power cut changes nothing. A partition that
-//! is still mounted is left alone, and whatever goes wrong is said as loudly as can be; the node ends all the same.
+//! is still mounted is left alone, and whatever goes wrong is said as loudly as can be; the node then reboots, whatever
+//! was asked for, since one that is off would look as if it were done, and the next boot wipes what is left.
 
 use super::{Outcome, helper};
-use crate::sys::{self, At, reboot};
+use crate::boot::Machine;
+use crate::disks::Partitions;
+use crate::sys::block::Block;
+use crate::sys::{self, At, file, reboot};
 use crate::{disks, kmsg};
+use anyhow::Context;
+use podium_init::paths;
 use podium_init::shutdown::Reset;
 use podium_init::superblock::{BEING_MADE, BLANK};
 use rustix::fs::{FallocateFlags, Mode, OFlags, SeekFrom};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::Duration;
 
 /// Some ten small writes, each waited for.
 const WIPE_LIMIT: Duration = Duration::from_secs(30);
 /// Disks that can forget a range do so in seconds; one that writes zeros does 100 MiB a second at the least.
 const FORGET_LIMIT: Duration = Duration::from_secs(30);
+/// What is known of the machine: the image's versions and references, some KiB.
+const MACHINE_MAX: usize = 1 << 20;
 /// ext4's block on every disk of ours.
 const BLOCK: usize = 4096;
 /// Bytes of one of its block groups: 8 blocks of bits.
@@ -30,25 +39,73 @@ pub(super) const ZERO: &str = "zero";
 /// See [`WIPE`].
 pub(super) const DISCARD: &str = "discard";
 
-/// Wipes the partitions of a reset, one after the other.
-pub(super) fn all(reset: Reset) {
-    if reboot::in_pid_namespace() {
-        kmsg::shout(&format_args!("reset: NOTHING WAS WIPED: a container has no partitions of its own"));
-        return;
-    }
-    for label in reset.partitions() {
-        match disks::partition(label) {
-            Ok(block) => one(label, &block.device().display().to_string()),
-            Err(error) => kmsg::shout(&format_args!("reset: {label} WAS NOT WIPED: {error:#}")),
-        }
-    }
+/// A reset on its way: what it wipes, looked up while that can still be read.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    partitions: Partitions,
+    /// The next boot goes on where this one ends.
+    is_marked: bool,
 }
 
-fn one(label: &str, device: &str) {
-    if let Err(why) = told(&helper(&["halt", WIPE, device], WIPE_LIMIT)) {
-        kmsg::shout(&format_args!("reset: {label} on {device} WAS NOT WIPED: {why}; reset it once more"));
-        return;
+/// Before anything is unmounted: finds out what was mounted at boot, and leaves word of the reset in STATE.
+pub(super) fn begin(reset: Reset) -> Plan {
+    if reboot::in_pid_namespace() {
+        return Plan::default();
     }
+    let read = file::read(Path::new(paths::MACHINE), MACHINE_MAX)
+        .and_then(|bytes| Ok(serde_json::from_slice::<Machine>(&bytes)?));
+    let machine = match read {
+        Ok(machine) => machine,
+        Err(error) => {
+            kmsg::shout(&format_args!("reset: {}: {error:#}", paths::MACHINE));
+            return Plan::default();
+        }
+    };
+    let mut is_marked = false;
+    if machine.has_state {
+        match disks::write_reset(Path::new(paths::STATE_RESET), &reset.partitions()) {
+            Ok(()) => is_marked = true,
+            Err(error) => kmsg::say(&format!("reset: {error:#}; a power cut from here on undoes it")),
+        }
+    }
+    Plan { partitions: machine.partitions, is_marked }
+}
+
+/// Wipes the partitions of a reset, one after the other; whether all of them are.
+pub(super) fn all(reset: Reset, plan: &Plan) -> bool {
+    if reboot::in_pid_namespace() {
+        kmsg::shout(&format_args!("reset: NOTHING WAS WIPED: a container has no partitions of its own"));
+        return true;
+    }
+    let mut is_done = true;
+    for label in in_order(reset) {
+        if label == Reset::STATE && !is_done && plan.is_marked {
+            // With its mark the next boot wipes both.
+            kmsg::shout(&format_args!("reset: {label} IS NOT WIPED YET: the next boot does that"));
+            continue;
+        }
+        // By its label another disk's might be found, once this one has gone.
+        let known = plan.partitions.labelled(label).context("it was not found when the node booted");
+        let wiped = known.and_then(Block::again).map_err(|error| format!("{error:#}"));
+        let wiped = wiped.and_then(|block| one(label, &block.device().display().to_string()));
+        if let Err(why) = wiped {
+            is_done = false;
+            let then = if plan.is_marked { "the next boot tries again" } else { "reset it once more" };
+            kmsg::shout(&format_args!("reset: {label} WAS NOT WIPED: {why}; the node reboots, and {then}"));
+        }
+    }
+    is_done
+}
+
+/// STATE, which has the mark, comes last.
+fn in_order(reset: Reset) -> Vec<&'static str> {
+    let mut labels = reset.partitions();
+    labels.sort_by_key(|label| *label == Reset::STATE);
+    labels
+}
+
+fn one(label: &str, device: &str) -> Result<(), String> {
+    told(&helper(&["halt", WIPE, device], WIPE_LIMIT)).map_err(|why| format!("{device}: {why}"))?;
     kmsg::say(&format!("reset: {label} on {device} wiped: the next boot makes it anew"));
     // What is secret is on STATE, which is small. All of the other one is given back where the disk can do that.
     let how = if label == Reset::STATE { ZERO } else { DISCARD };
@@ -58,6 +115,7 @@ fn one(label: &str, device: &str) {
             "reset: {label} on {device}: what it held can still be read from the disk by other means: {why}"
         )),
     }
+    Ok(())
 }
 
 fn told(outcome: &Outcome) -> Result<(), String> {
@@ -69,7 +127,7 @@ fn told(outcome: &Outcome) -> Result<(), String> {
 }
 
 /// The helper's work: the partition has no file system any more.
-pub(super) fn wipe(device: &str) -> sys::Result<()> {
+pub(crate) fn wipe(device: &str) -> sys::Result<()> {
     let (disk, size) = open(device)?;
     let write = |bytes: &[u8], at: u64| disk.write_all_at(bytes, at).at("write to", device);
     let sync = || disk.sync_all().at("fsync", device);
@@ -144,6 +202,12 @@ mod tests {
         let mut bytes = vec![1; count];
         disk.read_exact_at(&mut bytes, at).unwrap();
         bytes
+    }
+
+    #[test]
+    fn the_partition_with_the_mark_is_wiped_last() {
+        let both = Reset { state: true, ephemeral: true, reboot: false };
+        assert_eq!(in_order(both), [Reset::EPHEMERAL, Reset::STATE]);
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! counts in sectors of 512 whatever the disk's own are.
 
 use super::file::read_line;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::fs::{major, minor};
+use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,7 @@ const CLASS: &str = "/sys/class/block";
 const MOST_DEVICES: usize = 4096;
 
 /// One partition, or a disk without any.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Block {
     /// Kernel name, e.g. `vda2`.
     pub name: String,
@@ -36,6 +37,20 @@ impl Block {
     pub(crate) fn device(&self) -> PathBuf {
         // The kernel writes `!` for `/` in names such as `cciss!c0d0p1`.
         Path::new("/dev").join(self.name.replace('!', "/"))
+    }
+
+    /// The same partition as the kernel has it now.
+    ///
+    /// # Errors
+    /// It is not there any more, or its name is another one's.
+    pub(crate) fn again(&self) -> Result<Self> {
+        let now = by_name(&self.name).with_context(|| format!("{} is gone", self.device().display()))?;
+        ensure!(
+            (&now.disk, &now.label, now.start) == (&self.disk, &self.label, self.start),
+            "{} is not the partition any more that it was at boot",
+            self.device().display()
+        );
+        Ok(now)
     }
 
     /// First byte on the disk after it.
