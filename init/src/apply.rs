@@ -32,6 +32,9 @@ use std::time::Duration;
 /// `/run/podium/config.json`: a config of the largest size as JSON.
 const IN_USE_MAX: usize = 16 << 20;
 
+/// Why the node reboots in mode reboot.
+const ASKED_FOR: &str = "the one who applied it wants it so";
+
 /// Files that are said to have been put back; after so many the reason is clear.
 const SAID_MAX: usize = 20;
 
@@ -63,8 +66,15 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
 fn act(ask: &Ask, client: &Client) -> Result<Report> {
     match ask {
-        Ask::Apply { mode, dry_run, limit, by } => {
+        Ask::Apply { mode, dry_run, limit, first, by } => {
+            if *first && let Some(report) = refused_as_later(client)? {
+                return Ok(report);
+            }
             let text = client.receive()?;
+            // No other change runs beside this one, but a person may have put a file there meanwhile.
+            if *first && let Some(report) = refused_as_later(client)? {
+                return Ok(report);
+            }
             Request {
                 text,
                 source: format!("applied by {by}"),
@@ -116,7 +126,8 @@ impl Request {
                 .refuse(&format!("the config has {errors} error{plural}"), "mend them; nothing has changed");
             return Ok(Report::Nothing { why: None });
         };
-        let reboot = needs_reboot(&list);
+        let reboot =
+            needs_reboot(&list).or_else(|| (self.mode == Mode::Reboot).then(|| ASKED_FOR.to_owned()));
         if let (Some(why), Mode::NoReboot | Mode::Try) = (&reboot, self.mode) {
             let mode = self.mode.word();
             client.refuse(&format!("not possible in mode {mode}: {why}"), "use mode auto or staged");
@@ -135,6 +146,7 @@ impl Request {
             let proposal = vault.propose(&self.text, &self.source)?;
             let generation = vault.commit(&proposal, Slot::Staged)?;
             remember_word(&vault, &old)?;
+            end_maintenance(&old)?;
             client.done(&json!({"result": "staged", "generation": generation, "reboot": reboot.is_some() && self.mode != Mode::Staged}));
             let reboot = reboot.filter(|_| self.mode != Mode::Staged);
             return Ok(Report::Staged { generation, reboot });
@@ -145,7 +157,11 @@ impl Request {
             next.try_for(&old, self.limit.unwrap_or(TRY_LIMIT))?
         } else {
             let proposal = vault.propose(&next.text, &next.source)?;
-            let stored = next.store(&old, &vault, &proposal, self.limit)?;
+            let stored = next.store(&old, &vault, &proposal, self.limit);
+            if stored.is_err() && vault.has_had_one() {
+                end_maintenance(&old)?;
+            }
+            let stored = stored?;
             remember_word(&vault, &old)?;
             stored
         };
@@ -155,6 +171,29 @@ impl Request {
         }));
         Ok(Report::Applied(applied.into()))
     }
+}
+
+/// A config that came by maintenance is the first one, or none. `Some`: it was refused.
+fn refused_as_later(client: &Client) -> Result<Option<Report>> {
+    if in_use()?.fresh && !Vault::default().has_had_one() {
+        return Ok(None);
+    }
+    client.refuse(
+        "this node has a config, or has had one: only the first one is taken from anybody",
+        "apply it with a client certificate that the node's machine.ca has signed",
+    );
+    Ok(Some(Report::Nothing { why: None }))
+}
+
+/// A config is stored, though another one, or none, is in force: nobody may give a first one any more.
+fn end_maintenance(old: &InUse) -> Result<()> {
+    if !old.fresh {
+        return Ok(());
+    }
+    let text = file::read(Path::new(paths::CONFIG_TEXT), load::CONFIG_MAX)?;
+    let in_use = InUse { fresh: false, ..old.clone() };
+    load::write_in_use(&in_use, paths::CONFIG_IN_USE, &text, paths::CONFIG_TEXT)
+        .context("the config is stored, but the network API still takes one from anybody; reboot the node")
 }
 
 /// From now on what is stored goes before the kernel words of this boot.

@@ -35,7 +35,7 @@ init ctl: asks this node, by PID 1's control socket. Only root may.
   init ctl pods status [-w]               what the kubelet says of them; -w: again at each change
   init ctl config get                     the machine config in use
   init ctl config status                  whether a change is under way
-  init ctl config apply FILE|- [--mode auto|no-reboot|staged|try] [--dry-run] [--timeout SECONDS]
+  init ctl config apply FILE|- [--mode auto|no-reboot|staged|reboot|try] [--dry-run] [--timeout SECONDS]
                                           takes a new config; --dry-run only says what would change
   init ctl config history                 the configs that are kept
   init ctl config rollback [GENERATION]   takes an earlier config again

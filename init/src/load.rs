@@ -150,12 +150,39 @@ pub(crate) fn config(cmdline: &Cmdline, machine: &Machine) -> Loaded {
             return known(taken, word, machine.has_state);
         }
     }
-    log::error!(
-        "no usable config: waiting for one; {}; or send one to the API, by what is said with `{API}:`",
-        remedy(tried, machine.container)
-    );
-    remember(&InUse { word, ..InUse::default() }, b"");
+    let remedy = remedy(tried, machine.container);
+    let fresh = match closed(machine, Vault::default().has_had_one(), tried) {
+        None => {
+            log::error!(
+                "no usable config: waiting for one; {remedy}; or send one to the API, by what is said with `{API}:`"
+            );
+            true
+        }
+        Some(why) => {
+            log::error!(
+                "no usable config: waiting for one; {remedy}; the API takes none from anybody: {why}"
+            );
+            false
+        }
+    };
+    remember(&InUse { word, fresh, ..InUse::default() }, b"");
     Loaded { waits: true, ..Loaded::default() }
+}
+
+/// Why nobody may give this node its first config by the network: it has had one, as far as can be known. Somebody who
+/// damages what is stored must not become the one who decides what is stored next.
+fn closed(machine: &Machine, has_had_one: bool, tried: bool) -> Option<&'static str> {
+    if machine.lost_state {
+        return Some("STATE cannot be mounted, and may hold one; mend what is said of it above");
+    }
+    if has_had_one {
+        return Some(
+            "this node has had one, which cannot be used; `init ctl config apply` takes one from root, `init ctl reset` \
+             begins anew",
+        );
+    }
+    // Nothing tells such a node from one that has run with these words until now.
+    (tried && !machine.has_state).then_some("its words name one that cannot be used, and it has no STATE")
 }
 
 /// Checks one source's text and takes it, if it can be used.
@@ -398,6 +425,24 @@ mod tests {
         assert_eq!(sources(&nowhere, false).iter().map(ToString::to_string).collect::<Vec<_>>(), ["STATE"]);
         assert_eq!(names(true).first().map(String::as_str), Some("USERDATA"));
         assert_eq!(names(true)[1..], machine);
+    }
+
+    #[test]
+    fn only_a_node_that_never_had_a_config_takes_its_first_one_from_anybody() {
+        let machine = |has_state, lost_state| Machine {
+            container: false,
+            has_data: true,
+            has_state,
+            lost_state,
+            partitions: crate::disks::Partitions::default(),
+            facts: podium_init::services::ImageFacts::default(),
+        };
+        assert_eq!(closed(&machine(true, false), false, false), None);
+        assert_eq!(closed(&machine(true, false), false, true), None, "words that were wrong from the start");
+        assert_eq!(closed(&machine(false, false), false, false), None, "it has no STATE by design");
+        assert!(closed(&machine(false, false), false, true).is_some());
+        assert!(closed(&machine(true, false), true, false).unwrap().contains("has had one"));
+        assert!(closed(&machine(false, true), false, false).unwrap().contains("cannot be mounted"));
     }
 
     #[test]

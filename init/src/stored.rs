@@ -83,6 +83,19 @@ impl Vault {
         Holdings { staged, current, good, unproven_boots, kept }
     }
 
+    /// Whether this node has, or has had, a config. What cannot be read counts: it may be one. What waits for its commit
+    /// does not, nor does the history, which is written before it.
+    pub(crate) fn has_had_one(&self) -> bool {
+        let slots = [Slot::Staged, Slot::Current, Slot::Good];
+        if slots.into_iter().any(|slot| self.generation(slot).is_some()) {
+            return true;
+        }
+        // What e2fsck has found may be anything.
+        let (configs, found) = (&self.folder, self.root.join("lost+found"));
+        holds(configs, |name| name.starts_with("rejected-") || name.starts_with("by-hand-"))
+            || holds(&found, |_| true)
+    }
+
     /// `Some(0)`: there is one, without a seal or damaged.
     pub(crate) fn generation(&self, slot: Slot) -> Option<u64> {
         match self.read(slot) {
@@ -322,6 +335,16 @@ impl Vault {
         all.sort_unstable();
         let surplus = (all.len() + 1).saturating_sub(most);
         all.into_iter().take(surplus).try_for_each(|(_, path)| remove_if_there(&path))
+    }
+}
+
+/// Whether a folder has such a name in it, or cannot be looked at.
+fn holds(folder: &Path, is_one: impl Fn(&str) -> bool) -> bool {
+    match read_dir(folder) {
+        Ok(mut entries) => {
+            entries.any(|entry| entry.map_or(true, |entry| is_one(&entry.file_name().to_string_lossy())))
+        }
+        Err(error) => error.kind() != ErrorKind::NotFound,
     }
 }
 

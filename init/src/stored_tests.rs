@@ -196,3 +196,28 @@ fn each_step_back_leads_to_an_earlier_config_that_was_good() {
     apply(&vault, "new");
     assert_eq!(vault.recall(vault.before().unwrap()).unwrap(), b"one", "the last that was good");
 }
+
+#[test]
+fn a_node_has_had_a_config_once_any_trace_of_one_is_there() {
+    let (_dir, fresh) = vault();
+    assert!(!fresh.has_had_one());
+    fresh.propose(b"text", "test").unwrap();
+    assert!(!fresh.has_had_one(), "a power cut before the commit leaves this");
+    let (_dir, staged) = vault();
+    let proposal = staged.propose(b"text", "test").unwrap();
+    staged.commit(&proposal, Slot::Staged).unwrap();
+    assert!(staged.has_had_one());
+    let (_dir, damaged) = vault();
+    apply(&damaged, "one");
+    damaged.set_aside(Slot::Current).unwrap();
+    assert_eq!(damaged.holdings(), Holdings::default());
+    assert!(damaged.has_had_one(), "what was set aside was one");
+    let (dir, mended) = vault();
+    std::fs::create_dir(dir.path().join("lost+found")).unwrap();
+    assert!(!mended.has_had_one());
+    std::fs::write(dir.path().join("lost+found/#12"), "").unwrap();
+    assert!(mended.has_had_one(), "what e2fsck found may be one");
+    let (dir, unreadable) = vault();
+    std::fs::write(dir.path().join("config"), "").unwrap();
+    assert!(unreadable.has_had_one(), "a folder that cannot be looked at");
+}

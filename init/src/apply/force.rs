@@ -110,6 +110,7 @@ impl Next {
             digest: load::text_digest(&self.text),
             generation,
             tried: false,
+            fresh: false,
             partial: !self.outcome.is_whole(),
             word: old.word.clone(),
             config: in_force(old, &new),

@@ -22,6 +22,8 @@ pub struct InUse {
     pub tried: bool,
     /// Some of its pods cannot be run: it is in force as far as it goes, and never becomes the last known good one.
     pub partial: bool,
+    /// The node waits for its first config and has never had one: whoever comes by maintenance may give it.
+    pub fresh: bool,
     /// The digest of the config that this boot's kernel words give, taken or not.
     pub word: Option<String>,
     /// The checked config.

@@ -1,7 +1,7 @@
 //! Who may ask what: root everything, a client of the network API what its role may.
 //!
 //! PID 1 listens on one socket a role, so that the process which speaks to the network can never do more than the
-//! socket it has used. Each role may all that the ones before it may.
+//! socket it has used. Each role may all that the ones before it may, but maintenance, which is a matter of its own.
 
 use super::{Refusal, Request};
 use crate::paths;
@@ -10,6 +10,8 @@ use crate::shutdown::Shutdown;
 /// Who asks, by the socket that he has come by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
+    /// The network API for anybody, while the node has never had a config.
+    Maintenance,
     /// The network API for somebody who looks.
     Reader,
     /// The network API for somebody who runs the node.
@@ -22,11 +24,12 @@ pub enum Role {
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Reader, Self::Operator, Self::Admin, Self::Root];
+    pub const ALL: [Self; 5] = [Self::Maintenance, Self::Reader, Self::Operator, Self::Admin, Self::Root];
 
     /// Where PID 1 listens to it.
     pub fn socket(self) -> &'static str {
         match self {
+            Self::Maintenance => paths::API_INIT_MAINTENANCE,
             Self::Reader => paths::API_INIT_READER,
             Self::Operator => paths::API_INIT_OPERATOR,
             Self::Admin => paths::API_INIT_ADMIN,
@@ -34,9 +37,10 @@ impl Role {
         }
     }
 
-    /// `reader`, `operator`, `admin` or `root`.
+    /// `maintenance`, `reader`, `operator`, `admin` or `root`.
     pub fn word(self) -> &'static str {
         match self {
+            Self::Maintenance => "maintenance",
             Self::Reader => "reader",
             Self::Operator => "operator",
             Self::Admin => "admin",
@@ -51,7 +55,12 @@ impl Role {
 /// He may not: names the role that may.
 pub fn allowed(role: Role, request: &Request) -> Result<(), Refusal> {
     let needed = needed(request);
-    if role >= needed {
+    let is_allowed = match role {
+        // That there must be no config before it is for the change itself to see, which no other one can overtake.
+        Role::Maintenance => matches!(request, Request::ConfigApply { .. }),
+        Role::Reader | Role::Operator | Role::Admin | Role::Root => role >= needed,
+    };
+    if is_allowed {
         return Ok(());
     }
     let error = format!("this needs the role {}, and the socket is that of {}", needed.word(), role.word());

@@ -143,8 +143,9 @@ fn config(words: &[&str], options: &mut Options) -> Result<Command> {
         ["apply", file] => {
             let mode = match options.value("--mode") {
                 None => Mode::Auto,
-                Some(mode) => Mode::named(&mode)
-                    .with_context(|| format!("--mode {mode}: it is auto, no-reboot, staged or try"))?,
+                Some(mode) => Mode::named(&mode).with_context(|| {
+                    format!("--mode {mode}: it is auto, no-reboot, staged, reboot or try")
+                })?,
             };
             let request = Request::ConfigApply {
                 mode,

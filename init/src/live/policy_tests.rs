@@ -26,6 +26,7 @@ fn apply() -> Event {
         mode: super::super::Mode::Auto,
         dry_run: false,
         limit: None,
+        first: false,
         by: String::new(),
     })
 }

@@ -22,6 +22,8 @@ pub enum Mode {
     NoReboot,
     /// At the next boot.
     Staged,
+    /// By a reboot that follows at once.
+    Reboot,
     /// At once and not stored: the stored config comes back when its time is over.
     Try,
 }
@@ -33,12 +35,13 @@ impl Mode {
             Self::Auto => "auto",
             Self::NoReboot => "no-reboot",
             Self::Staged => "staged",
+            Self::Reboot => "reboot",
             Self::Try => "try",
         }
     }
 
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Auto, Self::NoReboot, Self::Staged, Self::Try];
+    pub const ALL: [Self; 5] = [Self::Auto, Self::NoReboot, Self::Staged, Self::Reboot, Self::Try];
 
     /// The mode of that name.
     pub fn named(word: &str) -> Option<Self> {
@@ -58,6 +61,8 @@ pub enum Ask {
         dry_run: bool,
         /// How long it has to prove itself, or in try mode how long it stays.
         limit: Option<Duration>,
+        /// Only on a node that has never had one.
+        first: bool,
         /// Who asked, for the log.
         by: String,
     },
@@ -187,7 +192,7 @@ mod tests {
     fn asks_and_reports_survive_json() {
         let limit = Some(Duration::from_secs(5));
         let asks = [
-            Ask::Apply { mode: Mode::Try, dry_run: true, limit, by: "pid 7".into() },
+            Ask::Apply { mode: Mode::Try, dry_run: true, limit, first: true, by: "pid 7".into() },
             Ask::File { path: "/x".into() },
             Ask::Rollback { generation: None, by: String::new() },
             Ask::Revert { why: "w".into() },

@@ -211,7 +211,8 @@ impl Reactor {
                         format!("from {least} to {most} seconds"),
                     ));
                 }
-                Ask::Apply { mode, dry_run, limit, by: by.clone() }
+                let first = role == Role::Maintenance;
+                Ask::Apply { mode, dry_run, limit, first, by: by.clone() }
             }
             Request::ConfigRollback { generation } => Ask::Rollback { generation, by: by.clone() },
             _ => return Err(Refusal::new("this request changes nothing", "")),
