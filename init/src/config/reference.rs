@@ -38,7 +38,7 @@ pub const KEYS: &[Key] = &[
     key(
         "machine.ca.key",
         "base64 of PEM",
-        "Its private key, which is shown nowhere. Required.",
+        "Its private key, which no diff, problem or log shows. Required.",
         "LS0tLS1CRUdJTiBFRDI1NTE5IFBSSVZBVEUgS0VZLS0tLS0KVG04Z2EyVjUKLS0tLS1FTkQgRUQyNTUxOSBQUklWQVRFIEtFWS0tLS0tCg==",
     ),
     key(

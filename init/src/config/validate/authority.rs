@@ -12,6 +12,8 @@ use crate::base64;
 const MOST: usize = 64 << 10;
 const CERTIFICATE: &str = "CERTIFICATE";
 const PRIVATE_KEY: &str = "PRIVATE KEY";
+/// What `apid` can sign with, by their labels: PKCS #8, and Go's name for the same of Ed25519.
+const KEYS: [&str; 2] = [PRIVATE_KEY, "ED25519 PRIVATE KEY"];
 const WRITE_CERTIFICATE: &str = "write the PEM file as one line of base64: base64 -w0 ca.crt";
 const WRITE_KEY: &str = "write the PEM file as one line of base64: base64 -w0 ca.key";
 
@@ -54,7 +56,12 @@ fn private_key(path: &str, text: &str, report: &mut Report<'_>) {
         Ok([one]) if one.starts_with("ENCRYPTED") => {
             report.error_with(path, "is encrypted", "nobody can type its password at a boot: decrypt it");
         }
-        Ok([one]) if one.ends_with(PRIVATE_KEY) => {}
+        Ok([one]) if KEYS.contains(&one.as_str()) => {}
+        Ok([one]) if one.ends_with(PRIVATE_KEY) => report.error_with(
+            path,
+            "is a key in a form that the node cannot sign with",
+            "write it as PKCS #8: openssl pkcs8 -topk8 -nocrypt -in ca.key",
+        ),
         Ok(_) => report.error_with(path, "is not one private key", WRITE_KEY),
     }
 }
