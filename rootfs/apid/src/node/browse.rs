@@ -8,7 +8,6 @@ use super::walk;
 use crate::places::Places;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
 use serde::{Deserialize, Serialize};
-use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -145,13 +144,9 @@ fn target(folder: BorrowedFd<'_>, name: &str) -> Option<String> {
 
 /// The content of a regular file.
 pub(super) fn read(places: &Places, path: &str, sink: &Sink) -> Result<(), Fault> {
-    let fd = walk::open(places, path, OFlags::RDONLY)?;
-    let stat = fstat(&fd).map_err(|error| Fault::of(path, error))?;
-    if walk::kind(&stat) != FileType::RegularFile {
-        return Err(Fault::invalid(format!("{path} is no regular file")));
-    }
+    let file = walk::regular(places, path)?;
     sink.begin()?;
-    let mut file = File::from(fd).take(READ_MAX);
+    let mut file = file.take(READ_MAX);
     let mut piece = vec![0; PIECE];
     loop {
         match file.read(&mut piece) {

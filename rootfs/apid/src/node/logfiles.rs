@@ -15,13 +15,13 @@ const MISSING: &str = "-- podium: lines are missing here, they came too fast\n";
 
 /// The files of a log, as they are now.
 pub(super) trait Files {
-    /// The oldest first.
-    fn open(&self) -> Result<Vec<File>, Fault>;
+    /// The oldest first, and which life of whoever writes they are of.
+    fn open(&self) -> Result<(u64, Vec<File>), Fault>;
 }
 
 /// Tells the last `tail` lines, or all, and with `follow` what comes.
 pub(super) fn tell(log: &impl Files, tail: Option<u64>, follow: bool, sink: &Sink) -> Result<(), Fault> {
-    let mut files = log.open()?;
+    let (mut life, mut files) = log.open()?;
     sink.begin()?;
     let (first, from) = start(&mut files, tail);
     let mut last = None;
@@ -37,7 +37,7 @@ pub(super) fn tell(log: &impl Files, tail: Option<u64>, follow: bool, sink: &Sin
             read_on(file, sink)?;
         }
         // A log that was removed may come again.
-        let Ok(files) = log.open() else { continue };
+        let Ok((now, files)) = log.open() else { continue };
         let known = last.as_ref().and_then(inode);
         if files.last().and_then(inode) == known {
             rewind_if_cut(last.as_mut(), sink)?;
@@ -48,15 +48,22 @@ pub(super) fn tell(log: &impl Files, tail: Option<u64>, follow: bool, sink: &Sin
             read_on(file, sink)?;
         }
         let place = known.and_then(|known| files.iter().position(|file| inode(file) == Some(known)));
-        if known.is_some() && place.is_none() {
+        if known.is_some() && are_missing(life, now, place.is_some()) {
             sink.data(MISSING.as_bytes())?;
         }
+        life = now;
         for mut file in files.into_iter().skip(place.map_or(0, |place| place + 1)) {
             read_on(&mut file, sink)?;
             last = Some(file);
         }
     }
     Ok(())
+}
+
+/// Whether lines are gone between the file that was read and those that are there. A new life begins its own files, and
+/// leaves none of the last one.
+fn are_missing(before: u64, now: u64, is_there: bool) -> bool {
+    if now == before { !is_there } else { now != before.saturating_add(1) }
 }
 
 /// A file that became shorter was begun anew in its place.
@@ -132,6 +139,14 @@ mod tests {
             file
         };
         texts.iter().map(file).collect()
+    }
+
+    #[test]
+    fn lines_are_missing_when_a_file_is_gone_and_not_when_a_new_life_begins() {
+        assert!(!are_missing(3, 3, true));
+        assert!(are_missing(3, 3, false), "put aside and removed since the last look");
+        assert!(!are_missing(3, 4, false), "a restart");
+        assert!(are_missing(3, 5, false), "a whole life between two looks");
     }
 
     #[test]

@@ -80,7 +80,7 @@ struct Service {
 }
 
 impl Files for Service {
-    fn open(&self) -> Result<Vec<File>, Fault> {
+    fn open(&self) -> Result<(u64, Vec<File>), Fault> {
         let folder = folder(&self.folder)?;
         let mut files: Vec<File> = Vec::new();
         // The newest first: one that is put aside meanwhile is met again under its next name, and none is missed.
@@ -94,7 +94,7 @@ impl Files for Service {
             }
         }
         files.reverse();
-        Ok(files)
+        Ok((0, files))
     }
 }
 
@@ -174,7 +174,7 @@ fn is_name(name: &str) -> bool {
 }
 
 impl Files for Container {
-    fn open(&self) -> Result<Vec<File>, Fault> {
+    fn open(&self) -> Result<(u64, Vec<File>), Fault> {
         let pods = folder(&self.folder)?;
         let folder = walk::log_folder(&pods, &self.inner)?;
         let names = walk::names(&folder, NAMES_MAX);
@@ -195,7 +195,7 @@ impl Files for Container {
         // Put aside between both looks.
         files.retain(|file| !is_same(file, &last));
         files.push(last);
-        Ok(files)
+        Ok((life, files))
     }
 }
 
@@ -226,7 +226,7 @@ mod tests {
 
     fn text(log: &impl Files) -> Result<String, Fault> {
         let mut text = String::new();
-        log.open()?.into_iter().for_each(|mut file| {
+        log.open()?.1.into_iter().for_each(|mut file| {
             file.read_to_string(&mut text).unwrap();
         });
         Ok(text)

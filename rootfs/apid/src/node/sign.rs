@@ -30,6 +30,7 @@ pub(super) fn sign(places: &Places, setup: &Setup, csr: &str) -> Result<Value, F
     // What is wrong with a key is not told: it might be the key.
     let key = KeyPair::from_pem(&key.replace(ED25519_LABEL, "PRIVATE KEY"))
         .map_err(|_| Fault::unavailable("machine.ca.key is no Ed25519 or ECDSA key in PKCS #8"))?;
+    fits(&certificate, &key)?;
     let issuer = Issuer::from_ca_cert_pem(&certificate, key)
         .map_err(|error| Fault::unavailable(format!("machine.ca.crt: {error}")))?;
     let request =
@@ -37,6 +38,19 @@ pub(super) fn sign(places: &Places, setup: &Setup, csr: &str) -> Result<Value, F
     let signed = params(setup).signed_by(&request.public_key, &issuer);
     let signed = signed.map_err(|error| Fault::internal(format!("sign: {error}")))?;
     Ok(json!({"ok": true, "chain": signed.pem()}))
+}
+
+/// A certificate that another key has signed is one that no client takes.
+fn fits(certificate: &str, key: &KeyPair) -> Result<(), Fault> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(certificate.as_bytes())
+        .map_err(|error| Fault::unavailable(format!("machine.ca.crt: {error}")))?;
+    let parsed = pem.parse_x509().map_err(|error| Fault::unavailable(format!("machine.ca.crt: {error}")))?;
+    if parsed.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
+        return Err(Fault::unavailable(
+            "machine.ca.key is not the key of machine.ca.crt; give both of one CA",
+        ));
+    }
+    Ok(())
 }
 
 fn params(setup: &Setup) -> CertificateParams {
@@ -97,6 +111,12 @@ mod tests {
         assert!(!signed.is_ca());
         let none = Places::below(Some(Path::new("/no/such/root")));
         assert!(sign(&none, &setup, &csr).is_err() && sign(&places, &setup, "x").is_err());
+        let other = KeyPair::generate_for(&PKCS_ED25519).unwrap().serialize_pem();
+        let config = json!({"source": "x", "config": {"machine": {
+            "ca": {"crt": STANDARD.encode(&crt), "key": STANDARD.encode(other)}}}});
+        std::fs::write(root.path().join("run/podium/config.json"), config.to_string()).unwrap();
+        let why = sign(&places, &setup, &csr).unwrap_err().text().to_owned();
+        assert!(why.contains("not the key of machine.ca.crt"), "{why}");
         let off = Setup { mode: Mode::Off, ..setup };
         assert!(sign(&places, &off, &csr).is_err());
     }

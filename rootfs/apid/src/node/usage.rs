@@ -27,7 +27,7 @@ const BLOCK: i64 = 512;
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Wanted {
     paths: Vec<String>,
-    /// Levels below each path that are told; all are measured.
+    /// Levels that are told, the paths themselves the first; 0: as deep as it goes. All are measured.
     #[serde(default)]
     depth: usize,
     /// Files as well as folders.
@@ -99,7 +99,8 @@ impl Usage<'_> {
             if is_folder && let Ok(inner) = openat(folder, name.as_str(), FOLDER, Mode::empty()) {
                 size += self.folder(inner.as_fd(), &whole, &below, depth + 1)?;
             }
-            if depth <= self.wanted.depth && (is_folder || self.wanted.all) {
+            let is_told = self.wanted.depth == 0 || depth < self.wanted.depth;
+            if is_told && (is_folder || self.wanted.all) {
                 self.say(&whole, &below, size)?;
             }
             sum += size;

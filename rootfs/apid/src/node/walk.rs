@@ -8,7 +8,7 @@ use super::output::Fault;
 use crate::places::Places;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2};
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 /// The kernel's own bound of a path.
@@ -39,6 +39,21 @@ pub(super) fn open(places: &Places, path: &str, flags: OFlags) -> Result<OwnedFd
     let more = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK | OFlags::NOCTTY };
     openat2(root, checked(path)?, flags | more | OFlags::CLOEXEC, Mode::empty(), inside)
         .map_err(|error| Fault::of(path, error))
+}
+
+/// Opens a regular file for reading. What it is is seen before it is opened: to open a device, a FIFO or a socket may do
+/// something by itself.
+pub(super) fn regular(places: &Places, path: &str) -> Result<File, Fault> {
+    let found = open(places, path, OFlags::PATH)?;
+    let stat = fstat(&found).map_err(|error| Fault::of(path, error))?;
+    if kind(&stat) != FileType::RegularFile {
+        return Err(Fault::invalid(format!("{path} is no regular file")));
+    }
+    // The very file that was looked at, whatever its path leads to by now.
+    let same = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(same, flags, Mode::empty());
+    Ok(File::from(opened.map_err(|error| Fault::of(path, error))?))
 }
 
 /// Opens a regular file below a folder of logs. A link anywhere on the way is refused, and so is `..`.
