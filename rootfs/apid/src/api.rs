@@ -54,27 +54,36 @@ pub(crate) async fn run(places: Places, listen: Option<SocketAddr>) -> Result<()
     setup.changed().await?;
     if setup.borrow().mode == Mode::Off {
         say::ready();
-        say::line("the config has no machine.ca: nothing is listened to");
+        say::line(
+            "nothing is listened to: the config has no machine.ca, or there is none and none is taken from anybody",
+        );
         setup.wait_for(|setup| setup.mode != Mode::Off).await?;
     }
     let listener = listen::bind(listen, PORT)?;
     let identity = tls::Identity::new(upstream.clone(), setup.clone())?;
-    identity.renew().await?;
+    identity.renew().await.inspect_err(tls::say_unusable)?;
     let facts = Arc::new(Facts::new(places.clone(), upstream, setup.clone()));
     sandbox::enter(&places);
     say::ready();
     say::line(&format!("the API listens at {}", listener.local_addr()?));
-    tokio::select! {
-        ended = listen::serve(listener, identity.clone(), facts) => ended,
-        never = identity.keep() => Ok(never),
-        over = async { setup.wait_for(|setup| setup.mode == Mode::Off).await.map(|_| ()) } => {
-            over?;
-            bail!("the config has no machine.ca any more: the port is closed")
+    let serving = async {
+        tokio::select! {
+            ended = listen::serve(listener, identity.clone(), facts) => ended?,
+            // Drops the listener.
+            over = setup.wait_for(|setup| setup.mode == Mode::Off) => drop(over?),
         }
+        // Whose call has closed the port is still told so.
+        sleep(connection::LAST_WORDS + AGAIN).await;
+        bail!("there is to be no API any more: the port is closed")
+    };
+    tokio::select! {
+        ended = serving => ended,
+        never = identity.keep() => Ok(never),
     }
 }
 
-/// Keeps up with what the node wants the API to be. While `apid serve` is away, what was known last holds.
+/// Keeps up with what the node wants the API to be. While `apid serve` is away, what was known last holds; but nobody
+/// is taken for the one who gives the first config, since there may be one by now.
 async fn follow(upstream: Upstream, setup: watch::Sender<Arc<Setup>>) {
     let mut said = String::new();
     loop {
@@ -83,6 +92,13 @@ async fn follow(upstream: Upstream, setup: watch::Sender<Arc<Setup>>) {
         if setup.is_closed() {
             return;
         }
+        setup.send_if_modified(|known| {
+            let is_open = known.mode == Mode::Maintenance;
+            if is_open {
+                *known = Arc::new(Setup { mode: Mode::Off, ..(**known).clone() });
+            }
+            is_open
+        });
         if said != why {
             say::line(&format!("setup: {why}"));
             said = why;

@@ -25,9 +25,10 @@ impl Places {
         [paths::API_NODE_READER, paths::API_NODE_ADMIN].map(|path| self.at(path))
     }
 
-    /// Where PID 1 answers it: readers, operators, admins.
-    pub(crate) fn init_sockets(&self) -> [PathBuf; 3] {
-        [paths::API_INIT_READER, paths::API_INIT_OPERATOR, paths::API_INIT_ADMIN].map(|path| self.at(path))
+    /// Where PID 1 answers it: anybody in maintenance, readers, operators, admins.
+    pub(crate) fn init_sockets(&self) -> [PathBuf; 4] {
+        [paths::API_INIT_MAINTENANCE, paths::API_INIT_READER, paths::API_INIT_OPERATOR, paths::API_INIT_ADMIN]
+            .map(|path| self.at(path))
     }
 
     /// The CA's own certificate, to check the kubelet's by.

@@ -9,6 +9,8 @@ mod bounds;
 mod client;
 #[path = "api/init.rs"]
 mod init;
+#[path = "api/maintenance.rs"]
+mod maintenance;
 #[path = "api/node.rs"]
 mod node;
 #[path = "api/strangers.rs"]
@@ -16,7 +18,7 @@ mod strangers;
 
 use authority::Authority;
 use client::{Channel, LIMIT};
-use node::{Node, in_use};
+use node::Node;
 use podium_wire::common::ContainerDriver;
 use podium_wire::cosi::{EventType, GetRequest, WatchOptions, WatchRequest, WatchResponse};
 use podium_wire::machine::apply_configuration_request::Mode;
@@ -126,72 +128,6 @@ async fn replacing_the_ca_ends_its_clients_and_two_are_accepted_while_they_chang
     assert!(timeout(LIMIT, stream.message()).await.expect("an end").is_err());
     assert!(Channel::connect(node.address, &new, Some(old.client(&["os:admin"]))).await.is_err());
     of_new.machine().version(()).await.expect("the new client's connection goes on");
-}
-
-#[tokio::test]
-async fn a_config_without_a_ca_closes_the_port() {
-    let mut node = Node::serving();
-    let channel = node.client(Role::Reader).await;
-    node.machine(&json!({}));
-    channel.closed().await;
-    let ended = async {
-        while !node.has_ended() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(LIMIT, ended).await.expect("the server ends, and its next life waits without a port");
-    assert!(tokio::net::TcpStream::connect(node.address).await.is_err());
-}
-
-#[tokio::test]
-async fn without_a_config_anybody_sees_the_version_and_gives_one_and_then_nobody_does() {
-    let node = Node::without_config();
-    let (mut first, second) =
-        (Channel::insecure(node.address).await.unwrap(), Channel::insecure(node.address).await.unwrap());
-    for (path, _, answered) in METHODS {
-        if !answered {
-            let status = first.call_empty(path, &[]).await.unwrap_err();
-            assert_eq!(status.code(), Code::PermissionDenied, "{path}: {status:?}");
-        }
-    }
-    let version = first.machine().version(()).await.unwrap().into_inner().messages.remove(0).version.unwrap();
-    assert_eq!((version.tag.as_str(), version.os.as_str()), ("v0.1.0", "linux"));
-    let fingerprints = || {
-        let said = node.said().into_iter();
-        said.filter(|line| line.contains("--cert-fingerprint ")).collect::<Vec<_>>()
-    };
-    assert_eq!(fingerprints().len(), 1);
-    // Another name is in another certificate, whose key whoever has read the fingerprint knows.
-    node.put("run/podium/hostname", "another\n");
-    let renewed = async {
-        while fingerprints().len() < 2 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(LIMIT, renewed).await.expect("the certificate follows the node's names");
-    assert_eq!(fingerprints()[0], fingerprints()[1]);
-    let request = |text: &str| ApplyConfigurationRequest {
-        data: text.as_bytes().to_vec(),
-        mode: Mode::Auto.into(),
-        ..ApplyConfigurationRequest::default()
-    };
-    let refused = second.machine().apply_configuration(request("wrong: 1")).await.unwrap_err();
-    assert!(
-        refused.code() == Code::InvalidArgument && refused.message().contains("unknown key"),
-        "{refused:?}"
-    );
-    node.init.then(&in_use("STATE", &json!({"ca": node.ca.with_key()})));
-    let applied =
-        first.machine().apply_configuration(request("version: v1alpha1")).await.unwrap().into_inner();
-    assert_eq!(applied.messages[0].warnings, ["machine: warning: doubtful"]);
-    // Both are out, and the port is the new CA's.
-    first.closed().await;
-    second.closed().await;
-    let joined = async {
-        while Channel::connect(node.address, &node.ca, Some(node.ca.client(&["os:admin"]))).await.is_err() {}
-    };
-    timeout(LIMIT, joined).await.expect("the config's CA is taken up");
-    assert!(Channel::insecure(node.address).await.is_err());
 }
 
 #[tokio::test]

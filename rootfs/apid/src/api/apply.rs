@@ -40,8 +40,8 @@ pub(super) async fn apply(
     let live = match mode {
         Mode::Auto => Live::Auto,
         Mode::NoReboot => Live::NoReboot,
-        // It is taken by the reboot, which follows.
-        Mode::Reboot | Mode::Staged => Live::Staged,
+        Mode::Reboot => Live::Reboot,
+        Mode::Staged => Live::Staged,
         Mode::Try => Live::Try,
     };
     what.is(format!("{}{}", mode.as_str_name(), if request.dry_run { ", dry run" } else { "" }));
@@ -51,18 +51,9 @@ pub(super) async fn apply(
         wanted["timeout_s"] =
             seconds.ok_or_else(|| Status::invalid_argument("try_mode_timeout: below 1 s"))?.into();
     }
-    let target = Target::init(caller.acts_as());
-    let said = exchange(facts, target, &wanted, &request.data).await;
+    let said = exchange(facts, caller.gives_config_to(), &wanted, &request.data).await;
     let said = said.map_err(Status::from)?;
-    let mut details = summary(&said, mode, request.dry_run);
-    if mode == Mode::Reboot && !request.dry_run {
-        facts.upstream.ask(target, &json!({"request": "reboot"})).await.map_err(|refused| {
-            Status::failed_precondition(format!(
-                "the config is stored for the next boot, which must be asked for: {refused}"
-            ))
-        })?;
-        "Applied configuration with a reboot".clone_into(&mut details);
-    }
+    let details = summary(&said, mode, request.dry_run);
     let is_rebooting = said.end.get("reboot") == Some(&Value::Bool(true));
     let is_staged = said.end.get("result").and_then(Value::as_str) == Some("staged");
     let done = match mode {

@@ -1,5 +1,6 @@
 //! Who calls: the role and name that a client's certificate gives.
 
+use super::upstream::Target;
 use anyhow::{Result, anyhow};
 use podium_wire::roles::Role;
 use std::net::SocketAddr;
@@ -49,10 +50,11 @@ impl Caller {
 
     /// The role by which PID 1 and the helper are asked. Whether the call is allowed is decided before.
     pub(super) fn acts_as(&self) -> Role {
-        match (self.maintenance, self.role) {
-            // There is no config that anybody could be kept from: the first one to give one is the admin.
-            (true, _) => Role::Admin,
-            (false, role) => role.unwrap_or(Role::Reader),
-        }
+        self.role.unwrap_or(Role::Reader)
+    }
+
+    /// Who takes a config from it.
+    pub(super) fn gives_config_to(&self) -> Target {
+        if self.maintenance { Target::InitMaintenance } else { Target::init(self.acts_as()) }
     }
 }

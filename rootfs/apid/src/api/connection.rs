@@ -48,10 +48,14 @@ const PING: Duration = Duration::from_secs(30);
 const PING_LIMIT: Duration = Duration::from_secs(20);
 /// A connection without a call.
 const IDLE_LIMIT: Duration = Duration::from_secs(600);
+/// The same in maintenance, where anybody may connect and few may at a time: people give one config and go.
+const MAINTENANCE_IDLE_LIMIT: Duration = Duration::from_secs(60);
+/// And however busy it is.
+const MAINTENANCE_LIMIT: Duration = Duration::from_secs(600);
 /// A reader that takes nothing for so long.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
 /// For what is under way when a connection must end: the answer to the call that gave the node its config.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Resets that a client may cause and leave: what is beyond is the attack of CVE-2023-44487.
 const RESETS_MAX: usize = 32;
 
@@ -74,7 +78,7 @@ pub(super) async fn run(
     stream: TcpStream,
     peer: SocketAddr,
     config: Arc<ServerConfig>,
-    mut place: Place,
+    place: Place,
     mut epochs: watch::Receiver<Arc<Epoch>>,
     facts: Arc<Facts>,
 ) {
@@ -82,7 +86,10 @@ pub(super) async fn run(
     // A small answer must not wait for more.
     drop(stream.set_nodelay(true));
     let local = stream.local_addr().ok();
-    let shaken = timeout(HANDSHAKE_LIMIT, TlsAcceptor::from(config).accept(stream)).await;
+    let shaken = tokio::select! {
+        shaken = timeout(HANDSHAKE_LIMIT, TlsAcceptor::from(config).accept(stream)) => shaken,
+        () = place.evicted() => return,
+    };
     let Ok(Ok(stream)) = shaken else { return };
     let (_, state) = stream.get_ref();
     if state.alpn_protocol() != Some(b"h2") {
@@ -146,6 +153,8 @@ async fn end(
     epochs: &mut watch::Receiver<Arc<Epoch>>,
     session: &Session,
 ) {
+    let begun = Instant::now();
+    let idle_limit = if mode == Mode::Maintenance { MAINTENANCE_IDLE_LIMIT } else { IDLE_LIMIT };
     loop {
         // The handshake may have been longer than the epoch.
         let epoch = epochs.borrow_and_update().clone();
@@ -153,8 +162,9 @@ async fn end(
             if mode == Mode::Maintenance { epoch.mode == mode } else { epoch.knows(mode, chain) };
         let is_expired = until.is_some_and(|until| OffsetDateTime::now_utc().unix_timestamp() > until);
         let is_idle = session.streams.load(Ordering::Relaxed) == 0
-            && session.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > IDLE_LIMIT;
-        if !is_welcome || is_expired || is_idle {
+            && session.used.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > idle_limit;
+        let is_old = mode == Mode::Maintenance && begun.elapsed() > MAINTENANCE_LIMIT;
+        if !is_welcome || is_expired || is_idle || is_old {
             return;
         }
         tokio::select! {

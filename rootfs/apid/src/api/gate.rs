@@ -13,12 +13,13 @@ use podium_wire::cosi::state_server::StateServer;
 use podium_wire::machine::machine_service_server::MachineServiceServer;
 use podium_wire::roles::{in_maintenance, needed};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
+use tonic::{Code, Status};
 
 /// The one method whose request has a config in it.
 const APPLY: &str = "/machine.MachineService/ApplyConfiguration";
@@ -43,15 +44,24 @@ const NODES_MAX: usize = 16;
 
 /// What a call is about, for the line of the audit: filled in by who answers.
 #[derive(Debug, Clone, Default)]
-pub(super) struct What(Arc<Mutex<String>>);
+pub(super) struct What {
+    text: Arc<Mutex<String>>,
+    /// What it reads only an admin may see.
+    sensitive: Arc<AtomicBool>,
+}
 
 impl What {
     pub(super) fn is(&self, what: impl Into<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = what.into();
+        *self.text.lock().unwrap_or_else(PoisonError::into_inner) = what.into();
+    }
+
+    /// Has it audited, whatever its method is.
+    pub(super) fn is_sensitive(&self) {
+        self.sensitive.store(true, Ordering::Relaxed);
     }
 
     fn text(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -63,21 +73,30 @@ pub(super) async fn call(session: &Arc<Session>, request: Request<Incoming>) -> 
         Ok(call) => (answer(session, &path, request, &what).await, Some(call)),
         Err(status) => (status.into_http(), None),
     };
-    if audit::is_of_interest(needed(&path)) {
-        let status = Status::from_header_map(answer.headers());
-        let result = status
-            .map_or_else(|| "ok".to_owned(), |status| format!("{:?}: {}", status.code(), status.message()));
-        audit::line(&session.caller, &path, &what.text(), &result);
+    if audit::is_of_interest(needed(&path)) || what.sensitive.load(Ordering::Relaxed) {
+        let status = Status::from_header_map(answer.headers()).filter(|status| status.code() != Code::Ok);
+        let refusal = status.map(|status| format!("{:?}: {}", status.code(), status.message()));
+        // Whoever may do nothing could else fill the log, in which he hides.
+        let unsaid = if refusal.is_some() { session.place.refused(Instant::now()) } else { Some(0) };
+        if let Some(unsaid) = unsaid {
+            let result = refusal.as_deref().unwrap_or("ok");
+            audit::line(&session.caller, &path, &what.text(), result, unsaid);
+        }
     }
     answer.map(|body| Watched::new(body, call))
 }
 
 /// Whether this caller may make this call now.
 async fn admit(session: &Arc<Session>, path: &str, headers: &HeaderMap) -> Result<Call, Status> {
-    // The setup is the first to know: not even a call that is under way outlives the mode it came in.
-    let is_maintenance = session.facts.setup().mode == Mode::Maintenance;
-    if *session.over.borrow() || session.caller.maintenance != is_maintenance {
-        return Err(Status::unavailable("the node's config has changed; connect again"));
+    is_of_now(session)?;
+    // First of all: what is refused costs as well.
+    let delay = session.place.delay(Instant::now());
+    if delay > DELAY_MAX {
+        return Err(Status::resource_exhausted("too many calls of one address; call more seldom"));
+    }
+    if !delay.is_zero() {
+        sleep(delay).await;
+        is_of_now(session)?;
     }
     let Some(needed) = needed(path) else {
         let name = path.trim_start_matches('/').replace('/', ".");
@@ -97,15 +116,17 @@ async fn admit(session: &Arc<Session>, path: &str, headers: &HeaderMap) -> Resul
         return Err(Status::permission_denied(why));
     }
     names_this_node(session, headers)?;
-    let delay = session.place.delay(Instant::now());
-    if delay > DELAY_MAX {
-        return Err(Status::resource_exhausted("too many calls of one address; call more seldom"));
-    }
-    if !delay.is_zero() {
-        sleep(delay).await;
-    }
     let full = || Status::resource_exhausted("too many calls of one address are under way; end one of them");
     Call::begin(session, CONTENT.contains(&path)).ok_or_else(full)
+}
+
+/// The setup is the first to know: not even a call that is under way outlives the mode it came in.
+fn is_of_now(session: &Session) -> Result<(), Status> {
+    let is_maintenance = session.facts.setup().mode == Mode::Maintenance;
+    if *session.over.borrow() || session.caller.maintenance != is_maintenance {
+        return Err(Status::unavailable("the node's config has changed; connect again"));
+    }
+    Ok(())
 }
 
 /// A node answers for itself alone.
@@ -157,6 +178,10 @@ async fn answer(session: &Session, path: &str, request: Request<Incoming>, what:
         Ok(Err(_)) => return Status::cancelled("the request was cut off").into_http(),
         Err(_) => return Status::deadline_exceeded("the request has not come to its end").into_http(),
     };
+    // What was allowed by its headers may have come late.
+    if let Err(status) = is_of_now(session) {
+        return status.into_http();
+    }
     head.extensions.insert(session.caller.clone());
     head.extensions.insert(what.clone());
     let request = Request::from_parts(head, Full::<Bytes>::new(body));

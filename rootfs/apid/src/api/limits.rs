@@ -2,10 +2,11 @@
 //!
 //! An IPv6 client owns a whole /64, so that is what counts as one address.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Connections at a time: 200 watchers and people beside them. About 40 KiB each.
@@ -30,14 +31,45 @@ const CALLS_OF_ADDRESS_MAX: usize = 512;
 /// Logs, lists and files that one address reads at a time, of the 40 that the node's helper gives to each of two roles.
 const CONTENTS_OF_ADDRESS_MAX: usize = 16;
 
+/// Refused calls of one address that leave a line of the audit at once.
+const REFUSALS: f64 = 20.0;
+/// And how many a second later on.
+const REFUSALS_RATE: f64 = 0.2;
+/// Addresses whose refusals are counted; all others count as one. They outlive their connections, which are quickly made.
+const REFUSED_MAX: usize = 1024;
+
 /// The counts. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Limits(Arc<Mutex<HashMap<IpAddr, Peer>>>);
+pub(super) struct Limits(Arc<Mutex<Counts>>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    peers: HashMap<IpAddr, Peer>,
+    /// The oldest first.
+    shaking: VecDeque<Shaking>,
+    refused: HashMap<IpAddr, Refusals>,
+    /// Tells handshakes apart.
+    next: u64,
+}
+
+/// A handshake that is not over.
+#[derive(Debug)]
+struct Shaking {
+    number: u64,
+    address: IpAddr,
+    evicted: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct Refusals {
+    left: f64,
+    at: Instant,
+    unsaid: u64,
+}
 
 #[derive(Debug, Default)]
 struct Peer {
     connections: usize,
-    handshakes: usize,
     calls: usize,
     contents: usize,
     /// Calls that it may make now, and when that was so.
@@ -49,41 +81,81 @@ struct Peer {
 pub(super) struct Place {
     limits: Limits,
     address: IpAddr,
-    shakes: bool,
+    number: u64,
+    evicted: Arc<Notify>,
 }
 
 impl Limits {
-    /// Lets a connection in, or not. It counts as one that shakes hands.
+    /// Lets a connection in, or not. It counts as one that shakes hands; of those the oldest gives way when there are
+    /// too many, since one that means it is over within two packets.
     pub(super) fn enter(&self, address: IpAddr, maintenance: bool) -> Option<Place> {
         let address = network(address);
-        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (all, shaking) = peers
-            .values()
-            .fold((0, 0), |(all, shaking), peer| (all + peer.connections, shaking + peer.handshakes));
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = counts.peers.values().map(|peer| peer.connections).sum();
         let (most, most_of_one) = match maintenance {
             true => (MAINTENANCE_MAX, MAINTENANCE_OF_ADDRESS_MAX),
             false => (CONNECTIONS_MAX, OF_ADDRESS_MAX),
         };
-        let of_it = peers.get(&address).map_or((0, 0), |peer| (peer.connections, peer.handshakes));
-        let is_full = all >= most
-            || shaking >= HANDSHAKES_MAX
-            || of_it.0 >= most_of_one
-            || of_it.1 >= HANDSHAKES_OF_ADDRESS_MAX;
-        if is_full {
-            return None;
+        let of_it = counts.peers.get(&address).map_or(0, |peer| peer.connections);
+        let shaking_of_it = counts.shaking.iter().filter(|one| one.address == address).count();
+        // Who gives way is gone a moment later; until then there is one more than that.
+        if shaking_of_it >= HANDSHAKES_OF_ADDRESS_MAX || of_it >= most_of_one {
+            counts.evict(Some(address))?;
+        } else if counts.shaking.len() >= HANDSHAKES_MAX || all >= most {
+            counts.evict(None)?;
         }
-        let peer = peers.entry(address).or_default();
-        peer.connections += 1;
-        peer.handshakes += 1;
-        Some(Place { limits: self.clone(), address, shakes: true })
+        let (number, evicted) = (counts.next, Arc::new(Notify::new()));
+        counts.next += 1;
+        counts.shaking.push_back(Shaking { number, address, evicted: evicted.clone() });
+        counts.peers.entry(address).or_default().connections += 1;
+        Some(Place { limits: self.clone(), address, number, evicted })
+    }
+}
+
+impl Counts {
+    /// Ends the oldest handshake, of this address or of all; none: there is none.
+    fn evict(&mut self, address: Option<IpAddr>) -> Option<()> {
+        let is_it = |one: &Shaking| address.is_none_or(|address| one.address == address);
+        let place = self.shaking.iter().position(is_it)?;
+        self.shaking.remove(place)?.evicted.notify_one();
+        Some(())
     }
 }
 
 impl Place {
     /// It has shown who it is.
-    pub(super) fn has_shaken(&mut self) {
-        self.with_peer(|peer| peer.handshakes = peer.handshakes.saturating_sub(1));
-        self.shakes = false;
+    pub(super) fn has_shaken(&self) {
+        let mut counts = self.limits.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.shaking.retain(|one| one.number != self.number);
+    }
+
+    /// Returns when its handshake is to give way.
+    pub(super) async fn evicted(&self) {
+        self.evicted.notified().await;
+    }
+
+    /// A call was refused. None: no line is to be left of it, there were too many. Else how many have left none since
+    /// the last one that did.
+    pub(super) fn refused(&self, now: Instant) -> Option<u64> {
+        let mut counts = self.limits.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = &mut counts.refused;
+        let left = |one: &Refusals| {
+            (one.left + now.duration_since(one.at).as_secs_f64() * REFUSALS_RATE).min(REFUSALS)
+        };
+        if refused.len() >= REFUSED_MAX {
+            refused.retain(|_, one| one.unsaid > 0 || left(one) < REFUSALS);
+        }
+        let is_known = refused.contains_key(&self.address) || refused.len() < REFUSED_MAX;
+        let address = if is_known { self.address } else { Ipv6Addr::UNSPECIFIED.into() };
+        let one = refused.entry(address).or_insert(Refusals { left: REFUSALS, at: now, unsaid: 0 });
+        one.left = left(one);
+        one.at = now;
+        if one.left < 1.0 {
+            one.unsaid = one.unsaid.saturating_add(1);
+            return None;
+        }
+        one.left -= 1.0;
+        Some(std::mem::take(&mut one.unsaid))
     }
 
     /// How long the next call must wait, so that its address keeps to its rate.
@@ -100,9 +172,9 @@ impl Place {
 
     /// Lets a call begin that [`Self::end_call`] will end, or not. `content`: it reads a log, a list or a file.
     pub(super) fn begin_call(&self, content: bool) -> bool {
-        let mut peers = self.limits.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = peers.values().map(|peer| peer.calls).sum();
-        let Some(peer) = peers.get_mut(&self.address) else { return false };
+        let mut counts = self.limits.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = counts.peers.values().map(|peer| peer.calls).sum();
+        let Some(peer) = counts.peers.get_mut(&self.address) else { return false };
         let is_full = all >= CALLS_MAX
             || peer.calls >= CALLS_OF_ADDRESS_MAX
             || content && peer.contents >= CONTENTS_OF_ADDRESS_MAX;
@@ -122,11 +194,11 @@ impl Place {
     }
 
     fn with_peer(&self, change: impl FnOnce(&mut Peer)) {
-        let mut peers = self.limits.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(peer) = peers.get_mut(&self.address) {
+        let mut counts = self.limits.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(peer) = counts.peers.get_mut(&self.address) {
             change(peer);
             if peer.connections == 0 {
-                peers.remove(&self.address);
+                counts.peers.remove(&self.address);
             }
         }
     }
@@ -134,11 +206,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let shakes = self.shakes;
-        self.with_peer(|peer| {
-            peer.connections = peer.connections.saturating_sub(1);
-            peer.handshakes = peer.handshakes.saturating_sub(usize::from(shakes));
-        });
+        self.has_shaken();
+        self.with_peer(|peer| peer.connections = peer.connections.saturating_sub(1));
     }
 }
 
@@ -165,7 +234,7 @@ mod tests {
     fn one_address_leaves_room_for_others() {
         let limits = Limits::default();
         let mut places = Vec::new();
-        while let Some(mut place) = limits.enter(address(1), false) {
+        while let Some(place) = limits.enter(address(1), false) {
             place.has_shaken();
             places.push(place);
         }
@@ -174,20 +243,43 @@ mod tests {
         places.pop();
         assert!(limits.enter(address(1), false).is_some());
         drop(places);
-        assert!(limits.0.lock().unwrap().is_empty());
+        assert!(limits.0.lock().unwrap().peers.is_empty());
+    }
+
+    #[tokio::test]
+    async fn handshakes_that_never_end_are_few_and_the_oldest_gives_way() {
+        let limits = Limits::default();
+        let old = limits.enter(address(1), false).unwrap();
+        let shaking: Vec<Place> =
+            (1..HANDSHAKES_OF_ADDRESS_MAX).map(|_| limits.enter(address(1), false).unwrap()).collect();
+        let of_another = limits.enter(address(2), false).unwrap();
+        assert!(limits.enter(address(1), false).is_some());
+        old.evicted().await;
+        // Those of others stay, as long as there are not too many in all.
+        let given_way =
+            |place: &Place| !limits.0.lock().unwrap().shaking.iter().any(|one| one.number == place.number);
+        assert!(given_way(&old) && !given_way(&of_another) && !shaking.iter().any(given_way));
     }
 
     #[test]
-    fn handshakes_that_never_end_are_few() {
-        let limits = Limits::default();
-        let places: Vec<Place> = std::iter::from_fn(|| limits.enter(address(1), false)).collect();
-        assert_eq!(places.len(), HANDSHAKES_OF_ADDRESS_MAX);
-        assert!(limits.enter("2001:db8::1".parse().unwrap(), false).is_some());
+    fn in_maintenance_an_address_has_few_connections_and_a_subnet_is_one_address() {
         let limits = Limits::default();
         let same = |n: u16| IpAddr::V6([0x2001, 0xdb8, 0, 0, 0, 0, 0, n].into());
-        let places: Vec<Place> = (0..99).filter_map(|n| limits.enter(same(n), true)).collect();
+        let enter = |n| limits.enter(same(n), true).inspect(Place::has_shaken);
+        let places: Vec<Place> = (0..99).filter_map(enter).collect();
         assert_eq!(places.len(), MAINTENANCE_OF_ADDRESS_MAX);
-        drop(places);
+    }
+
+    #[test]
+    fn refusals_beyond_the_bound_leave_no_line_but_their_number() {
+        let limits = Limits::default();
+        let now = Instant::now();
+        let refused = |now| limits.enter(address(1), false).unwrap().refused(now);
+        let said = (0..1000).filter(|_| refused(now).is_some()).count();
+        assert!((10..30).contains(&said), "{said}: each on a connection of its own");
+        let unsaid = u64::try_from(1000 - said).unwrap();
+        assert_eq!(refused(now + Duration::from_secs(60)), Some(unsaid));
+        assert_eq!(limits.enter(address(2), false).unwrap().refused(now), Some(0));
     }
 
     #[test]

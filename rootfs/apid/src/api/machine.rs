@@ -32,7 +32,7 @@ pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
 }
 
 /// Where it is told what a call is about.
-fn what<T>(request: &Request<T>) -> What {
+pub(super) fn what<T>(request: &Request<T>) -> What {
     request.extensions().get::<What>().cloned().unwrap_or_default()
 }
 
@@ -268,11 +268,7 @@ impl MachineService for Facts {
     }
 
     async fn version(&self, request: Request<()>) -> Answer<VersionResponse> {
-        let target = if caller(&request)?.maintenance {
-            Target::InitReader
-        } else {
-            Target::init(caller(&request)?.acts_as())
-        };
+        let target = Target::init(caller(&request)?.acts_as());
         let answer = self.upstream.ask(target, &json!({"request": "version"})).await?;
         let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default();
         let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };

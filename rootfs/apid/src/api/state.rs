@@ -2,9 +2,11 @@
 
 use super::caller::Caller;
 use super::facts::Facts;
+use super::gate::What;
 use super::hub::{Hub, State as Known};
-use super::machine::caller;
+use super::machine::{caller, what};
 use super::resources::Table;
+use super::upstream::Refused;
 use podium_wire::cosi::state_server::State;
 use podium_wire::cosi::{
     Event, EventType, GetRequest, GetResponse, IdQuery, LabelQuery, ListRequest, ListResponse, Metadata,
@@ -15,12 +17,17 @@ use podium_wire::roles::Role;
 use regex_lite::{Regex, RegexBuilder};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 /// Messages that wait for one slow reader. It sees the newest state when it comes back, not each one in between.
 const WAITING_MAX: usize = 4;
+/// A source that fails is tried again each second; one that has failed for so long has its watchers told. The helper's
+/// own restart takes a second or two.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// A pattern for ids, and what it may become.
 const PATTERN_MAX: usize = 1024;
 /// As [`PATTERN_MAX`].
@@ -58,12 +65,21 @@ impl Selection {
 
 impl Facts {
     /// The resources of a type, if this caller may see them.
-    fn hub(&self, kind: &str, caller: &Caller) -> Result<(&'static Definition, &Hub<Table>), Status> {
+    fn hub(
+        &self,
+        kind: &str,
+        caller: &Caller,
+        what: &What,
+    ) -> Result<(&'static Definition, &Hub<Table>), Status> {
         let definition = Definition::find(kind).ok_or_else(|| {
             Status::not_found(format!(
                 "there are no resources of type {kind:?} here; `get rd` lists the types"
             ))
         })?;
+        if definition.sensitive {
+            what.is(definition.display);
+            what.is_sensitive();
+        }
         if definition.sensitive && caller.role < Some(Role::Admin) {
             return Err(Status::permission_denied(format!(
                 "resources of type {} need the role {}",
@@ -86,9 +102,9 @@ fn refuse_labels(queries: &[LabelQuery]) -> Result<(), Status> {
 #[tonic::async_trait]
 impl State for Facts {
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        let caller = caller(&request)?;
+        let (caller, what) = (caller(&request)?, what(&request));
         let request = request.into_inner();
-        let (definition, hub) = self.hub(&request.r#type, &caller)?;
+        let (definition, hub) = self.hub(&request.r#type, &caller, &what)?;
         let selection = Selection::new(definition, &request.namespace, None)?;
         let table = hub.get().await?;
         let found = table.get(&request.id).filter(|_| selection.has(&request.id));
@@ -104,9 +120,9 @@ impl State for Facts {
     type ListStream = Streamed<ListResponse>;
 
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        let caller = caller(&request)?;
+        let (caller, what) = (caller(&request)?, what(&request));
         let request = request.into_inner();
-        let (definition, hub) = self.hub(&request.r#type, &caller)?;
+        let (definition, hub) = self.hub(&request.r#type, &caller, &what)?;
         let options = request.options.unwrap_or_default();
         refuse_labels(&options.label_query)?;
         let selection = Selection::new(definition, &request.namespace, options.id_query.as_ref())?;
@@ -126,9 +142,9 @@ impl State for Facts {
     type WatchStream = Streamed<WatchResponse>;
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let caller = caller(&request)?;
+        let (caller, what) = (caller(&request)?, what(&request));
         let request = request.into_inner();
-        let (definition, hub) = self.hub(&request.r#type, &caller)?;
+        let (definition, hub) = self.hub(&request.r#type, &caller, &what)?;
         let options = request.options.unwrap_or_default();
         refuse_labels(&options.label_query)?;
         let mut selection = Selection::new(definition, &request.namespace, options.id_query.as_ref())?;
@@ -167,11 +183,21 @@ impl Watcher {
             return;
         }
         let mut last: Option<Table> = None;
+        // Why its source fails, and since when.
+        let mut failing: Option<(Refused, Instant)> = None;
         loop {
             let now = match &*states.borrow_and_update() {
-                Known::Now(table) => Some(table.clone()),
+                Known::Now(table) => {
+                    failing = None;
+                    Some(table.clone())
+                }
                 // What was known is told as it was, until something else is known.
-                Known::Waiting | Known::Failed(_) => None,
+                Known::Waiting => None,
+                Known::Failed(refused) => {
+                    let since = failing.take().map_or_else(Instant::now, |(_, since)| since);
+                    failing = Some((refused.clone(), since));
+                    None
+                }
             };
             if let Some(now) = now {
                 let events = match &last {
@@ -183,9 +209,25 @@ impl Watcher {
                     return;
                 }
             }
+            // Whoever was told nothing yet need not wait for it.
+            let patience = if last.is_some() { PATIENCE } else { Duration::ZERO };
+            let given_up = async {
+                match &failing {
+                    Some((refused, since)) => {
+                        sleep_until(*since + patience).await;
+                        refused.clone()
+                    }
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 changed = states.changed() => if changed.is_err() { return },
                 () = self.sender.closed() => return,
+                refused = given_up => {
+                    // A client that has gone knows it by itself.
+                    drop(self.sender.send(Err(refused.into())).await);
+                    return;
+                }
             }
         }
     }
@@ -256,5 +298,32 @@ fn event(kind: EventType, resource: &Resource, old: Option<&Arc<Resource>>) -> E
         event_type: kind.into(),
         old: old.map(|old| (**old).clone()),
         ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use podium_wire::resources::SERVICES;
+
+    #[tokio::test]
+    async fn a_watcher_is_told_why_its_source_fails() {
+        let (sender, mut told) = mpsc::channel(WAITING_MAX);
+        let definition = Definition::find(SERVICES).unwrap();
+        let selection = Selection::new(definition, "", None).unwrap();
+        let watcher = Watcher {
+            definition,
+            selection,
+            tells_first: true,
+            knows_all_events: true,
+            aggregated: true,
+            sender,
+        };
+        let states = watch::Sender::new(Known::Failed(Refused::garbled("nobody there")));
+        tokio::spawn(watcher.tell(states.subscribe()));
+        assert_eq!(told.recv().await.unwrap().unwrap(), WatchResponse::default(), "word that it has begun");
+        let status = told.recv().await.unwrap().unwrap_err();
+        assert!(status.message().contains("nobody there"), "{status:?}");
+        assert!(told.recv().await.is_none(), "and nothing more");
     }
 }

@@ -116,7 +116,7 @@ impl Identity {
                 match self.renew().await {
                     Ok(()) => served = now,
                     Err(error) => {
-                        say::line(&format!("certificate: {error:#}"));
+                        say_unusable(&error);
                         sleep(AGAIN).await;
                         setup.mark_changed();
                     }
@@ -178,9 +178,14 @@ fn epoch(setup: &Setup, shown: Arc<Shown>) -> Result<Epoch> {
         Mode::Maintenance => (None, Some(builder.with_no_client_auth())),
         Mode::Serving => {
             let mut roots = RootCertStore::empty();
-            for pem in &setup.cas {
-                for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                    roots.add(certificate.map_err(|error| anyhow!("{error}"))?)?;
+            for (place, pem) in setup.cas.iter().enumerate() {
+                // One that cannot be used lets nobody in; that is no reason to shut out the clients of the others.
+                if let Err(error) = add(&mut roots, pem) {
+                    let which = match place.checked_sub(1) {
+                        None => "machine.ca.crt".to_owned(),
+                        Some(place) => format!("machine.acceptedCAs[{place}].crt"),
+                    };
+                    say::line(&format!("{which}: {error:#}; none of its clients is let in; mend it"));
                 }
             }
             ensure!(!roots.is_empty(), "there is no certificate in it");
@@ -197,6 +202,24 @@ fn epoch(setup: &Setup, shown: Arc<Shown>) -> Result<Epoch> {
         Arc::new(config)
     });
     Ok(Epoch { mode: setup.mode, cas: setup.cas.clone(), config, verifier })
+}
+
+/// On the console too: without a certificate nobody gets in who could read it elsewhere.
+pub(super) fn say_unusable(error: &anyhow::Error) {
+    let text = format!("certificate: {error:#}; nobody gets in");
+    say::line(&text);
+    say::status(&text);
+}
+
+/// All certificates of a PEM, or none.
+fn add(roots: &mut RootCertStore, pem: &str) -> Result<()> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let all = all.map_err(|error| anyhow!("{error}"))?;
+    ensure!(!all.is_empty(), "there is no certificate in it");
+    let mut more = RootCertStore::empty();
+    all.into_iter().try_for_each(|certificate| more.add(certificate))?;
+    roots.roots.append(&mut more.roots);
+    Ok(())
 }
 
 /// For a node without a config. Its fingerprint is said where only who stands at the machine sees it.

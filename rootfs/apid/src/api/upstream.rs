@@ -44,6 +44,8 @@ pub(super) enum Purpose {
 pub(super) enum Target {
     NodeReader,
     NodeAdmin,
+    /// Takes the first config of a node that has never had one, and nothing else.
+    InitMaintenance,
     InitReader,
     InitOperator,
     InitAdmin,
@@ -166,7 +168,7 @@ impl Door {
 #[derive(Debug, Clone)]
 pub(super) struct Upstream {
     node: Arc<[Door; 2]>,
-    init: Arc<[Door; 3]>,
+    init: Arc<[Door; 4]>,
 }
 
 impl Upstream {
@@ -189,10 +191,11 @@ impl Upstream {
         request: &Value,
     ) -> Result<Lines, Refused> {
         let [node_reader, node_admin] = &*self.node;
-        let [init_reader, init_operator, init_admin] = &*self.init;
+        let [init_maintenance, init_reader, init_operator, init_admin] = &*self.init;
         let (door, is_init) = match target {
             Target::NodeReader => (node_reader, false),
             Target::NodeAdmin => (node_admin, false),
+            Target::InitMaintenance => (init_maintenance, true),
             Target::InitReader => (init_reader, true),
             Target::InitOperator => (init_operator, true),
             Target::InitAdmin => (init_admin, true),

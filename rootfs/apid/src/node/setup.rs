@@ -1,7 +1,7 @@
 //! What the network API must be: closed, open to anybody for a first config, or open to whom the config's CAs know.
 //!
 //! Read from the config in use, whose keys are looked up in its JSON one by one. A config that cannot be read closes
-//! the port: it must never look like a node that has none and takes one from anybody.
+//! the port: it must never look like a node that never had one and takes it from anybody.
 
 use super::addresses;
 use crate::files;
@@ -75,7 +75,10 @@ pub(super) fn look(places: &Places) -> Setup {
     let machine = config.as_ref().and_then(|config| config.pointer("/config/machine"));
     let ca = machine.and_then(|machine| machine.pointer("/ca/crt")).and_then(pem);
     let mode = match (&config, &ca) {
-        (Some(config), _) if text(config.get("source")).is_some_and(str::is_empty) => Mode::Maintenance,
+        (Some(config), _) if text(config.get("source")).is_some_and(str::is_empty) => {
+            // PID 1 says so as long as nothing is stored, and only of a node that never had a config.
+            if config.get("fresh") == Some(&Value::Bool(true)) { Mode::Maintenance } else { Mode::Off }
+        }
         (Some(_), Some(_)) => Mode::Serving,
         _ => Mode::Off,
     };
@@ -195,12 +198,15 @@ mod tests {
     }
 
     #[test]
-    fn only_a_readable_config_without_a_source_is_maintenance() {
+    fn only_a_node_that_never_had_a_config_is_in_maintenance() {
         let ca = STANDARD.encode("-----BEGIN CERTIFICATE-----\n");
         let with_ca =
             format!(r#"{{"source":"STATE","config":{{"machine":{{"ca":{{"crt":"{ca}","key":"x"}}}}}}}}"#);
         for (config, mode) in [
-            (r#"{"source":"","config":{}}"#, Mode::Maintenance),
+            (r#"{"source":"","fresh":true,"config":{}}"#, Mode::Maintenance),
+            (r#"{"source":"","config":{}}"#, Mode::Off),
+            (r#"{"source":"","fresh":false,"config":{}}"#, Mode::Off),
+            (r#"{"source":"STATE","fresh":true,"config":{}}"#, Mode::Off),
             (r#"{"source":"STATE","config":{"machine":{}}}"#, Mode::Off),
             (&with_ca, Mode::Serving),
             (r#"{"sou"#, Mode::Off),

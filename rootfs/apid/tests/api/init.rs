@@ -1,4 +1,4 @@
-//! Stands in for PID 1: its three sockets, with what they were asked for.
+//! Stands in for PID 1: its four sockets, with what they were asked for.
 
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -31,7 +31,7 @@ impl Init {
             config: Mutex::new("version: v1alpha1\n".to_owned()),
             then: Mutex::default(),
         }));
-        for role in ["reader", "operator", "admin"] {
+        for role in ["maintenance", "reader", "operator", "admin"] {
             let listener = UnixListener::bind(root.join(format!("run/podium/api/init-{role}.sock"))).unwrap();
             let init = init.clone();
             std::thread::spawn(move || {
@@ -158,8 +158,9 @@ impl Init {
         }
         *self.0.config.lock().unwrap() = config.to_owned();
         self.happens("config", None, "config: applied");
-        let result = if request["mode"] == "staged" { "staged" } else { "applied" };
-        writeln!(stream, "{}", json!({"ok": true, "result": result, "generation": 2}))
+        let is_reboot = request["mode"] == "reboot";
+        let result = if is_reboot || request["mode"] == "staged" { "staged" } else { "applied" };
+        writeln!(stream, "{}", json!({"ok": true, "result": result, "generation": 2, "reboot": is_reboot}))
     }
 }
 

@@ -30,7 +30,7 @@ impl Node {
 
     /// Without a config.
     pub(crate) fn without_config() -> Self {
-        Self::with(|_| in_use("", &json!({})))
+        Self::with(|_| waiting(true))
     }
 
     fn with(config: impl Fn(&Authority) -> Value) -> Self {
@@ -95,6 +95,17 @@ impl Node {
         put_config(self.root(), &in_use("STATE", machine));
     }
 
+    /// That one is in use from now on, or none.
+    pub(crate) fn config(&self, config: &Value) {
+        put_config(self.root(), config);
+    }
+
+    /// The helper that knows of the config ends.
+    pub(crate) fn stop_helper(&mut self) {
+        self.serve.kill().unwrap();
+        self.serve.wait().unwrap();
+    }
+
     /// A client with this role.
     pub(crate) async fn client(&self, role: Role) -> Channel {
         let identity = self.ca.client(&[role.organization()]);
@@ -124,6 +135,11 @@ impl Drop for Node {
             child.wait().unwrap();
         }
     }
+}
+
+/// No config is in use.
+pub(crate) fn waiting(fresh: bool) -> Value {
+    json!({"source": "", "fresh": fresh, "config": {}})
 }
 
 pub(crate) fn in_use(source: &str, machine: &Value) -> Value {

@@ -196,4 +196,36 @@ async fn only_an_admin_sees_the_config() {
         assert_eq!(state.get(get("Nothing.example", "x")).await.unwrap_err().code(), Code::NotFound);
     }
     assert!(node.init.asked("config get").iter().all(|(by, _)| by == "admin"));
+    // It has keys in it: who has read it, or wanted to, is on record.
+    let audit: Vec<String> = node.said().into_iter().filter(|line| line.starts_with("audit: ")).collect();
+    let has = |words: &[&str]| audit.iter().any(|line| words.iter().all(|word| line.contains(word)));
+    assert!(has(&["role=os:admin", "method=\"Get\"", "what=\"MachineConfig", "result=\"ok\""]), "{audit:?}");
+    assert!(has(&["role=os:admin", "method=\"Watch\"", "what=\"MachineConfig"]), "{audit:?}");
+    assert!(has(&["role=os:reader", "what=\"MachineConfig", "result=\"PermissionDenied"]), "{audit:?}");
+    assert!(!audit.iter().any(|line| line.contains("ResourceDefinition")), "{audit:?}");
+}
+
+/// As Talos has it: the paths themselves are the first level, so `usage -d 0` asks for one.
+#[tokio::test]
+async fn disk_usage_tells_as_many_levels_as_its_client_asks_for() {
+    let node = Node::serving();
+    node.put("var/log/podium/kubelet.log", "said\n");
+    node.put("var/log/pods/p/c/0.log", "line\n");
+    let mut machine = node.client(Role::Reader).await.machine();
+    for (recursion_depth, expected) in [
+        (1, &["."][..]),
+        (2, &[".", "podium", "pods"]),
+        (3, &[".", "podium", "pods", "pods/p"]),
+        (0, &[".", "podium", "pods", "pods/p", "pods/p/c"]),
+    ] {
+        let request =
+            DiskUsageRequest { paths: vec!["/var/log".into()], all: false, recursion_depth, threshold: 0 };
+        let mut stream = machine.disk_usage(request).await.unwrap().into_inner();
+        let mut names = std::collections::BTreeSet::new();
+        while let Some(row) = stream.message().await.unwrap() {
+            names.insert(row.relative_name);
+        }
+        let expected = expected.iter().map(|&name| name.to_owned()).collect();
+        assert_eq!(names, expected, "{recursion_depth}");
+    }
 }
