@@ -3,6 +3,7 @@
 //! Secrets never show: the value of a key that holds one is replaced before anything is compared for people.
 
 use crate::style::Style;
+use podium_init::config::SECRETS;
 use similar::TextDiff;
 
 /// What stands in place of a secret.
@@ -15,17 +16,11 @@ pub fn unified(old: &str, new: &str, style: Style) -> String {
     if old == new {
         return String::new();
     }
-    let hide = |text: &str, mark: &str| -> String {
-        text.lines()
-            .map(|line| {
-                let shown = without_secret(line);
-                // Two secrets that differ still show as a change.
-                if shown == line { format!("{line}\n") } else { format!("{shown}{mark}\n") }
-            })
-            .collect()
-    };
-    let same_secrets = secrets(old) == secrets(new);
-    let (old, new) = (hide(old, ""), hide(new, if same_secrets { "" } else { " (changed)" }));
+    let (shown, old_secrets) = hide(old, "");
+    // Two secrets that differ still show as a change.
+    let (_, new_secrets) = hide(new, "");
+    let mark = if old_secrets == new_secrets { "" } else { " (changed)" };
+    let (old, new) = (shown, hide(new, mark).0);
     let diff = TextDiff::from_lines(&old, &new);
     let text = diff.unified_diff().context_radius(3).header("in force", "wanted").to_string();
     coloured(&text, style)
@@ -52,8 +47,57 @@ pub fn without_secret(line: &str) -> String {
     secret_of(line).map_or_else(|| line.to_owned(), |secret| line.replace(secret, HIDDEN))
 }
 
-fn secrets(text: &str) -> Vec<&str> {
-    text.lines().filter_map(secret_of).collect()
+/// The text without its secrets, each with `mark` behind, and what was left out. A secret may go on over the lines below
+/// its key, as one in PEM does.
+fn hide<'t>(text: &'t str, mark: &str) -> (String, Vec<&'t str>) {
+    let (mut shown, mut secrets) = (String::new(), Vec::new());
+    let mut below: Option<Below> = None;
+    for line in text.lines() {
+        let indent = line.len() - line.trim_start().len();
+        below = below.filter(|below| line.trim().is_empty() || indent > below.indent);
+        if let Some(below) = &below
+            && !line.trim().is_empty()
+            && (below.is_whole || !is_entry(line))
+        {
+            secrets.push(line.trim());
+            shown += &format!("{:indent$}{HIDDEN}{mark}\n", "");
+            continue;
+        }
+        below = below_of(line, indent).or(below);
+        match secret_of(line) {
+            Some(secret) => {
+                secrets.push(secret);
+                shown += &format!("{}{mark}\n", line.replace(secret, HIDDEN));
+            }
+            None => shown += &format!("{line}\n"),
+        }
+    }
+    (shown, secrets)
+}
+
+/// What stands deeper than the key of a secret belongs to it.
+#[derive(Debug)]
+struct Below {
+    indent: usize,
+    /// All of it, not only what is no entry of its own.
+    is_whole: bool,
+}
+
+fn below_of(line: &str, indent: usize) -> Option<Below> {
+    let (name, value) = line.trim().trim_start_matches("- ").split_once(':')?;
+    let name = name.trim_matches(['"', '\'']);
+    let value = value.trim();
+    let is_header = SECRETS.iter().any(|path| path.ends_with(&format!(".{name}")));
+    if !is_header && !name.to_ascii_lowercase().ends_with("key") {
+        return None;
+    }
+    Some(Below { indent, is_whole: value.starts_with(['|', '>']) || is_header && name != "key" })
+}
+
+/// An item of a list, or a key of a mapping.
+fn is_entry(line: &str) -> bool {
+    let line = line.trim();
+    line.starts_with("- ") || line.ends_with(':') || line.contains(": ")
 }
 
 /// The secret in a line: the value of `key:` or of a key that ends in it, if it is long enough for one.
@@ -91,6 +135,23 @@ mod tests {
             diff.contains("-  key: (secret)\n") && diff.contains("+  key: (secret) (changed)\n"),
             "{diff}"
         );
+        let pem = |body: &str| {
+            let lines =
+                format!("ca:\n  key: |\n    -----BEGIN\n    {body}\n\n    {body}\n    -----END\n  crt: c\n");
+            format!("{lines}folded:\n  key:\n    {body}\nref:\n  secretKeyRef:\n    name: n\n")
+        };
+        let diff = unified(&pem("short"), &pem("other"), Style::default());
+        assert!(!diff.contains("short") && !diff.contains("other") && !diff.contains("BEGIN"), "{diff}");
+        assert!(diff.contains("+    (secret) (changed)\n") && diff.contains("   crt: c\n"), "{diff}");
+        let header = |text: &str| {
+            format!("kubelet:\n  staticPodURLHeader:\n    Authorization:\n      - {text}\n  a: 1\n")
+        };
+        let diff = unified(&header("Bearer one"), &header("Bearer two"), Style::default());
+        assert!(
+            !diff.contains("Bearer") && diff.contains("(changed)") && diff.contains("   a: 1\n"),
+            "{diff}"
+        );
+        assert_eq!(hide(&pem("x"), "").0.matches("name: n").count(), 1, "a reference is no secret");
         assert_eq!(without_secret("  key: short"), "  key: short");
         assert_eq!(without_secret(&format!("  key: {one}kEy{one}")), "  key: (secret)");
         assert_eq!(without_secret(&format!("  aescbcKey: \"{one}\"")), "  aescbcKey: \"(secret)\"");

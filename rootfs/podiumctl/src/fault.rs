@@ -19,11 +19,13 @@ pub(crate) struct Fault {
     pub(crate) remedy: Option<String>,
     /// The words were wrong: exit code 2.
     pub(crate) usage: bool,
+    /// The node is of another CA than the one that is asked for.
+    pub(crate) stranger: bool,
 }
 
 impl Fault {
     pub(crate) fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), remedy: None, usage: false }
+        Self { what: what.into(), remedy: None, usage: false, stranger: false }
     }
 
     /// Words that mean nothing together.
@@ -139,9 +141,12 @@ pub(crate) fn of_tls(place: &str, error: &rustls::Error, asker: &Asker) -> Fault
     match error {
         rustls::Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
-        ) => fault(format!("the node's certificate is not signed by the CA of context {context}")).remedy(
-            "does the context belong to this node? A node in maintenance mode signs its own: use --insecure",
-        ),
+        ) => Fault {
+            stranger: true,
+            ..fault(format!("the node's certificate is not signed by the CA of context {context}")).remedy(
+                "does the context belong to this node? A node in maintenance mode signs its own: use --insecure",
+            )
+        },
         rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => fault("the node's certificate is for other names and addresses".to_owned())

@@ -52,14 +52,21 @@ pub fn of_file(now: OffsetDateTime, seconds: i64) -> String {
     }
 }
 
+/// The longest duration that a flag takes: nobody waits longer, and every clock can count it.
+const LONGEST: Duration = Duration::from_secs(366 * 86400);
+
 /// A duration from a flag: numbers with `h`, `m`, `s` or `ms` behind, e.g. `1m30s`; a bare number is seconds.
 ///
 /// # Errors
 /// What is wrong with the text.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no duration; write it as 90s, 1m30s or 2h");
+    let bounded = |duration: Duration| {
+        let longest = || format!("{text:?} is too long; at most {}h", LONGEST.as_secs() / 3600);
+        (duration <= LONGEST).then_some(duration).ok_or_else(longest)
+    };
     if let Ok(seconds) = text.parse::<u64>() {
-        return Ok(Duration::from_secs(seconds));
+        return bounded(Duration::from_secs(seconds));
     }
     let mut total = Duration::ZERO;
     let mut rest = text;
@@ -75,10 +82,11 @@ pub fn parse(text: &str) -> Result<Duration, String> {
             "ms" => 0.001,
             _ => return Err(wrong()),
         };
-        total += Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
+        let part = Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
+        total = total.checked_add(part).ok_or_else(wrong)?;
         rest = &unit[end..];
     }
-    if text.is_empty() { Err(wrong()) } else { Ok(total) }
+    if text.is_empty() { Err(wrong()) } else { bounded(total) }
 }
 
 /// Bytes with a unit, in powers of a thousand: `83 MB`, `4.1 kB`.
@@ -122,7 +130,20 @@ mod tests {
         {
             assert_eq!(parse(text).unwrap(), Duration::from_secs_f64(seconds), "{text}");
         }
-        for wrong in ["", "x", "5x", "-3s", "1m30", "s"] {
+        let most = format!("{}ms{}ms", u64::MAX, u64::MAX);
+        let wrong = [
+            "",
+            "x",
+            "5x",
+            "-3s",
+            "1m30",
+            "s",
+            "18446744073709551615",
+            "9999999h",
+            "5000000000000000h5000000000000000h",
+            &most,
+        ];
+        for wrong in wrong {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

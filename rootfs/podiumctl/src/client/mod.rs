@@ -59,6 +59,8 @@ struct Target {
 pub(crate) struct Node {
     /// As the operator calls it.
     pub(crate) name: String,
+    /// Where it itself is reached, not another one that asks it.
+    endpoints: Vec<Endpoint>,
     channel: Channel,
     header: Option<MetadataValue<Ascii>>,
     asker: Asker,
@@ -91,6 +93,24 @@ impl Node {
     pub(crate) fn state(&self) -> State {
         let header = Header { key: "node", value: self.header.clone() };
         StateClient::with_interceptor(self.channel.clone(), header).max_decoding_message_size(MESSAGE_MAX)
+    }
+
+    /// The same node without a certificate of ours: as it is reached when it has lost its config.
+    ///
+    /// # Errors
+    /// It is only known by a name that is no address.
+    pub(crate) fn without_certificate(&self) -> Result<Session> {
+        let dial = match self.header {
+            None => self.endpoints.clone(),
+            // Whoever has asked it for us does not pass on what has no certificate.
+            Some(_) => vec![Endpoint::parse(&self.name).map_err(Fault::usage)?],
+        };
+        let target = Target { name: self.name.clone(), dial, header: None };
+        let asker = Asker { insecure: true, ..Asker::default() };
+        let session = Session::with(vec![target], tls::insecure()?, asker, Vec::new());
+        // It is looked at again and again, and nothing is given to it.
+        session.dialer.said.store(true, Ordering::Relaxed);
+        Ok(session)
     }
 
     /// An answer that is none, in words.
@@ -276,7 +296,15 @@ impl Session {
 
 async fn connect(dialer: &Arc<Dialer>, target: Target) -> Result<Node, Fault> {
     let (channel, heard) = dialer.channel(&target.dial).await?;
-    Ok(Node { name: target.name, channel, header: target.header, asker: dialer.asker.clone(), heard })
+    let endpoints = target.dial;
+    Ok(Node {
+        name: target.name,
+        endpoints,
+        channel,
+        header: target.header,
+        asker: dialer.asker.clone(),
+        heard,
+    })
 }
 
 async fn forward<T, F, Fut>(

@@ -98,7 +98,7 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<()> {
     };
     let name = if arguments.file == "-" { "standard input" } else { &arguments.file };
     let change = Change { text, name: name.to_owned(), how: arguments.change };
-    if !change.is_accepted(&session, true).await? {
+    if !change.refusals(&session, true).await?.is_empty() {
         return Err(say::Said.into());
     }
     change.apply(&session).await
@@ -114,14 +114,15 @@ pub(crate) struct Change {
 }
 
 impl Change {
-    /// Asks all nodes; shows problems, and with `show_diff` what would change. True when all take it.
+    /// Asks all nodes; shows problems, and with `show_diff` what would change. Why nodes refuse it, in their words; none
+    /// when all take it.
     ///
     /// # Errors
-    /// No node answered at all.
-    pub(crate) async fn is_accepted(&self, session: &Session, show_diff: bool) -> Result<bool> {
+    /// A node has not answered.
+    pub(crate) async fn refusals(&self, session: &Session, show_diff: bool) -> Result<Vec<String>> {
         let answers = self.send(session, true).await?;
         let plural = session.is_plural();
-        let mut accepted = true;
+        let mut refusals = Vec::new();
         for (node, answer) in answers {
             match answer {
                 Ok(messages) => {
@@ -135,24 +136,25 @@ impl Change {
                     }
                 }
                 Err(refusal) => {
-                    accepted = false;
-                    self.refused(&node, &refusal);
+                    self.refused(&node, &refusal, "nothing has changed on it");
+                    refusals.push(refusal);
                 }
             }
         }
         session.verdict()?;
-        Ok(accepted)
+        Ok(refusals)
     }
 
     /// Applies it, unless it was only to be tried.
     ///
     /// # Errors
-    /// What a node says.
+    /// One of the nodes has not taken it; the others have been told to all the same.
     pub(crate) async fn apply(&self, session: &Session) -> Result<()> {
         if self.how.dry_run {
             say::note("dry run: nothing has been applied");
             return Ok(());
         }
+        let mut is_done = true;
         for (node, answer) in self.send(session, false).await? {
             match answer {
                 Ok(messages) => {
@@ -165,12 +167,16 @@ impl Change {
                     }
                 }
                 Err(refusal) => {
-                    self.refused(&node, &refusal);
-                    return Err(say::Said.into());
+                    // It took it a moment ago: what it has done since only it can say.
+                    let remedy =
+                        "its words say what has changed; podiumctl get machineconfig shows what is in force";
+                    self.refused(&node, &refusal, remedy);
+                    is_done = false;
                 }
             }
         }
-        session.verdict()
+        session.verdict()?;
+        if is_done { Ok(()) } else { Err(say::Said.into()) }
     }
 
     /// What each node says: its messages, or in words why it refuses the config.
@@ -211,14 +217,12 @@ impl Change {
         }
     }
 
-    fn refused(&self, node: &str, refusal: &str) {
+    fn refused(&self, node: &str, refusal: &str, remedy: &str) {
         let known = config::parse(self.text.as_bytes()).problems;
         let (found, others) = problems::from_message(refusal, &known);
         self.show(&found);
         let what = if others.is_empty() { "the config has problems".to_owned() } else { others.join("\n  ") };
-        say::fault(
-            &Fault::new(format!("{node} refuses the config: {what}")).remedy("nothing has changed on it"),
-        );
+        say::fault(&Fault::new(format!("{node} refuses the config: {what}")).remedy(remedy));
     }
 
     fn show(&self, found: &[config::Problem]) {

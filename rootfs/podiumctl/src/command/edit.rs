@@ -17,6 +17,8 @@ use tempfile::TempDir;
 
 /// What is put before a refused config in the editor.
 const REFUSED: &str = "# Refused; mend it below, or leave it as it is to give up:";
+/// And behind the reasons, so that comments of the config itself are told from them.
+const BELOW: &str = "# ---- the config begins below this line ----";
 
 /// Change the machine config of a node in an editor
 ///
@@ -83,6 +85,7 @@ pub(crate) async fn edit(global: &Global, arguments: &Edit) -> Result<()> {
     let folder = TempDir::with_prefix("podiumctl-").context("make a folder for the editor")?;
     let path = folder.path().join("machineconfig.yaml");
     let mut shown = old.clone();
+    let mut is_refused = false;
     loop {
         write_private(&path, &shown)?;
         open_editor(&path)?;
@@ -90,16 +93,17 @@ pub(crate) async fn edit(global: &Global, arguments: &Edit) -> Result<()> {
         let text = without_refusal(&edited);
         if text == old || edited == shown && edited != old {
             say::note("nothing has changed: the config stays as it is");
-            return Ok(());
+            // Whoever gives up has not done what he wanted.
+            return if is_refused { Err(say::Said.into()) } else { Ok(()) };
         }
         say::data(diff::unified(&old, &text, say::on_stdout()))?;
         let change = Change { text, name: "machineconfig.yaml".into(), how: arguments.change.clone() };
-        if change.is_accepted(&session, false).await? {
+        let refusals = change.refusals(&session, false).await?;
+        if refusals.is_empty() {
             return change.apply(&session).await;
         }
-        let problems = podium_init::config::parse(change.text.as_bytes()).problems;
-        let said: String = problems.iter().map(|problem| format!("# {problem}\n")).collect();
-        shown = format!("{REFUSED}\n{said}{}", change.text);
+        is_refused = true;
+        shown = with_refusals(&refusals, &change.text);
     }
 }
 
@@ -120,7 +124,7 @@ pub(crate) async fn patch(global: &Global, arguments: &Patch) -> Result<()> {
     let text = patch::apply(&old, &patches).map_err(Fault::new)?;
     say::data(diff::unified(&in_order(&old)?, &text, say::on_stdout()))?;
     let change = Change { text, name: "the patched config".into(), how: arguments.change.clone() };
-    if !change.is_accepted(&session, false).await? {
+    if !change.refusals(&session, false).await?.is_empty() {
         return Err(say::Said.into());
     }
     change.apply(&session).await
@@ -164,14 +168,20 @@ fn open_editor(path: &std::path::Path) -> Result<()> {
     }
 }
 
+/// A refused config with the node's words above it, each line a comment.
+fn with_refusals(refusals: &[String], text: &str) -> String {
+    let said: String =
+        refusals.iter().flat_map(|refusal| refusal.lines()).map(|line| format!("# {line}\n")).collect();
+    format!("{REFUSED}\n{said}{BELOW}\n{text}")
+}
+
 /// The edited text without what was put before it.
 fn without_refusal(text: &str) -> String {
-    match text.strip_prefix(REFUSED) {
-        Some(rest) => {
-            let lines = rest.trim_start_matches('\n').lines().skip_while(|line| line.starts_with("# "));
-            lines.map(|line| format!("{line}\n")).collect()
-        }
-        None => text.to_owned(),
+    let Some(rest) = text.strip_prefix(REFUSED) else { return text.to_owned() };
+    match rest.split_once(&format!("\n{BELOW}\n")) {
+        Some((_, text)) => text.to_owned(),
+        // Somebody has taken the line away: what is left of the reasons is comments.
+        None => rest.trim_start_matches('\n').to_owned(),
     }
 }
 
@@ -181,8 +191,14 @@ mod tests {
 
     #[test]
     fn the_reasons_do_not_become_part_of_the_config() {
-        let shown = format!("{REFUSED}\n# line 1: x\n# line 2: y\nversion: v1alpha1\n# mine\n");
-        assert_eq!(without_refusal(&shown), "version: v1alpha1\n# mine\n");
+        let text = "# mine\nversion: v1alpha1\n# mine\n";
+        let shown = with_refusals(&["line 1: x\n\nline 2: y".to_owned(), "z".to_owned()], text);
+        let above = shown.strip_suffix(text).unwrap();
+        assert!(
+            above.lines().all(|line| line.starts_with('#')) && above.contains("# line 2: y\n# z\n"),
+            "{shown}"
+        );
+        assert_eq!(without_refusal(&shown), text);
         assert_eq!(without_refusal("# mine\na: 1\n"), "# mine\na: 1\n");
     }
 }

@@ -127,7 +127,14 @@ pub(crate) async fn reset(global: &Global, arguments: &Reset) -> Result<()> {
         }
     };
     // Its certificates go with its config: it answers as another node, if it comes back.
-    let goal = if arguments.reboot { Goal::Maintenance } else { Goal::Off };
+    let labels = &arguments.system_labels_to_wipe;
+    let keeps_config =
+        !labels.is_empty() && !labels.iter().any(|label| label == podium_init::shutdown::Reset::STATE);
+    let goal = match (arguments.reboot, keeps_config) {
+        (false, _) => Goal::OffWiped,
+        (true, true) => Goal::Rebooted,
+        (true, false) => Goal::Forgotten,
+    };
     give(global, "reset", goal, &arguments.wait, order).await
 }
 
@@ -145,8 +152,7 @@ where
     let session = Session::new(global)?;
     if wait.wait {
         let limit = wait.timeout;
-        let global = global.clone();
-        let track = move |node: Node| wait::track(node, global.clone(), what, goal, limit, order.clone());
+        let track = move |node: Node| wait::track(node, what, goal, limit, order.clone());
         session.each(track).await?;
     } else {
         for (node, actor) in session.each(order).await? {

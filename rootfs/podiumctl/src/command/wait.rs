@@ -3,8 +3,7 @@
 //! Events say what the node does; that it did it is seen from outside, by another boot id, by its silence, or by its
 //! waiting for a config. Everything is bounded by --timeout.
 
-use crate::cli::Global;
-use crate::client::{Node, Session};
+use crate::client::Node;
 use crate::command::get;
 use crate::fault::Fault;
 use crate::say;
@@ -22,6 +21,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
 /// A node that has been silent at so many looks in a row is off.
 const LOOKS_OFF: u32 = 3;
+/// After a reset: a node that could not be wiped boots instead of staying off, which is seen within this.
+const LOOKS_OFF_WIPED: u32 = 60;
 
 /// `--wait` and `--timeout`.
 #[derive(Debug, Clone, Args)]
@@ -41,8 +42,10 @@ pub(super) enum Goal {
     Rebooted,
     /// Silent.
     Off,
-    /// Waiting for a config.
-    Maintenance,
+    /// The same, for so long that it has not booted instead.
+    OffWiped,
+    /// Without what it had: it waits for a config, or has one that knows nobody of the old one.
+    Forgotten,
 }
 
 /// Gives the order and watches until the goal is reached.
@@ -51,7 +54,6 @@ pub(super) enum Goal {
 /// The node refuses, says that it failed, or takes too long.
 pub(super) async fn track<F, Fut>(
     node: Node,
-    global: Global,
     what: &'static str,
     goal: Goal,
     limit: Duration,
@@ -62,20 +64,14 @@ where
     Fut: Future<Output = Result<String, Fault>> + Send + 'static,
 {
     let name = node.name.clone();
-    timeout(limit, track_without_end(node, global, what, goal, order)).await.unwrap_or_else(|_| {
+    timeout(limit, track_without_end(node, what, goal, order)).await.unwrap_or_else(|_| {
         let limit = times::compact(limit);
         Err(Fault::new(format!("{name}: {what} is not done after {limit}"))
             .remedy("look at the node's console; --timeout gives it more time"))
     })
 }
 
-async fn track_without_end<F, Fut>(
-    node: Node,
-    global: Global,
-    what: &'static str,
-    goal: Goal,
-    order: F,
-) -> Result<(), Fault>
+async fn track_without_end<F, Fut>(node: Node, what: &'static str, goal: Goal, order: F) -> Result<(), Fault>
 where
     F: Fn(Node) -> Fut + Send + Sync,
     Fut: Future<Output = Result<String, Fault>> + Send + 'static,
@@ -102,8 +98,9 @@ where
     say::note(&format!("{}: is going down", node.name));
     match goal {
         Goal::Rebooted => rebooted(&node, before).await,
-        Goal::Off => off(&node).await,
-        Goal::Maintenance => maintenance(&node, &global).await,
+        Goal::Off => off(&node, LOOKS_OFF).await,
+        Goal::OffWiped => off_wiped(&node).await,
+        Goal::Forgotten => forgotten(&node, before).await,
     }
 }
 
@@ -125,26 +122,47 @@ async fn show(node: &Node, actor: &str, what: &str, events: &mut Streaming<Event
 
 async fn rebooted(node: &Node, before: Option<String>) -> Result<(), Fault> {
     let mut booted = false;
+    let mut watch = Boots::new(before);
     loop {
-        match timeout(LOOK_LIMIT, boot(node)).await.ok().flatten() {
-            Some(now) if before.as_ref() != Some(&now) => {
-                if !std::mem::replace(&mut booted, true) {
-                    say::note(&format!("{}: has booted", node.name));
-                }
-                if timeout(LOOK_LIMIT, ready(node)).await.unwrap_or(false) {
-                    say::note(&format!("{}: is ready", node.name));
-                    return Ok(());
-                }
+        let now = timeout(LOOK_LIMIT, boot(node)).await.ok().flatten();
+        if watch.is_another(now.as_deref()) {
+            if !std::mem::replace(&mut booted, true) {
+                say::note(&format!("{}: has booted", node.name));
             }
-            _ => {}
+            if timeout(LOOK_LIMIT, ready(node)).await.unwrap_or(false) {
+                say::note(&format!("{}: is ready", node.name));
+                return Ok(());
+            }
         }
         sleep(LOOK_EVERY).await;
     }
 }
 
-async fn off(node: &Node) -> Result<(), Fault> {
+async fn off_wiped(node: &Node) -> Result<(), Fault> {
+    off(node, LOOKS_OFF).await?;
+    let stranger = node.without_certificate().map_err(|error| Fault::new(format!("{error:#}")))?;
+    for _ in LOOKS_OFF..LOOKS_OFF_WIPED {
+        let look = async {
+            let stranger = stranger.only().await.ok()?;
+            stranger.machine().version(()).await.ok()
+        };
+        let known = timeout(LOOK_LIMIT, node.machine().version(())).await;
+        let is_back = matches!(known, Ok(Ok(_))) || matches!(timeout(LOOK_LIMIT, look).await, Ok(Some(_)));
+        if is_back {
+            return Err(Fault::new(format!(
+                "{}: has booted instead of turning off: it was not wiped",
+                node.name
+            ))
+            .remedy("that boot has tried once more; its console says how it went"));
+        }
+        sleep(LOOK_EVERY).await;
+    }
+    Ok(())
+}
+
+async fn off(node: &Node, looks: u32) -> Result<(), Fault> {
     let mut silent = 0;
-    while silent < LOOKS_OFF {
+    while silent < looks {
         let answer = timeout(LOOK_LIMIT, node.machine().version(())).await;
         silent = if matches!(answer, Ok(Ok(_))) { 0 } else { silent + 1 };
         sleep(LOOK_EVERY).await;
@@ -153,19 +171,71 @@ async fn off(node: &Node) -> Result<(), Fault> {
     Ok(())
 }
 
-async fn maintenance(node: &Node, global: &Global) -> Result<(), Fault> {
-    let global = Global { nodes: vec![node.name.clone()], ..global.clone() };
+/// Whether what answers is the node of another boot than before.
+#[derive(Debug)]
+struct Boots {
+    before: Option<String>,
+    /// Without its old id only a node that was silent has gone down.
+    was_silent: bool,
+}
+
+impl Boots {
+    fn new(before: Option<String>) -> Self {
+        Self { before, was_silent: false }
+    }
+
+    /// Takes one look: the boot id, if there was an answer.
+    fn is_another(&mut self, now: Option<&str>) -> bool {
+        match (now, &self.before) {
+            (None, _) => {
+                self.was_silent = true;
+                false
+            }
+            (Some(now), Some(before)) => now != before,
+            (Some(_), None) => self.was_silent,
+        }
+    }
+}
+
+/// A node that was reset knows our certificate no more. One that comes back and does has forgotten nothing.
+async fn forgotten(node: &Node, before: Option<String>) -> Result<(), Fault> {
+    let session = node.without_certificate().map_err(|error| Fault::new(format!("{error:#}")))?;
+    let mut watch = Boots::new(before);
     loop {
+        let known = timeout(LOOK_LIMIT, boot(node)).await.ok().flatten();
+        if watch.is_another(known.as_deref()) {
+            let what = format!("{}: has come back with the CA that it had", node.name);
+            return Err(Fault::new(what).remedy(
+                "either it was not wiped, and its console says why, or it is given this config at each boot",
+            ));
+        }
         let look = async {
-            let session = Session::insecure(&global, &[]).ok()?;
-            session.only().await.ok()?.machine().version(()).await.ok()
+            let stranger = session.only().await.ok()?;
+            Some(stranger.machine().version(()).await)
         };
-        if matches!(timeout(LOOK_LIMIT, look).await, Ok(Some(_))) {
-            say::note(&format!("{}: waits for a config", node.name));
-            return Ok(());
+        // Before it goes down it lets nobody in without a certificate either.
+        match timeout(LOOK_LIMIT, look).await.ok().flatten() {
+            Some(Ok(_)) => {
+                say::note(&format!("{}: waits for a config", node.name));
+                return Ok(());
+            }
+            Some(Err(_)) if known.is_none() && is_strange(node).await => {
+                say::note(&format!(
+                    "{}: has another config, which knows no client of the old one",
+                    node.name
+                ));
+                return Ok(());
+            }
+            _ => {}
         }
         sleep(LOOK_EVERY).await;
     }
+}
+
+/// Whether it answers, by a certificate that another CA has signed.
+async fn is_strange(node: &Node) -> bool {
+    let answer = timeout(LOOK_LIMIT, node.machine().version(())).await;
+    answer.is_ok_and(|answer| answer.is_err_and(|status| node.fault("Version", &status).stranger))
 }
 
 /// What differs from boot to boot: the kernel's boot id for an admin, the time of the boot for others.
@@ -195,5 +265,19 @@ async fn ready(node: &Node) -> bool {
         Ok(statuses) if statuses.is_empty() => true,
         Ok(statuses) => statuses.iter().any(|status| resource::spec_value(status)["ready"] == true),
         Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_whose_boot_was_not_known_has_booted_when_it_was_silent_in_between() {
+        let mut known = Boots::new(Some("a".to_owned()));
+        assert!(!known.is_another(Some("a")) && known.is_another(Some("b")));
+        let mut unknown = Boots::new(None);
+        assert!(!unknown.is_another(Some("a")), "it may not have gone down yet");
+        assert!(!unknown.is_another(None) && unknown.is_another(Some("a")));
     }
 }
