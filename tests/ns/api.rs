@@ -50,9 +50,7 @@ fn events(node: &Node) -> Vec<Value> {
 
 #[test]
 fn the_api_runs_as_its_own_user_without_any_right() {
-    if !is_root() {
-        return eprintln!("not root: nobody else's uid can be had");
-    }
+    assert!(is_root(), "run this as root: nobody else's uid can be had");
     let script = "say hello from the api\nready\nstatus listens\x1b on 192.0.2.1:50000\nstatus listens\x1b on 192.0.2.1:50000\n";
     let setup = Setup::default().script("api", script);
     let node = Node::up(&setup).unwrap();
@@ -96,15 +94,15 @@ fn a_status_of_another_service_is_not_for_the_console() {
 
 #[test]
 fn each_role_may_what_it_should_on_its_own_socket() {
-    if !is_root() {
-        return eprintln!("not root: the sockets cannot be given to the API's group");
-    }
+    assert!(is_root(), "run this as root: the sockets cannot be given to the API's group");
     let node = Node::up(&Setup::default()).unwrap();
     let folder = std::fs::metadata(node.path("/run/podium/api")).unwrap();
     assert_eq!((folder.mode() & 0o7777, folder.uid(), folder.gid()), (0o710, 0, API));
-    for role in ["reader", "operator", "admin"] {
+    for role in ["maintenance", "reader", "operator", "admin"] {
         let meta = std::fs::metadata(node.path(&socket(role))).unwrap();
         assert_eq!((meta.mode() & 0o7777, meta.uid(), meta.gid()), (0o660, 0, API), "{role}");
+    }
+    for role in ["reader", "operator", "admin"] {
         assert!(ctl(&node, role, &["services"], "").0, "{role}");
         let (ok, said) = ctl(&node, role, &["logs", "kubelet"], "");
         assert!(!ok && said.contains("needs the role root"), "{role}: {said}");
@@ -114,6 +112,16 @@ fn each_role_may_what_it_should_on_its_own_socket() {
     assert!(!ok && said.contains("needs the role operator, and the socket is that of reader"), "{said}");
     assert!(ctl(&node, "operator", &restart, "").0);
     node.wait("podium: kubelet: restart, asked by uid 0 from outside, the API's operator").unwrap();
+    // Maintenance is over: nothing is answered there, and no config taken.
+    for args in [&["services"][..], &["reboot"], &["config", "get"]] {
+        let (ok, said) = ctl(&node, "maintenance", args, "");
+        assert!(!ok && said.contains("the socket is that of maintenance"), "{args:?}: {said}");
+    }
+    for mode in ["auto", "staged", "reboot"] {
+        let (ok, said) =
+            ctl(&node, "maintenance", &["config", "apply", "-", "--mode", mode], &config("env: {A: b}"));
+        assert!(!ok && said.contains("only the first one is taken from anybody"), "{mode}: {said}");
+    }
     for args in [&["config", "get"][..], &["config", "history"], &["reset"]] {
         let (ok, said) = ctl(&node, "operator", args, "");
         assert!(!ok && said.contains("needs the role admin"), "{args:?}: {said}");
@@ -125,9 +133,7 @@ fn each_role_may_what_it_should_on_its_own_socket() {
 
 #[test]
 fn the_role_sockets_are_for_root_and_the_api_alone() {
-    if !is_root() {
-        return eprintln!("not root: nobody else's uid can be had");
-    }
+    assert!(is_root(), "run this as root: nobody else's uid can be had");
     let node = Node::up(&Setup::default()).unwrap();
     let ask = |uid: u32, group: u32| {
         // Both are handed over open, as descriptors 0 and 1: the way to them is root's alone.
@@ -191,9 +197,7 @@ fn a_ca_is_live_at_once_and_its_key_is_shown_nowhere() {
 
 #[test]
 fn a_node_that_waits_takes_its_first_config_and_runs_without_a_reboot() {
-    if !is_root() {
-        return eprintln!("not root: the sockets cannot be given to the API's group");
-    }
+    assert!(is_root(), "run this as root: the sockets cannot be given to the API's group");
     let node = Node::start(&Setup { config: None, ..Setup::default() }).unwrap();
     node.wait("podium: no usable config: ").unwrap();
     node.wait("podium: containerd: up").unwrap();
@@ -229,4 +233,24 @@ fn a_node_that_waits_takes_its_first_config_and_runs_without_a_reboot() {
     }
     let log = || std::fs::read_to_string(node.root("/var/log/podium/kubelet.log")).ok();
     eventually("the new service's log", LIMIT, log).unwrap();
+}
+
+#[test]
+fn a_first_config_for_the_next_boot_ends_maintenance_at_once() {
+    assert!(is_root(), "run this as root: the sockets cannot be given to the API's group");
+    let node = Node::start(&Setup { config: None, ..Setup::default() }).unwrap();
+    node.wait("podium: api: up").unwrap();
+    let is_fresh = || {
+        let in_use: Value =
+            serde_json::from_slice(&std::fs::read(node.path("/run/podium/config.json")).unwrap()).unwrap();
+        assert_eq!(in_use["source"], "");
+        in_use["fresh"] == true
+    };
+    assert!(is_fresh());
+    let staged = ["config", "apply", "-", "--mode", "staged"];
+    let (ok, said) = ctl(&node, "maintenance", &staged, &config("env: {A: b}"));
+    assert!(ok, "{said}");
+    assert!(!is_fresh());
+    let (ok, said) = ctl(&node, "maintenance", &staged, &config("env: {A: c}"));
+    assert!(!ok && said.contains("only the first one is taken from anybody"), "{said}");
 }
