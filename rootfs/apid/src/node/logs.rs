@@ -45,6 +45,14 @@ pub(super) fn tell(places: &Places, wanted: &Wanted, sink: &Sink) -> Result<(), 
         if !is_service_name(&wanted.id) {
             return Err(Fault::not_found(format!("there is no service {:?}", short(&wanted.id))));
         }
+        let known = services(places);
+        if !known.contains(&wanted.id) {
+            let known = known.join(", ");
+            return Err(Fault::not_found(format!(
+                "no service has a log {:?}; there are: {known}",
+                wanted.id
+            )));
+        }
         let log = Service { folder: places.at(paths::LOGS), name: wanted.id.clone() };
         return logfiles::tell(&log, wanted.tail, wanted.follow, sink);
     }
@@ -54,12 +62,16 @@ pub(super) fn tell(places: &Places, wanted: &Wanted, sink: &Sink) -> Result<(), 
 
 /// The services that have a log.
 pub(super) fn ids(places: &Places) -> Value {
+    json!({"ok": true, "ids": services(places)})
+}
+
+fn services(places: &Places) -> Vec<String> {
     let entries = std::fs::read_dir(places.at(paths::LOGS)).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let ids = names.filter_map(|name| name.strip_suffix(".log").map(str::to_owned));
     let mut ids: Vec<String> = ids.filter(|name| is_service_name(name)).take(NAMES_MAX).collect();
     ids.sort();
-    json!({"ok": true, "ids": ids})
+    ids
 }
 
 /// What somebody asked for, short enough to be said again.

@@ -114,6 +114,8 @@ async fn paths_and_links_lead_nowhere_else() {
         async move { all(machine.logs(request).await?.into_inner()).await }
     };
     assert_eq!(logged("system", "kubelet").await.unwrap(), "said\n");
+    let none = logged("system", "kubelt").await.unwrap_err();
+    assert!(none.code() == Code::NotFound && none.message().contains("there are: evil, kubelet"), "{none:?}");
     for (namespace, id) in [
         ("system", "evil"),
         ("system", "../../../etc/file"),

@@ -222,7 +222,9 @@ impl Change {
         let (found, others) = problems::from_message(refusal, &known);
         self.show(&found);
         let what = if others.is_empty() { "the config has problems".to_owned() } else { others.join("\n  ") };
-        say::fault(&Fault::new(format!("{node} refuses the config: {what}")).remedy(remedy));
+        let fault = Fault::new(format!("{node} refuses the config: {what}"));
+        // A node may have said it already.
+        say::fault(&if what.contains("nothing has changed") { fault } else { fault.remedy(remedy) });
     }
 
     fn show(&self, found: &[config::Problem]) {
