@@ -26,7 +26,7 @@ use podium_wire::machine::{
     ApplyConfigurationRequest, EventsRequest, LogsRequest, RebootRequest, ResetRequest, ServiceStopRequest,
 };
 use podium_wire::resources::{SERVICES, STATIC_PODS};
-use podium_wire::roles::{METHODS, Role};
+use podium_wire::roles::Role;
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::timeout;
