@@ -3,10 +3,11 @@
 //! A source's text is checked by the parsing child; PID 1 takes only its outcome. What is wrong with a source is said
 //! line by line and the next one is tried; with none left the node goes on without a kubelet and waits for one. A config
 //! from the kernel command line, or a container's environment, is kept in STATE once it is whole, so that the next boot
-//! has it without the words, and
-//! what is applied over it later is not undone by the same words; nothing that is broken ever replaces what is stored.
+//! has it without the words, and what is applied over it later is not undone by the same words; nothing that is broken
+//! ever replaces what is stored.
 
 mod label;
+mod none;
 mod state;
 
 pub(crate) use label::load_drivers;
@@ -16,6 +17,7 @@ use crate::parse::{self, Encoding};
 use crate::stored::Vault;
 use crate::sys::file;
 use anyhow::{Context, Result, anyhow};
+use none::{closed, remedy};
 use podium_init::base64;
 use podium_init::cmdline::{Cmdline, Location};
 use podium_init::config::{InUse, MachineConfig, Outcome, Problem};
@@ -167,22 +169,6 @@ pub(crate) fn config(cmdline: &Cmdline, machine: &Machine) -> Loaded {
     };
     remember(&InUse { word, fresh, ..InUse::default() }, b"");
     Loaded { waits: true, ..Loaded::default() }
-}
-
-/// Why nobody may give this node its first config by the network: it has had one, as far as can be known. Somebody who
-/// damages what is stored must not become the one who decides what is stored next.
-fn closed(machine: &Machine, has_had_one: bool, tried: bool) -> Option<&'static str> {
-    if machine.lost_state {
-        return Some("STATE cannot be mounted, and may hold one; mend what is said of it above");
-    }
-    if has_had_one {
-        return Some(
-            "this node has had one, which cannot be used; `init ctl config apply` takes one from root, `init ctl reset` \
-             begins anew",
-        );
-    }
-    // Nothing tells such a node from one that has run with these words until now.
-    (tried && !machine.has_state).then_some("its words name one that cannot be used, and it has no STATE")
 }
 
 /// Checks one source's text and takes it, if it can be used.
@@ -386,19 +372,6 @@ pub(crate) fn write_in_use(in_use: &InUse, path: &str, text: &[u8], text_path: &
     let json = serde_json::to_vec(in_use).context("as JSON")?;
     file::replace(Path::new(text_path), text, 0o600)?;
     file::replace(Path::new(path), &json, 0o600)
-}
-
-fn remedy(tried: bool, container: bool) -> &'static str {
-    match (container, tried) {
-        (true, false) => {
-            "give it as base64 in the environment variable USERDATA, or at /system/state/config.yaml"
-        }
-        (true, true) => "mend what is said above and start the container again",
-        (false, false) => "give it by podium.config.inline= or podium.config= on the kernel command line",
-        (false, true) => {
-            "mend what is said above, or give one by podium.config.inline= on the kernel command line"
-        }
-    }
 }
 
 #[cfg(test)]
