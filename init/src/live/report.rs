@@ -185,7 +185,7 @@ mod tests {
             assert_eq!(Mode::named(mode.word()), Some(mode));
             assert_eq!(serde_json::to_value(mode).unwrap(), mode.word());
         }
-        assert_eq!(Mode::named("reboot"), None);
+        assert_eq!(Mode::named("restart"), None);
     }
 
     #[test]
