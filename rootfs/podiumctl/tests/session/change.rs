@@ -104,7 +104,7 @@ fn a_refused_edit_comes_back_with_the_reasons_until_it_is_given_up() {
     let world = World::new(Role::Admin);
     let editor = editor(&world, "cp \"$1\" seen; grep -q Refused \"$1\" || echo '  podz: []' >> \"$1\"");
     let said = world.run_with("edit mc", &[("EDITOR", &editor)]);
-    assert_eq!(said.code, 0, "{}", said.err);
+    assert_eq!(said.code, 1, "{}", said.err);
     assert!(said.err.contains("machine.podz") && said.err.contains("nothing has changed"), "{}", said.err);
     let seen = std::fs::read_to_string(world.path("seen")).unwrap();
     assert!(seen.contains("# line 6: machine.podz: unknown key"), "{seen}");
