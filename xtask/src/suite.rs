@@ -21,7 +21,7 @@ const INIT_VARIABLE: &str = "PODIUM_INIT";
 ///
 /// Kinds build on each other: `unit` takes seconds, `ns` runs the real PID 1 in namespaces of this machine, `faults`
 /// does to it what goes wrong in the field and prints what was expected and what was seen, `image` packs the image
-/// twice and compares, `vm` boots the real image in QEMU again and again (about a quarter of an hour without KVM).
+/// twice and compares, `vm` boots the real image in QEMU again and again (about half an hour without KVM).
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Which tests [default: all, in this order]
