@@ -160,8 +160,6 @@ const REQUESTS: [(&str, &[&str]); 16] = [
     ("power off", &[]),
     ("reset", &["partitions", "reboot"]),
 ];
-/// What may be wiped, by its partition's label.
-const PARTITIONS: [&str; 2] = [Reset::STATE, Reset::EPHEMERAL];
 
 impl Refusal {
     /// With what to do about it.
@@ -281,17 +279,13 @@ pub fn no_such_service<'a>(name: &str, known: impl Iterator<Item = &'a str> + Cl
 }
 
 fn reset(given: &mut Arguments) -> Result<Reset, Refusal> {
-    let partitions = given.texts("partitions")?;
-    if let Some(unknown) = partitions.iter().flatten().find(|label| !PARTITIONS.contains(&label.as_str())) {
+    let labels = given.texts("partitions")?.unwrap_or_else(|| Reset::LABELS.map(str::to_owned).into());
+    if let Some(unknown) = labels.iter().find(|label| !Reset::LABELS.contains(&label.as_str())) {
         let error = format!("partition {:?} is not one that may be wiped", shown(unknown));
-        return Err(Refusal::new(error, suggestion(unknown, PARTITIONS.into_iter())));
+        return Err(Refusal::new(error, suggestion(unknown, Reset::LABELS.into_iter())));
     }
-    let is_meant = |label: &str| partitions.as_ref().is_none_or(|list| list.iter().any(|one| one == label));
-    let reset = Reset {
-        state: is_meant(Reset::STATE),
-        ephemeral: is_meant(Reset::EPHEMERAL),
-        reboot: given.flag("reboot")?,
-    };
+    let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+    let reset = Reset::of(&labels, given.flag("reboot")?);
     if !reset.state && !reset.ephemeral {
         return Err(Refusal::new(
             "there is nothing to wipe",

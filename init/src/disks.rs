@@ -10,9 +10,9 @@ mod pending;
 
 pub(crate) use pending::write as write_reset;
 
+use crate::boot;
 use crate::sys::block::{self, Block};
 use crate::sys::{file, mount, tool};
-use crate::{boot, halt};
 use anyhow::{Context, Result, bail};
 use grow::grow_partition;
 use podium_init::mounts::{
@@ -122,22 +122,34 @@ pub(crate) fn mount(container: bool) -> Brought {
     let (mut has_state, mut state) = bring(&STATE, &blocks, root_disk);
     let pending = if has_state { pending::read(Path::new(paths::STATE_RESET)) } else { Vec::new() };
     let is_pending = |role: &Role| pending.iter().any(|label| label == role.label);
-    let data_wiped = if is_pending(&DATA) { wipe(&DATA, &blocks, root_disk) } else { Ok(()) };
-    if is_pending(&STATE) {
-        let unmounted = mount::unmount(Path::new(paths::STATE)).map_err(anyhow::Error::from);
-        match unmounted.and_then(|()| wipe(&STATE, &blocks, root_disk)) {
-            Ok(()) => (has_state, state) = bring(&STATE, &blocks, root_disk),
-            Err(error) => {
-                stand_in(&STATE, &error.context("reset: STATE IS STILL NOT WIPED"));
-                has_state = false;
+    let ours = [root_disk, state.as_ref().map(|block| block.disk.as_str())];
+    let data_wiped = match find(DATA.label, &blocks, root_disk) {
+        Ok(block) if is_pending(&DATA) => pending::wipe(DATA.label, block, &ours),
+        Err(error) if is_pending(&DATA) => Err(error),
+        _ => Ok(()),
+    };
+    match (&data_wiped, &state) {
+        (Ok(()), Some(block)) if is_pending(&STATE) => {
+            let unmounted = mount::unmount(Path::new(paths::STATE)).map_err(anyhow::Error::from);
+            match unmounted.and_then(|()| pending::wipe(STATE.label, block, &ours)) {
+                Ok(()) => (has_state, state) = bring(&STATE, &blocks, root_disk),
+                Err(error) => {
+                    stand_in(&STATE, &error.context("reset: STATE IS STILL NOT WIPED"));
+                    has_state = false;
+                }
             }
         }
-    }
-    if !pending.is_empty() && has_state {
-        let left: Vec<&str> = data_wiped.as_ref().err().map(|_| DATA.label).into_iter().collect();
-        if let Err(error) = pending::write(Path::new(paths::STATE_RESET), &left) {
-            log::error!("reset: {error:#}; the next boot wipes once more");
+        (Ok(()), _) if !pending.is_empty() => {
+            if let Err(error) = pending::clear(Path::new(paths::STATE_RESET)) {
+                log::error!(
+                    "reset: {error:#}; the next boot wipes /var once more, and what is written there until then"
+                );
+            }
         }
+        (Err(_), _) if is_pending(&STATE) => {
+            log::error!("reset: STATE IS STILL NOT WIPED: it has the mark, and EPHEMERAL comes first");
+        }
+        _ => {}
     }
     let data = match data_wiped {
         Ok(()) => bring(&DATA, &blocks, root_disk).1,
@@ -149,14 +161,6 @@ pub(crate) fn mount(container: bool) -> Brought {
     // Without any partition of that name the node is one that never keeps a config.
     let lost_state = !has_state && (!seen || blocks.iter().any(|block| block.label == STATE.label));
     Brought { has_state, lost_state, partitions: Partitions { state, data } }
-}
-
-/// What the last life of this node was asked for and has not done. Nothing of it is mounted.
-fn wipe(role: &Role, blocks: &[Block], root_disk: Option<&str>) -> Result<()> {
-    let device = find(role.label, blocks, root_disk)?.device().display().to_string();
-    halt::wipe(&device)?;
-    log::warn!("reset: {} on {device} wiped, which the node had not done before it went down", role.label);
-    Ok(())
 }
 
 /// A container's folder, mounted by its runtime or not.

@@ -85,9 +85,8 @@ pub(crate) fn panicked(info: &PanicHookInfo<'_>) {
     }
 }
 
-/// `init halt …`, the child that does one thing: `umount PATH`, `read-only PATH`, `sync`, `wipe|zero|discard DEVICE`,
-/// `reboot|power-off|halt`.
-/// PID 1 reads the error number from the exit code.
+/// `init halt …`, the child that does one thing: `umount PATH`, `read-only PATH`, `sync`, `mark LABELS`,
+/// `wipe|zero|discard DEVICE`, `reboot|power-off|halt`. PID 1 reads the error number from the exit code.
 ///
 /// # Errors
 /// None of these was asked for.
@@ -99,7 +98,8 @@ pub(crate) fn act(args: &[String]) -> Result<()> {
             let flags = MountFlags::RDONLY;
             rustix::mount::mount_remount(*path, flags, "").at("remount", *path)
         }
-        [wipe::WIPE, device] => wipe::wipe(device),
+        [wipe::MARK, labels] => leave(wipe::mark(labels).err().unwrap_or(0)),
+        [wipe::WIPE, device] => wipe::unmake(device),
         [wipe::ZERO, device] => wipe::forget(device, false),
         [wipe::DISCARD, device] => wipe::forget(device, true),
         ["sync"] => {
@@ -238,6 +238,8 @@ fn sync() {
 
 /// reboot(2): by a child, so that PID 1 can still act when a driver hangs in it; then by PID 1; then by sysrq.
 fn last(how: Shutdown) -> ! {
+    // What a reset is for was done before.
+    let how = if let Shutdown::Reset(reset) = how { reset.then() } else { how };
     let verb = VERBS.iter().find(|(_, shutdown)| *shutdown == how).map_or("reboot", |(verb, _)| verb);
     let by_child = helper(&["halt", verb], REBOOT_LIMIT);
     if by_child != Outcome::Done {

@@ -38,6 +38,14 @@ impl Reset {
     /// The label of the partition that [`Self::ephemeral`] is about.
     pub const EPHEMERAL: &str = "EPHEMERAL";
 
+    /// All of them.
+    pub const LABELS: [&str; 2] = [Self::STATE, Self::EPHEMERAL];
+
+    /// A reset of those of these labels that are ours.
+    pub fn of(labels: &[&str], reboot: bool) -> Self {
+        Self { state: labels.contains(&Self::STATE), ephemeral: labels.contains(&Self::EPHEMERAL), reboot }
+    }
+
     /// The labels of the partitions to wipe.
     pub fn partitions(self) -> Vec<&'static str> {
         let all = [(self.state, Self::STATE), (self.ephemeral, Self::EPHEMERAL)];

@@ -115,18 +115,12 @@ fn command(words: &[&str], options: &mut Options) -> Result<Command> {
 
 fn reset(options: &mut Options) -> Result<Reset> {
     let given = options.value("--partitions");
-    let labels: Vec<&str> = match &given {
-        None => vec![Reset::STATE, Reset::EPHEMERAL],
-        Some(list) => list.split(',').collect(),
-    };
-    if let Some(other) = labels.iter().find(|label| ![Reset::STATE, Reset::EPHEMERAL].contains(label)) {
-        bail!("--partitions {other}: it is {}, {}, or both with a comma", Reset::STATE, Reset::EPHEMERAL);
+    let labels: Vec<&str> =
+        given.as_ref().map_or_else(|| Reset::LABELS.into(), |list| list.split(',').collect());
+    if let Some(other) = labels.iter().find(|label| !Reset::LABELS.contains(label)) {
+        bail!("--partitions {other}: it is {}, or both with a comma", Reset::LABELS.join(", "));
     }
-    Ok(Reset {
-        state: labels.contains(&Reset::STATE),
-        ephemeral: labels.contains(&Reset::EPHEMERAL),
-        reboot: options.flag("--reboot"),
-    })
+    Ok(Reset::of(&labels, options.flag("--reboot")))
 }
 
 fn config(words: &[&str], options: &mut Options) -> Result<Command> {

@@ -1,10 +1,14 @@
-//! The mark of a reset in STATE: what is to be wiped, from the moment that the node goes down for it.
+//! The mark of a reset in STATE: what is to be wiped, from the moment that all services have ended for it.
 //!
-//! Wiping STATE takes the mark with it, so that STATE comes last. A boot that finds one wipes what it names before that
-//! is mounted: neither a power cut nor a disk that was busy makes a node look reset that is not.
+//! Wiping STATE takes the mark with it, so that STATE comes last and never before the other one is done. A boot that
+//! finds a mark wipes what it names before that is mounted: neither a power cut nor a disk that was busy makes a node
+//! look reset that is not. What was wiped already is blank, and is left as it is.
 
+use super::{Content, probe};
+use crate::halt;
+use crate::sys::block::Block;
 use crate::sys::file;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -24,20 +28,39 @@ pub(super) fn read(path: &Path) -> Vec<String> {
     })
 }
 
-/// Writes the mark so that it survives a power loss; without labels there is none any more.
+/// Writes the mark so that it survives a power loss.
 ///
 /// # Errors
 /// STATE is full, read-only or broken.
 pub(crate) fn write(path: &Path, labels: &[&str]) -> Result<()> {
-    if !labels.is_empty() {
-        return file::store(path, &serde_json::to_vec(labels)?, 0o600);
+    file::store(path, &serde_json::to_vec(labels)?, 0o600)
+}
+
+/// Removes the mark so that it does not come back after a power loss: what is written to the other partition from now on
+/// would be wiped.
+///
+/// # Errors
+/// STATE is read-only or broken.
+pub(super) fn clear(path: &Path) -> Result<()> {
+    std::fs::remove_file(path).with_context(|| format!("remove {}", path.display()))?;
+    path.parent().map_or(Ok(()), file::sync_dir)
+}
+
+/// What the last life of this node was asked for and may not have done. Nothing of it is mounted. `ours`: the disks of
+/// the root and of STATE; on another one a stranger's partition may have that label.
+///
+/// # Errors
+/// Why it is not wiped.
+pub(super) fn wipe(label: &str, block: &Block, ours: &[Option<&str>]) -> Result<()> {
+    let device = block.device();
+    if probe(&device).with_context(|| device.display().to_string())? == Content::Blank {
+        return Ok(());
     }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("remove {}", path.display()))
-        }
-        _ => Ok(()),
+    if !ours.contains(&Some(block.disk.as_str())) {
+        bail!("{} is on another disk than the root and STATE: wipe it by hand", device.display());
     }
+    log::warn!("reset: the node went down before {label} was wiped");
+    halt::wipe(label, &device.display().to_string()).map_err(anyhow::Error::msg)
 }
 
 #[cfg(test)]
@@ -53,9 +76,9 @@ mod tests {
         assert_eq!(read(&path), ["STATE", "EPHEMERAL"]);
         write(&path, &["EPHEMERAL"]).unwrap();
         assert_eq!(read(&path), ["EPHEMERAL"]);
-        write(&path, &[]).unwrap();
-        write(&path, &[]).unwrap();
+        clear(&path).unwrap();
         assert!(read(&path).is_empty());
+        assert!(clear(&path).is_err());
         std::fs::write(&path, "STATE").unwrap();
         assert!(read(&path).is_empty(), "a mark that is none wipes nothing");
     }

@@ -1,11 +1,12 @@
 //! A reset's own act: what is on a data partition is forgotten, so that the next boot makes its file system anew.
 //!
-//! Comes after everything was unmounted, in children with a limit. The first thing written is the mark by which a boot
+//! Comes after everything was unmounted, or before anything is mounted by a boot that finds a reset left undone; all that
+//! can hang is done by children with a limit. The first thing written is the mark by which a boot
 //! knows a file system that was cut off while it was made: from then on a power cut changes nothing. A partition that
 //! is still mounted is left alone, and whatever goes wrong is said as loudly as can be; the node then reboots, whatever
 //! was asked for, since one that is off would look as if it were done, and the next boot wipes what is left.
 
-use super::{Outcome, helper};
+use super::{EIO, Outcome, helper};
 use crate::boot::Machine;
 use crate::disks::Partitions;
 use crate::sys::block::Block;
@@ -21,6 +22,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
+/// One small file.
+const MARK_LIMIT: Duration = Duration::from_secs(10);
 /// Some ten small writes, each waited for.
 const WIPE_LIMIT: Duration = Duration::from_secs(30);
 /// Disks that can forget a range do so in seconds; one that writes zeros does 100 MiB a second at the least.
@@ -38,6 +41,8 @@ pub(super) const WIPE: &str = "wipe";
 pub(super) const ZERO: &str = "zero";
 /// See [`WIPE`].
 pub(super) const DISCARD: &str = "discard";
+/// What a helper does in STATE.
+pub(super) const MARK: &str = "mark";
 
 /// A reset on its way: what it wipes, looked up while that can still be read.
 #[derive(Debug, Default)]
@@ -63,12 +68,27 @@ pub(super) fn begin(reset: Reset) -> Plan {
     };
     let mut is_marked = false;
     if machine.has_state {
-        match disks::write_reset(Path::new(paths::STATE_RESET), &reset.partitions()) {
+        match told(&helper(&["halt", MARK, &reset.partitions().join(",")], MARK_LIMIT)) {
             Ok(()) => is_marked = true,
-            Err(error) => kmsg::say(&format!("reset: {error:#}; a power cut from here on undoes it")),
+            Err(why) => kmsg::say(&format!(
+                "reset: {}: {why}; a power cut from here on undoes it",
+                paths::STATE_RESET
+            )),
         }
     }
     Plan { partitions: machine.partitions, is_marked }
+}
+
+/// The helper's work: the mark of a reset of these labels, with commas between them. Its error number.
+pub(super) fn mark(labels: &str) -> Result<(), i32> {
+    let labels: Vec<&str> = labels.split(',').collect();
+    let written = disks::write_reset(Path::new(paths::STATE_RESET), &labels);
+    written.map_err(|error| {
+        let number = |cause: &(dyn std::error::Error + 'static)| {
+            cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error)
+        };
+        error.chain().find_map(number).unwrap_or(EIO)
+    })
 }
 
 /// Wipes the partitions of a reset, one after the other; whether all of them are.
@@ -87,7 +107,7 @@ pub(super) fn all(reset: Reset, plan: &Plan) -> bool {
         // By its label another disk's might be found, once this one has gone.
         let known = plan.partitions.labelled(label).context("it was not found when the node booted");
         let wiped = known.and_then(Block::again).map_err(|error| format!("{error:#}"));
-        let wiped = wiped.and_then(|block| one(label, &block.device().display().to_string()));
+        let wiped = wiped.and_then(|block| wipe(label, &block.device().display().to_string()));
         if let Err(why) = wiped {
             is_done = false;
             let then = if plan.is_marked { "the next boot tries again" } else { "reset it once more" };
@@ -104,9 +124,13 @@ fn in_order(reset: Reset) -> Vec<&'static str> {
     labels
 }
 
-fn one(label: &str, device: &str) -> Result<(), String> {
+/// Wipes the one partition, which nobody has mounted.
+///
+/// # Errors
+/// Why it is not wiped.
+pub(crate) fn wipe(label: &str, device: &str) -> Result<(), String> {
     told(&helper(&["halt", WIPE, device], WIPE_LIMIT)).map_err(|why| format!("{device}: {why}"))?;
-    kmsg::say(&format!("reset: {label} on {device} wiped: the next boot makes it anew"));
+    kmsg::say(&format!("reset: {label} on {device} wiped: a boot makes it anew"));
     // What is secret is on STATE, which is small. All of the other one is given back where the disk can do that.
     let how = if label == Reset::STATE { ZERO } else { DISCARD };
     match told(&helper(&["halt", how, device], FORGET_LIMIT)) {
@@ -126,22 +150,34 @@ fn told(outcome: &Outcome) -> Result<(), String> {
     }
 }
 
-/// The helper's work: the partition has no file system any more.
-pub(crate) fn wipe(device: &str) -> sys::Result<()> {
-    let (disk, size) = open(device)?;
-    let write = |bytes: &[u8], at: u64| disk.write_all_at(bytes, at).at("write to", device);
-    let sync = || disk.sync_all().at("fsync", device);
-    write(BEING_MADE, 0)?;
-    sync()?;
-    let zeros = [0; BLOCK];
+/// One step of [`unmake`].
+enum Step {
+    Write(u64, &'static [u8]),
+    Sync,
+}
+
+/// What makes a partition of `size` bytes blank: whatever step is the last one, the next boot makes the file system anew.
+fn steps(size: u64) -> impl Iterator<Item = Step> {
+    static ZEROS: [u8; BLOCK] = [0; BLOCK];
     let step = u64::try_from(BLOCK).unwrap_or(u64::MAX);
-    let head = (1..).map(|block| block * step).take_while(|at| *at < BLANK.min(size));
-    for at in head.chain(backups(size)) {
-        write(&zeros, at)?;
+    let head = (1..).map(move |block| block * step).take_while(move |at| *at < BLANK.min(size));
+    let begin = [Step::Write(0, BEING_MADE), Step::Sync];
+    let zeros = head.chain(backups(size)).map(|at| Step::Write(at, &ZEROS));
+    let end = [Step::Sync, Step::Write(0, &ZEROS), Step::Sync];
+    begin.into_iter().chain(zeros).chain(end)
+}
+
+/// The helper's work: the partition has no file system any more.
+pub(super) fn unmake(device: &str) -> sys::Result<()> {
+    let (disk, size) = open(device)?;
+    steps(size).try_for_each(|step| take(&disk, &step, device))
+}
+
+fn take(disk: &File, step: &Step, device: &str) -> sys::Result<()> {
+    match step {
+        Step::Write(at, bytes) => disk.write_all_at(bytes, *at).at("write to", device),
+        Step::Sync => disk.sync_all().at("fsync", device),
     }
-    sync()?;
-    write(&zeros, 0)?;
-    sync()
 }
 
 /// The helper's work: all of its bytes are zeros; with `discard` only where the disk forgets them without writing.
@@ -214,20 +250,24 @@ mod tests {
     fn a_wiped_partition_is_blank_to_the_next_boot_and_has_no_backup() {
         let (_dir, path, disk) = partition();
         assert!(matches!(disks::probe(path.as_ref()).unwrap(), Content::Ext4(_)));
-        wipe(&path).unwrap();
+        unmake(&path).unwrap();
         assert_eq!(disks::probe(path.as_ref()).unwrap(), Content::Blank);
         for at in [GROUP + 0x38, 3 * GROUP + 0x38] {
             assert_eq!(bytes(&disk, at, 2), [0, 0], "{at}");
         }
         assert_eq!(disk.metadata().unwrap().len(), 4 * GROUP);
-        wipe(&path).unwrap();
+        unmake(&path).unwrap();
     }
 
     #[test]
-    fn one_that_was_cut_off_after_its_mark_is_made_anew_as_well() {
+    fn one_that_was_cut_off_after_any_step_is_made_anew_as_well() {
         let (_dir, path, disk) = partition();
-        disk.write_all_at(BEING_MADE, 0).unwrap();
-        assert_eq!(disks::probe(path.as_ref()).unwrap(), Content::BeingMade);
+        let all: Vec<Step> = steps(4 * GROUP).collect();
+        for (done, step) in all.iter().enumerate() {
+            take(&disk, step, &path).unwrap();
+            let wanted = if done + 2 < all.len() { Content::BeingMade } else { Content::Blank };
+            assert_eq!(disks::probe(path.as_ref()).unwrap(), wanted, "step {done} of {}", all.len());
+        }
     }
 
     #[test]
@@ -240,6 +280,6 @@ mod tests {
 
     #[test]
     fn a_device_that_is_not_there_is_named() {
-        assert!(wipe("/dev/no-such").unwrap_err().to_string().starts_with("open /dev/no-such"));
+        assert!(unmake("/dev/no-such").unwrap_err().to_string().starts_with("open /dev/no-such"));
     }
 }
