@@ -309,7 +309,7 @@ impl Reactor {
         let place = self.places.get_mut(id.0).context("no such service")?;
         place.equip()?;
         let pid = process::spawn_ourselves(&["exec", &place.service])?;
-        place.pid = Some(pid);
+        (place.pid, place.is_executed, place.has_failed) = (Some(pid), false, false);
         Ok(pid)
     }
 

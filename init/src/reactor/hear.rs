@@ -22,11 +22,8 @@ impl Reactor {
             for notice in notices::parse(message) {
                 match notice {
                     Notice::Ready => self.step(Event::Ready(id)),
-                    Notice::Executed => {
-                        self.report_executed(id);
-                        self.step(Event::Executed(id));
-                    }
-                    Notice::StageFailed(text) => self.step(Event::StageFailed(id, text.to_owned())),
+                    Notice::Executed => self.executed(id),
+                    Notice::StageFailed(text) => self.stage_failed(id, text),
                     Notice::Pods(up) => self.pods_are(id, up),
                     Notice::Status(words) => self.take_status(id, words),
                 }
@@ -43,9 +40,17 @@ impl Reactor {
         }
     }
 
-    fn report_executed(&mut self, id: Id) {
-        if let Some(line) = self.places.get(id.0).map(|place| format!("{}: exec", place.service)) {
-            self.say(line);
-        }
+    fn executed(&mut self, id: Id) {
+        let Some(place) = self.places.get_mut(id.0).filter(|place| !place.is_executed) else { return };
+        place.is_executed = true;
+        let line = format!("{}: exec", place.service);
+        self.say(line);
+        self.step(Event::Executed(id));
+    }
+
+    fn stage_failed(&mut self, id: Id, text: &str) {
+        let Some(place) = self.places.get_mut(id.0).filter(|place| !place.has_failed) else { return };
+        place.has_failed = true;
+        self.step(Event::StageFailed(id, text.to_owned()));
     }
 }

@@ -23,6 +23,9 @@ pub(super) struct Place {
     pub(super) pid: Option<Pid>,
     /// What it has said on the console.
     pub(super) status: Status,
+    /// Its chain loader has said how far it came: once each, then whoever it became cannot flood the console with it.
+    pub(super) is_executed: bool,
+    pub(super) has_failed: bool,
     /// The config has no use for it any more.
     pub(super) dropped: bool,
 }
@@ -39,6 +42,8 @@ impl Place {
             pipe: None,
             pid: None,
             status: Status::default(),
+            is_executed: false,
+            has_failed: false,
             dropped: false,
         }
     }
