@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail};
 use client::Client;
 use podium_init::config::{InUse, MachineConfig, Outcome, Severity};
 use podium_init::live::{
-    Ask, Change, Mode, Needs, Report, TRY_LIMIT, changes_from, difference, in_container, waits,
+    Ask, Change, Mode, Needs, Report, TRY_LIMIT, changes_from, difference, in_container, waits_for_config,
 };
 use podium_init::paths;
 use podium_init::store::{Slot, again, open};
@@ -133,7 +133,7 @@ impl Request {
             client.refuse(&format!("not possible in mode {mode}: {why}"), "use mode auto or staged");
             return Ok(Report::Nothing { why: None });
         }
-        if self.mode == Mode::Try && waits(&old) {
+        if self.mode == Mode::Try && waits_for_config(&old) {
             client.refuse("there is no config that could come back after a try", "use mode auto");
             return Ok(Report::Nothing { why: None });
         }
@@ -158,8 +158,11 @@ impl Request {
         } else {
             let proposal = vault.propose(&next.text, &next.source)?;
             let stored = next.store(&old, &vault, &proposal, self.limit);
-            if stored.is_err() && vault.has_had_one() {
-                end_maintenance(&old)?;
+            if stored.is_err()
+                && vault.has_had_one()
+                && let Err(error) = end_maintenance(&old)
+            {
+                log::error!("{error:#}");
             }
             let stored = stored?;
             remember_word(&vault, &old)?;

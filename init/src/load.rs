@@ -7,7 +7,7 @@
 //! ever replaces what is stored.
 
 mod label;
-mod none;
+mod maintenance;
 mod state;
 
 pub(crate) use label::load_drivers;
@@ -17,7 +17,7 @@ use crate::parse::{self, Encoding};
 use crate::stored::Vault;
 use crate::sys::file;
 use anyhow::{Context, Result, anyhow};
-use none::{closed, remedy};
+use maintenance::{closed, remedy};
 use podium_init::base64;
 use podium_init::cmdline::{Cmdline, Location};
 use podium_init::config::{InUse, MachineConfig, Outcome, Problem};
@@ -55,7 +55,7 @@ pub(crate) struct Loaded {
     /// The file that it came from, if it was one that can be watched.
     pub file: Option<String>,
     /// There is none that can be used: the node waits for one.
-    pub waits: bool,
+    pub without_config: bool,
 }
 
 /// A config that was taken, before it is made known.
@@ -168,7 +168,7 @@ pub(crate) fn config(cmdline: &Cmdline, machine: &Machine) -> Loaded {
         }
     };
     remember(&InUse { word, fresh, ..InUse::default() }, b"");
-    Loaded { waits: true, ..Loaded::default() }
+    Loaded { without_config: true, ..Loaded::default() }
 }
 
 /// Checks one source's text and takes it, if it can be used.
@@ -294,7 +294,7 @@ fn known(taken: Taken, word: Option<String>, has_state: bool) -> Loaded {
         }
     }
     remember(&in_use, &text);
-    Loaded { config: in_use.config, manifests, problems, proof, file, waits: false }
+    Loaded { config: in_use.config, manifests, problems, proof, file, without_config: false }
 }
 
 /// Tells two texts apart.
@@ -398,24 +398,6 @@ mod tests {
         assert_eq!(sources(&nowhere, false).iter().map(ToString::to_string).collect::<Vec<_>>(), ["STATE"]);
         assert_eq!(names(true).first().map(String::as_str), Some("USERDATA"));
         assert_eq!(names(true)[1..], machine);
-    }
-
-    #[test]
-    fn only_a_node_that_never_had_a_config_takes_its_first_one_from_anybody() {
-        let machine = |has_state, lost_state| Machine {
-            container: false,
-            has_data: true,
-            has_state,
-            lost_state,
-            partitions: crate::disks::Partitions::default(),
-            facts: podium_init::services::ImageFacts::default(),
-        };
-        assert_eq!(closed(&machine(true, false), false, false), None);
-        assert_eq!(closed(&machine(true, false), false, true), None, "words that were wrong from the start");
-        assert_eq!(closed(&machine(false, false), false, false), None, "it has no STATE by design");
-        assert!(closed(&machine(false, false), false, true).is_some());
-        assert!(closed(&machine(true, false), true, false).unwrap().contains("has had one"));
-        assert!(closed(&machine(false, true), false, false).unwrap().contains("cannot be mounted"));
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub(crate) fn prepare(machine: &Machine, loaded: &Loaded) -> Ready {
     }
     let configs = std::iter::once(paths::STATE_CONFIG.to_owned()).chain(loaded.file.clone()).collect();
     Ready {
-        services: if loaded.waits {
+        services: if loaded.without_config {
             system::services_without_config(machine, &node)
         } else {
             system::services(config, machine, &node)

@@ -11,7 +11,7 @@ use crate::{hook, manifest_dir, network};
 use anyhow::{Context, Result};
 use podium_init::config::{InUse, MachineConfig, Outcome};
 use podium_init::live::{
-    Applied, Change, Needs, PROOF_LIMIT, Standing, changes_from, in_force, restarts, waits,
+    Applied, Change, Needs, PROOF_LIMIT, Standing, changes_from, in_force, restarts, waits_for_config,
 };
 use podium_init::manifests::{Facts, Holds, Manifest, file_name};
 use podium_init::paths;
@@ -118,7 +118,7 @@ impl Next {
     }
 
     fn put(self, old: &InUse, in_use: &InUse, standing: Standing) -> Result<Applied> {
-        let is_first = waits(old);
+        let is_first = waits_for_config(old);
         let machine: Machine = read_own(paths::MACHINE)?;
         let config = &in_use.config;
         let changes: Vec<&Change> =

@@ -73,14 +73,16 @@ pub struct Change {
 }
 
 /// The node waits for its config: no pod runs that a change could disturb.
-pub fn waits(old: &InUse) -> bool {
+pub fn waits_for_config(old: &InUse) -> bool {
     old.source.is_empty()
 }
 
 /// As [`changes`], from what is in use. On a node that waits for its config nothing needs a boot.
 pub fn changes_from(old: &InUse, new: &MachineConfig) -> Vec<Change> {
     let mut found = changes(&old.config, new);
-    for change in found.iter_mut().filter(|change| waits(old) && matches!(change.needs, Needs::Reboot(_))) {
+    for change in
+        found.iter_mut().filter(|change| waits_for_config(old) && matches!(change.needs, Needs::Reboot(_)))
+    {
         change.needs = Needs::Restart;
     }
     found
@@ -109,7 +111,7 @@ pub fn in_container(mut changes: Vec<Change>) -> Vec<Change> {
 /// `new` with what is in use in place of all that only a boot can change: what is in force until then.
 #[must_use]
 pub fn in_force(old: &InUse, new: &MachineConfig) -> MachineConfig {
-    if waits(old) { new.clone() } else { held_back(&old.config, new) }
+    if waits_for_config(old) { new.clone() } else { held_back(&old.config, new) }
 }
 
 fn held_back(old: &MachineConfig, new: &MachineConfig) -> MachineConfig {

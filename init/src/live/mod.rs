@@ -14,6 +14,6 @@ mod report;
 mod waiting;
 
 pub use difference::{MAX_LINES, difference};
-pub use effects::{Change, Needs, changes, changes_from, in_container, in_force, restarts, waits};
+pub use effects::{Change, Needs, changes, changes_from, in_container, in_force, restarts, waits_for_config};
 pub use policy::{Action, Event, PROOF_LIMIT, Phase, Policy, SOAK, TRY_LIMIT};
 pub use report::{Applied, Ask, Mode, REPORT_MAX, Report, Standing};

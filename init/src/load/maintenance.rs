@@ -33,3 +33,26 @@ pub(super) fn remedy(tried: bool, container: bool) -> &'static str {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_node_that_never_had_a_config_takes_its_first_one_from_anybody() {
+        let machine = |has_state, lost_state| Machine {
+            container: false,
+            has_data: true,
+            has_state,
+            lost_state,
+            partitions: crate::disks::Partitions::default(),
+            facts: podium_init::services::ImageFacts::default(),
+        };
+        assert_eq!(closed(&machine(true, false), false, false), None);
+        assert_eq!(closed(&machine(true, false), false, true), None, "words that were wrong from the start");
+        assert_eq!(closed(&machine(false, false), false, false), None, "it has no STATE by design");
+        assert!(closed(&machine(false, false), false, true).is_some());
+        assert!(closed(&machine(true, false), true, false).unwrap().contains("has had one"));
+        assert!(closed(&machine(false, true), false, false).unwrap().contains("cannot be mounted"));
+    }
+}
