@@ -2,7 +2,7 @@
 //!
 //! One socket is for readers, the other for admins, so that a broken server of the network (`apid api`) cannot give a
 //! reader what is an admin's. A request is one JSON object a line; the answer begins with a line that has `ok`. Bytes
-//! follow as `{"data":…}` lines, and the end of the connection is their end. Nothing here changes the node.
+//! follow as `{"data":…}` lines, and `{"ok":true,"end":true}` is their regular end. Nothing here changes the node.
 
 mod addresses;
 mod browse;

@@ -7,6 +7,8 @@ mod authority;
 mod bounds;
 #[path = "api/client.rs"]
 mod client;
+#[path = "api/helper.rs"]
+mod helper;
 #[path = "api/init.rs"]
 mod init;
 #[path = "api/maintenance.rs"]

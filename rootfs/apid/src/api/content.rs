@@ -143,7 +143,9 @@ async fn relay<T>(
 ) {
     loop {
         let next = match lines.next(None).await {
-            Ok(None) => return,
+            // A helper that dies says as little: half of a log must not look like all of it.
+            Ok(None) => Err(Refused::unavailable("the node's helper ended in the middle")),
+            Ok(Some(line)) if line.get("end") == Some(&Value::Bool(true)) => return,
             Ok(Some(line)) => message(&line),
             Err(refused) => Err(refused),
         };

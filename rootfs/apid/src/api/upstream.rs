@@ -75,7 +75,8 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    fn unavailable(message: impl Into<String>) -> Self {
+    /// Whoever should answer is away.
+    pub(super) fn unavailable(message: impl Into<String>) -> Self {
         Self { code: Code::Unavailable, message: message.into() }
     }
 

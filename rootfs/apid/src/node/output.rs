@@ -147,7 +147,8 @@ pub(super) async fn run(
         }
     }
     match job.await {
-        Ok(Ok(())) => Ok(()),
+        // By this alone a client knows that the answer is whole.
+        Ok(Ok(())) => writer.send(&json!({"ok": true, "end": true})).await,
         Ok(Err(fault)) if has_begun => writer.send(&fault).await,
         Ok(Err(fault)) => writer.refuse(&fault).await,
         Err(error) => writer.refuse(&Fault::internal(error.to_string())).await,

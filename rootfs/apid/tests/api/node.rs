@@ -12,6 +12,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use tempfile::TempDir;
 
+/// The helper, whose kubelet is away.
+const SERVE: [&str; 2] = ["serve", "--kubelet=127.0.0.1:1"];
+
 pub(crate) struct Node {
     root: TempDir,
     pub(crate) ca: Authority,
@@ -52,27 +55,11 @@ impl Node {
         let ca = Authority::new("one");
         put_config(root.path(), &config(&ca));
         let init = Init::start(root.path());
-        let start = |args: &[&str]| {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_apid"));
-            command.args(args).arg(format!("--root={}", root.path().display())).stderr(Stdio::piped());
-            command.spawn().unwrap()
-        };
-        let mut serve = start(&["serve", "--kubelet=127.0.0.1:1"]);
-        let mut api = start(&["api", "--listen=127.0.0.1:0"]);
-        let (said, lines) = (Arc::new(Mutex::new(Vec::new())), mpsc::channel());
-        for stderr in [serve.stderr.take(), api.stderr.take()] {
-            let (said, sender) = (said.clone(), lines.0.clone());
-            std::thread::spawn(move || {
-                for line in BufReader::new(stderr.unwrap()).lines().map_while(Result::ok) {
-                    eprintln!("{line}");
-                    said.lock().unwrap().push(line.clone());
-                    // Nobody waits any more.
-                    drop(sender.send(line));
-                }
-            });
-        }
+        let (said, (sender, lines)) = (Arc::default(), mpsc::channel());
+        let serve = start(root.path(), &SERVE, &said, sender.clone());
+        let api = start(root.path(), &["api", "--listen=127.0.0.1:0"], &said, sender);
         let address = loop {
-            let line = lines.1.recv_timeout(LIMIT).expect("the API listens");
+            let line = lines.recv_timeout(LIMIT).expect("the API listens");
             if let Some(address) = line.strip_prefix("the API listens at ") {
                 break address.parse().unwrap();
             }
@@ -106,6 +93,15 @@ impl Node {
         self.serve.wait().unwrap();
     }
 
+    /// It comes again.
+    pub(crate) fn start_helper(&mut self) {
+        self.serve = start(self.root.path(), &SERVE, &self.said, mpsc::channel().0);
+    }
+
+    pub(crate) fn helper_pid(&self) -> u32 {
+        self.serve.id()
+    }
+
     /// A client with this role.
     pub(crate) async fn client(&self, role: Role) -> Channel {
         let identity = self.ca.client(&[role.organization()]);
@@ -125,6 +121,23 @@ impl Node {
     pub(crate) fn has_ended(&mut self) -> bool {
         self.api.try_wait().unwrap().is_some()
     }
+}
+
+/// Starts a program below that folder; what it says is kept, and told.
+fn start(root: &Path, args: &[&str], said: &Arc<Mutex<Vec<String>>>, told: mpsc::Sender<String>) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_apid"));
+    command.args(args).arg(format!("--root={}", root.display())).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let (said, stderr) = (said.clone(), child.stderr.take().unwrap());
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            eprintln!("{line}");
+            said.lock().unwrap().push(line.clone());
+            // Nobody waits any more.
+            drop(told.send(line));
+        }
+    });
+    child
 }
 
 impl Drop for Node {
