@@ -7,6 +7,7 @@
 //! It changes nothing on the node but its own files below `/run/podium` and STATE's `pki`.
 
 mod api;
+mod changes;
 mod files;
 mod klog;
 mod kubelet;

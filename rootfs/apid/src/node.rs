@@ -21,6 +21,7 @@ mod walk;
 pub(crate) use setup::{Mode, Setup};
 pub(crate) use sign::san;
 
+use crate::changes::Changes;
 use crate::places::Places;
 use crate::say;
 use crate::serve::Asker;
@@ -103,6 +104,8 @@ struct Node {
     places: Places,
     asker: Asker,
     setup: watch::Receiver<Arc<Setup>>,
+    /// Of the static pods.
+    changes: Changes,
 }
 
 /// Serves both sockets until it cannot; for ever silent where nobody made their folder.
@@ -114,7 +117,7 @@ pub(crate) async fn serve(places: Places, asker: Asker) -> Result<()> {
     }
     let (reader, admin) = (listen(&reader)?, listen(&admin)?);
     let (changes, setup) = watch::channel(Arc::new(setup::look(&places)));
-    let node = Arc::new(Node { places: places.clone(), asker, setup });
+    let node = Arc::new(Node { places: places.clone(), asker, setup, changes: pods::changes(&places) });
     tokio::select! {
         never = setup::follow(&places, changes) => Ok(never),
         ended = accept(reader, Rank::Reader, node.clone()) => ended,
@@ -166,7 +169,7 @@ async fn client(stream: UnixStream, rank: Rank, node: &Node) -> Result<()> {
                 return watch_status(reader, writer, node, refresh).await;
             }
             Ok(Request::StaticPods { watch: true }) => {
-                return pods::watch(&node.places, reader, writer).await;
+                return pods::watch(&node.places, node.changes.clone(), reader, writer).await;
             }
             Ok(request) => {
                 let is_stream = streams(&request);

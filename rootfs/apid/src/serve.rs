@@ -4,6 +4,7 @@
 //! asked meanwhile are served by one look. While nobody watches, nothing is looked at. While somebody does, looks are
 //! quick as long as a pod is on its way, slow otherwise, and a change of the manifests brings the next one at once.
 
+use crate::changes::{self, Changes};
 use crate::klog;
 use crate::kubelet::{DEFAULT_ADDRESS, Kubelet};
 use crate::manifests::{self, Directory};
@@ -14,11 +15,11 @@ use crate::socket;
 use crate::status::{Findings, PodStatus, Seen, derive};
 use crate::tail::{Line, Tail};
 use anyhow::{Context, Result};
-use inotify::{Inotify, WatchMask};
+use inotify::WatchMask;
 use podium_init::paths;
 use serde::Serialize;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -122,7 +123,9 @@ impl Looker {
     }
 
     async fn work(mut self, mut questions: mpsc::Receiver<Question>) {
-        let mut events = watch_folder(&self.manifests);
+        let mask = WatchMask::CLOSE_WRITE | WatchMask::MOVE | WatchMask::DELETE | WatchMask::ATTRIB;
+        let folder = (self.manifests.clone(), changes::all as fn(&str) -> bool);
+        let mut changed = Changes::of(&self.manifests.display().to_string(), SLOW, mask, &[folder]);
         loop {
             let next = self.next_look();
             tokio::select! {
@@ -131,7 +134,7 @@ impl Looker {
                     None => return,
                 },
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => self.look().await,
-                () = woken(&mut events), if next.is_some() => {
+                () = changed.next(), if next.is_some() => {
                     self.changed = Instant::now();
                     self.look().await;
                 }
@@ -192,37 +195,5 @@ impl Looker {
             say::line(&format!("kubelet: {}", now.kubelet));
         }
         self.changes.send_replace(Arc::new(now));
-    }
-}
-
-/// Wakes at each change of the folder, by a thread that waits for nothing else. Without it (no inotify instance is
-/// left) looks are by time alone.
-fn watch_folder(folder: &Path) -> mpsc::Receiver<()> {
-    let (wake, woken) = mpsc::channel(1);
-    let watching = Inotify::init().and_then(|inotify| {
-        let mask = WatchMask::CLOSE_WRITE | WatchMask::MOVE | WatchMask::DELETE | WatchMask::ATTRIB;
-        inotify.watches().add(folder, mask)?;
-        std::thread::Builder::new().name("inotify".to_owned()).spawn(move || forward(inotify, &wake))
-    });
-    if let Err(error) = watching {
-        say::line(&format!("watch {}: {error}; changes are seen a second late", folder.display()));
-    }
-    woken
-}
-
-/// One word for any number of events that nobody has taken notice of yet.
-fn forward(mut inotify: Inotify, wake: &mpsc::Sender<()>) {
-    let mut buffer = [0; 4096];
-    while inotify.read_events_blocking(&mut buffer).is_ok() {
-        if let Err(mpsc::error::TrySendError::Closed(())) = wake.try_send(()) {
-            return;
-        }
-    }
-}
-
-/// Returns when there was a change.
-async fn woken(events: &mut mpsc::Receiver<()>) {
-    if events.recv().await.is_none() {
-        std::future::pending::<()>().await;
     }
 }

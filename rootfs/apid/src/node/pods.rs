@@ -1,21 +1,19 @@
 //! `static pods`: the pods that there should be, each with its manifest.
 
 use super::output::{self, Writer};
+use crate::changes::{self, Changes, Folder};
 use crate::files;
 use crate::places::Places;
-use crate::say;
 use anyhow::Result;
-use inotify::{Inotify, WatchMask};
+use inotify::WatchMask;
 use podium_init::manifests::MAX_MANIFEST;
 use podium_init::paths;
 use podium_init::staticpods::StaticPods;
 use serde_json::{Value, json};
-use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::BufReader;
 use tokio::net::unix::OwnedReadHalf;
-use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 /// `pods.json` of a config with a thousand pods has some hundred KiB.
@@ -24,8 +22,6 @@ const PODS_MAX: u64 = 16 << 20;
 const TEXTS_MAX: usize = 8 << 20;
 /// Without a word of the kernel's, as files of others change beside the list.
 const LOOK: Duration = Duration::from_secs(5);
-/// A change writes several files.
-const SETTLE: Duration = Duration::from_millis(20);
 
 /// The pods as they are now.
 pub(super) fn list(places: &Places) -> Value {
@@ -57,10 +53,10 @@ fn manifest(folder: &Path, file: &str) -> Option<String> {
 /// The whole list now and at each change.
 pub(super) async fn watch(
     places: &Places,
+    mut changes: Changes,
     mut reader: BufReader<OwnedReadHalf>,
     mut writer: Writer,
 ) -> Result<()> {
-    let mut woken = wake(places);
     let mut told = Value::Null;
     loop {
         let now = list(places);
@@ -69,36 +65,16 @@ pub(super) async fn watch(
             told = now;
         }
         tokio::select! {
-            Some(()) = woken.recv() => {
-                sleep(SETTLE).await;
-                while woken.try_recv().is_ok() {}
-            }
+            () = changes.next() => changes.settle().await,
             () = sleep(LOOK) => {}
             gone = output::gone(&mut reader) => return gone,
         }
     }
 }
 
-/// A word at each change of the list or of a manifest.
-fn wake(places: &Places) -> mpsc::Receiver<()> {
-    let (wake, woken) = mpsc::channel(1);
-    let watching = Inotify::init().and_then(|mut inotify| {
-        let mask = WatchMask::CLOSE_WRITE | WatchMask::MOVE | WatchMask::DELETE;
-        let manifests = inotify.watches().add(places.at(paths::MANIFESTS), mask)?;
-        inotify.watches().add(places.at(paths::RUN), mask)?;
-        std::thread::Builder::new().name("inotify".to_owned()).spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(mut events) = inotify.read_events_blocking(&mut buffer) {
-                let is_ours =
-                    events.any(|event| event.wd == manifests || event.name == Some(OsStr::new("pods.json")));
-                if is_ours && let Err(mpsc::error::TrySendError::Closed(())) = wake.try_send(()) {
-                    return;
-                }
-            }
-        })
-    });
-    if let Err(error) = watching {
-        say::line(&format!("watch the static pods: {error}; changes are seen {} s late", LOOK.as_secs()));
-    }
-    woken
+/// Word of each change of the list or of a manifest.
+pub(super) fn changes(places: &Places) -> Changes {
+    let mask = WatchMask::CLOSE_WRITE | WatchMask::MOVE | WatchMask::DELETE;
+    let list: Folder = (places.at(paths::RUN), |name| name == "pods.json");
+    Changes::of("the static pods", LOOK, mask, &[(places.at(paths::MANIFESTS), changes::all), list])
 }

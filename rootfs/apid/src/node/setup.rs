@@ -4,27 +4,24 @@
 //! the port: it must never look like a node that never had one and takes it from anybody.
 
 use super::addresses;
+use crate::changes::{Changes, Folder};
 use crate::files;
 use crate::places::Places;
-use crate::say;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use inotify::{Inotify, WatchMask};
+use inotify::WatchMask;
 use podium_init::paths;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 /// A config of the largest size as JSON.
 const CONFIG_MAX: u64 = 16 << 20;
 /// Between looks at the addresses, which the kernel tells nobody without a socket of its own kind.
 const LOOK: Duration = Duration::from_secs(10);
-/// After a change of a file, so that several that belong together are one change.
-const SETTLE: Duration = Duration::from_millis(20);
 /// CAs that are accepted at a time: two during a rotation, and room for a mistake.
 const CAS_MAX: usize = 16;
 /// Names in the server's certificate.
@@ -108,13 +105,10 @@ pub(super) fn authority(places: &Places) -> Option<(String, String)> {
 
 /// Looks again whenever something may have changed.
 pub(super) async fn follow(places: &Places, changes: watch::Sender<Arc<Setup>>) {
-    let mut woken = wake(places);
+    let mut changed = self::changes(places);
     loop {
         tokio::select! {
-            Some(()) = woken.recv() => {
-                tokio::time::sleep(SETTLE).await;
-                while woken.try_recv().is_ok() {}
-            }
+            () = changed.next() => changed.settle().await,
             () = tokio::time::sleep(LOOK) => {}
         }
         let now = look(places);
@@ -128,33 +122,15 @@ pub(super) async fn follow(places: &Places, changes: watch::Sender<Arc<Setup>>) 
     }
 }
 
-/// A word at each change of the files that are read. Without inotify they are looked at by time alone.
-fn wake(places: &Places) -> mpsc::Receiver<()> {
-    let (wake, woken) = mpsc::channel(1);
-    let folders: Vec<PathBuf> = [paths::RUN, paths::NETWORK].map(|path| places.at(path)).to_vec();
-    let watching = Inotify::init().and_then(|mut inotify| {
-        let mask = WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO | WatchMask::DELETE;
-        for folder in folders.iter().filter(|folder| folder.is_dir()) {
-            inotify.watches().add(folder, mask)?;
-        }
-        std::thread::Builder::new().name("inotify".to_owned()).spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(mut events) = inotify.read_events_blocking(&mut buffer) {
-                let is_ours = events.any(|event| {
-                    let name = event.name.unwrap_or_default().to_string_lossy();
-                    ["config.json", "hostname"].contains(&&*name)
-                        || name.ends_with(".json") && !["change.json", "pods.json"].contains(&&*name)
-                });
-                if is_ours && let Err(mpsc::error::TrySendError::Closed(())) = wake.try_send(()) {
-                    return;
-                }
-            }
-        })
-    });
-    if let Err(error) = watching {
-        say::line(&format!("watch the config: {error}; a change is seen {} s late", LOOK.as_secs()));
-    }
-    woken
+/// Word of each change of the files that are read.
+fn changes(places: &Places) -> Changes {
+    let mask = WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO | WatchMask::DELETE;
+    let is_ours = |name: &str| {
+        name == "hostname" || name.ends_with(".json") && !["change.json", "pods.json"].contains(&name)
+    };
+    let folders = [paths::RUN, paths::NETWORK].map(|path| (places.at(path), is_ours as fn(&str) -> bool));
+    let there: Vec<Folder> = folders.into_iter().filter(|(folder, _)| folder.is_dir()).collect();
+    Changes::of("the config", LOOK, mask, &there)
 }
 
 fn hostname(places: &Places) -> String {

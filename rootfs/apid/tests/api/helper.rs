@@ -5,8 +5,39 @@ use crate::node::Node;
 use crate::{all, logs, next};
 use podium_wire::machine::LogsRequest;
 use podium_wire::roles::Role;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use tokio::time::timeout;
 use tonic::Code;
+
+/// What the helper has of the kernel's watches: descriptors and threads.
+fn watches(node: &Node) -> (usize, usize) {
+    let folder = std::path::Path::new("/proc").join(node.helper_pid().to_string());
+    let all = |name: &str| std::fs::read_dir(folder.join(name)).unwrap().flatten().map(|entry| entry.path());
+    // Both come and go while they are looked at.
+    let descriptors = all("fd").filter_map(|path| std::fs::read_link(path).ok());
+    let threads = all("task").filter_map(|path| std::fs::read_to_string(path.join("comm")).ok());
+    (
+        descriptors.filter(|target| target.to_string_lossy().contains("inotify")).count(),
+        threads.filter(|name| name.trim() == "inotify").count(),
+    )
+}
+
+#[test]
+fn those_who_watch_the_static_pods_and_go_leave_nothing_behind() {
+    let node = Node::serving();
+    let before = watches(&node);
+    assert!(before.0 > 0 && before.1 == before.0, "{before:?}");
+    for _ in 0..9 {
+        let stream = UnixStream::connect(node.root().join("run/podium/api/node-reader.sock")).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        writeln!(&stream, r#"{{"request":"static pods","watch":true}}"#).unwrap();
+        let mut line = String::new();
+        BufReader::new(&stream).read_line(&mut line).unwrap();
+        assert!(line.contains(r#""pods":[]"#), "{line}");
+    }
+    assert_eq!(watches(&node), before);
+}
 
 #[tokio::test]
 async fn a_stream_that_is_cut_off_is_no_whole_answer() {
