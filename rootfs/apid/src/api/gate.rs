@@ -65,24 +65,52 @@ impl What {
     }
 }
 
+/// The line of the audit that a call leaves, written when this is dropped: the call of a client that resets its stream
+/// ends by that, wherever it is, and may have been made by then.
+struct Trail<'a> {
+    session: &'a Session,
+    path: &'a str,
+    what: &'a What,
+    /// The request has gone on to whoever answers it.
+    made: &'a AtomicBool,
+    /// None: there is none yet.
+    result: Option<Result<(), String>>,
+}
+
+impl Drop for Trail<'_> {
+    fn drop(&mut self) {
+        if !audit::is_of_interest(needed(self.path)) && !self.what.sensitive.load(Ordering::Relaxed) {
+            return;
+        }
+        let (has_failed, result) = match &self.result {
+            Some(Ok(())) => (false, "ok"),
+            Some(Err(refusal)) => (true, refusal.as_str()),
+            None => (!self.made.load(Ordering::Relaxed), "the caller has gone"),
+        };
+        // Whoever may do nothing could else fill the log, in which he hides.
+        let unsaid = if has_failed { self.session.place.refused(Instant::now()) } else { Some(0) };
+        if let Some(unsaid) = unsaid {
+            audit::line(&self.session.caller, self.path, &self.what.text(), result, unsaid);
+        }
+    }
+}
+
 /// Answers a call, or says why not.
 pub(super) async fn call(session: &Arc<Session>, request: Request<Incoming>) -> Response<Watched> {
     let path = request.uri().path().to_owned();
-    let what = What::default();
-    let (answer, call) = match admit(session, &path, request.headers()).await {
-        Ok(call) => (answer(session, &path, request, &what).await, Some(call)),
+    let (what, made) = (What::default(), AtomicBool::new(false));
+    let admitted = admit(session, &path, request.headers()).await;
+    let mut trail = Trail { session, path: &path, what: &what, made: &made, result: None };
+    let (answer, call) = match admitted {
+        Ok(call) => (answer(session, &path, request, &what, &made).await, Some(call)),
         Err(status) => (status.into_http(), None),
     };
-    if audit::is_of_interest(needed(&path)) || what.sensitive.load(Ordering::Relaxed) {
-        let status = Status::from_header_map(answer.headers()).filter(|status| status.code() != Code::Ok);
-        let refusal = status.map(|status| format!("{:?}: {}", status.code(), status.message()));
-        // Whoever may do nothing could else fill the log, in which he hides.
-        let unsaid = if refusal.is_some() { session.place.refused(Instant::now()) } else { Some(0) };
-        if let Some(unsaid) = unsaid {
-            let result = refusal.as_deref().unwrap_or("ok");
-            audit::line(&session.caller, &path, &what.text(), result, unsaid);
-        }
-    }
+    let status = Status::from_header_map(answer.headers()).filter(|status| status.code() != Code::Ok);
+    trail.result = Some(match status {
+        Some(status) => Err(format!("{:?}: {}", status.code(), status.message())),
+        None => Ok(()),
+    });
+    drop(trail);
     answer.map(|body| Watched::new(body, call))
 }
 
@@ -120,7 +148,8 @@ async fn admit(session: &Arc<Session>, path: &str, headers: &HeaderMap) -> Resul
     Call::begin(session, CONTENT.contains(&path)).ok_or_else(full)
 }
 
-/// The setup is the first to know: not even a call that is under way outlives the mode it came in.
+/// The setup is the first to know: no call whose request is still on its way outlives the mode it came in. One that has
+/// been made by then is answered: it may be the one that has changed the mode.
 fn is_of_now(session: &Session) -> Result<(), Status> {
     let is_maintenance = session.facts.setup().mode == Mode::Maintenance;
     if *session.over.borrow() || session.caller.maintenance != is_maintenance {
@@ -161,7 +190,14 @@ fn is_this_node(session: &Session, name: &str) -> bool {
     }
 }
 
-async fn answer(session: &Session, path: &str, request: Request<Incoming>, what: &What) -> Response<Body> {
+/// `made` is set before anything is done.
+async fn answer(
+    session: &Session,
+    path: &str,
+    request: Request<Incoming>,
+    what: &What,
+    made: &AtomicBool,
+) -> Response<Body> {
     let most = if path == APPLY { CONFIG_MAX } else { REQUEST_MAX };
     // Configs are large: strangers could fill the memory with halves of them.
     let _room = match (path == APPLY).then(|| session.facts.applying.clone().try_acquire_owned()) {
@@ -186,6 +222,7 @@ async fn answer(session: &Session, path: &str, request: Request<Incoming>, what:
     head.extensions.insert(what.clone());
     let request = Request::from_parts(head, Full::<Bytes>::new(body));
     let facts = session.facts.clone();
+    made.store(true, Ordering::Relaxed);
     let answered = if path.starts_with("/machine.") {
         MachineServiceServer::from_arc(facts).max_decoding_message_size(most).call(request).await
     } else {

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 #[derive(Clone)]
 pub(crate) struct Init(Arc<Shared>);
@@ -18,6 +19,10 @@ struct Shared {
     config: Mutex<String>,
     /// What a config that was applied makes of the node's.
     then: Mutex<Option<Value>>,
+    /// How long a config takes after that.
+    takes: Mutex<Duration>,
+    /// A request that is never answered.
+    unanswered: Mutex<String>,
 }
 
 impl Init {
@@ -30,6 +35,8 @@ impl Init {
             kubelet: Mutex::new("up".to_owned()),
             config: Mutex::new("version: v1alpha1\n".to_owned()),
             then: Mutex::default(),
+            takes: Mutex::default(),
+            unanswered: Mutex::default(),
         }));
         for role in ["maintenance", "reader", "operator", "admin"] {
             let listener = UnixListener::bind(root.join(format!("run/podium/api/init-{role}.sock"))).unwrap();
@@ -68,6 +75,16 @@ impl Init {
         *self.0.then.lock().unwrap() = Some(config.clone());
     }
 
+    /// A config that is applied from now on takes so long once it is in use: PID 1 starts services, and disks are slow.
+    pub(crate) fn takes(&self, time: Duration) {
+        *self.0.takes.lock().unwrap() = time;
+    }
+
+    /// This request is not answered any more.
+    pub(crate) fn never_answers(&self, request: &str) {
+        *self.0.unanswered.lock().unwrap() = request.to_owned();
+    }
+
     fn talk(&self, role: &str, stream: UnixStream) -> std::io::Result<()> {
         let mut reader = BufReader::new(stream.try_clone()?);
         let mut stream = stream;
@@ -76,7 +93,10 @@ impl Init {
             let request: Value = serde_json::from_str(&line).unwrap();
             assert_eq!(request["version"], 1, "{request}");
             self.0.asked.lock().unwrap().push((role.to_owned(), request.clone()));
+            let is_unanswered = request["request"] == *self.0.unanswered.lock().unwrap();
             match request["request"].as_str().unwrap() {
+                // Until its client goes.
+                _ if is_unanswered => {}
                 "version" => writeln!(
                     stream,
                     r#"{{"ok":true,"podium":"0.1.0","protocol":1,"kernel":"6.1","build_id":"abc","boot":"b"}}"#
@@ -157,6 +177,7 @@ impl Init {
             put_config(&self.0.root, &then);
         }
         *self.0.config.lock().unwrap() = config.to_owned();
+        std::thread::sleep(*self.0.takes.lock().unwrap());
         self.happens("config", None, "config: applied");
         let is_reboot = request["mode"] == "reboot";
         let result = if is_reboot || request["mode"] == "staged" { "staged" } else { "applied" };

