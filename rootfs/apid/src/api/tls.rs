@@ -213,6 +213,7 @@ pub(super) fn say_unusable(error: &anyhow::Error) {
 
 /// All certificates of a PEM, or none.
 fn add(roots: &mut RootCertStore, pem: &str) -> Result<()> {
+    ensure!(!pem.is_empty(), "it is not base64 of PEM");
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     let all = all.map_err(|error| anyhow!("{error}"))?;
     ensure!(!all.is_empty(), "there is no certificate in it");

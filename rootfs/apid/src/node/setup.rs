@@ -7,9 +7,8 @@ use super::addresses;
 use crate::changes::{Changes, Folder};
 use crate::files;
 use crate::places::Places;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use inotify::WatchMask;
+use podium_init::base64;
 use podium_init::paths;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -45,7 +44,7 @@ pub(crate) enum Mode {
 #[serde(default)]
 pub(crate) struct Setup {
     pub(crate) mode: Mode,
-    /// PEM, one certificate each.
+    /// PEM: of `machine.ca`, then of each entry of `machine.acceptedCAs`; empty for one that is no PEM.
     pub(crate) cas: Vec<String>,
     /// Names and addresses of the node, sorted.
     pub(crate) sans: Vec<String>,
@@ -80,7 +79,8 @@ pub(super) fn look(places: &Places) -> Setup {
         _ => Mode::Off,
     };
     let accepted = machine.and_then(|machine| machine.get("acceptedCAs")).and_then(Value::as_array);
-    let accepted = accepted.into_iter().flatten().filter_map(|ca| pem(ca.get("crt")?));
+    // One that is no PEM keeps its place: the network API says which one it is, and goes by the others.
+    let accepted = accepted.into_iter().flatten().map(|ca| ca.get("crt").and_then(pem).unwrap_or_default());
     let more = machine.and_then(|machine| machine.get("certSANs")).and_then(Value::as_array);
     let more = more.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
     let mut sans: BTreeSet<String> = more.take(NAMES_MAX).collect();
@@ -151,19 +151,17 @@ fn text(value: Option<&Value>) -> Option<&str> {
     value.and_then(Value::as_str)
 }
 
-/// PEM as it is, or in base64 as in a machine config.
+/// PEM in base64, as a machine config has it: what PID 1 takes for that (`validate::authority`), and by the same means.
 fn pem(value: &Value) -> Option<String> {
-    let text = value.as_str()?;
-    if text.contains("-----BEGIN ") {
-        return Some(text.to_owned());
-    }
-    let compact: String = text.split_whitespace().collect();
-    String::from_utf8(STANDARD.decode(compact).ok()?).ok().filter(|text| text.contains("-----BEGIN "))
+    let pem = base64::decode(value.as_str()?.as_bytes()).ok()?;
+    String::from_utf8(pem).ok().filter(|text| text.contains("-----BEGIN "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ::base64::Engine;
+    use ::base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
     fn node(config: &str) -> (tempfile::TempDir, Places) {
         let root = tempfile::tempdir().unwrap();
@@ -193,6 +191,23 @@ mod tests {
             assert_eq!(look(&places).mode, mode, "{config}");
         }
         assert_eq!(look(&Places::below(Some(std::path::Path::new("/no/such/root")))).mode, Mode::Off);
+    }
+
+    #[test]
+    fn cas_are_taken_as_pid_1_takes_them_and_a_bad_one_keeps_its_place() {
+        let pem = "-----BEGIN CERTIFICATE-----\n?\u{f8}-----END CERTIFICATE-----\n";
+        let mut broken = STANDARD.encode(pem);
+        broken.insert(30, '\n');
+        for crt in [STANDARD.encode(pem), URL_SAFE_NO_PAD.encode(pem), broken] {
+            let machine = json!({"ca": {"crt": crt, "key": "x"}, "acceptedCAs": [
+                {"crt": pem}, {}, {"crt": crt}, {"crt": STANDARD.encode("no PEM")}]});
+            let (_root, places) = node(&json!({"source": "x", "config": {"machine": machine}}).to_string());
+            let setup = look(&places);
+            assert_eq!(
+                (setup.mode, setup.cas),
+                (Mode::Serving, [pem, "", "", pem, ""].map(str::to_owned).into())
+            );
+        }
     }
 
     #[test]
