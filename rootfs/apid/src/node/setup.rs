@@ -13,6 +13,7 @@ use podium_init::paths;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -55,10 +56,9 @@ pub(crate) struct Setup {
 
 impl Setup {
     pub(super) fn to_line(&self) -> Value {
-        json!({
-            "ok": true, "mode": self.mode, "cas": self.cas, "sans": self.sans, "hostname": self.hostname,
-            "container": self.container,
-        })
+        let mut line = json!(self);
+        line["ok"] = true.into();
+        line
     }
 }
 
@@ -83,17 +83,31 @@ pub(super) fn look(places: &Places) -> Setup {
     let accepted = accepted.into_iter().flatten().map(|ca| ca.get("crt").and_then(pem).unwrap_or_default());
     let more = machine.and_then(|machine| machine.get("certSANs")).and_then(Value::as_array);
     let more = more.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
-    let mut sans: BTreeSet<String> = more.take(NAMES_MAX).collect();
-    sans.extend(["localhost", "127.0.0.1", "::1", hostname.as_str()].map(str::to_owned));
-    sans.extend(addresses::all(places).into_iter().map(|address| address.to_string()));
-    sans.remove("");
     Setup {
         mode,
         cas: ca.into_iter().chain(accepted).take(CAS_MAX).collect(),
-        sans: sans.into_iter().take(NAMES_MAX).collect(),
+        sans: names(&hostname, more, addresses::all(places)),
         hostname,
         container,
     }
+}
+
+/// Names and addresses, sorted. Where there are too many, those that every node has stay, then those that somebody has
+/// asked for, and of addresses, of which a node with many pods may have any number, as many as there is room for.
+fn names(
+    hostname: &str,
+    more: impl Iterator<Item = String>,
+    addresses: impl IntoIterator<Item = IpAddr>,
+) -> Vec<String> {
+    let fixed = ["localhost", "127.0.0.1", "::1", hostname].map(str::to_owned);
+    let addresses = addresses.into_iter().map(|address| address.to_string());
+    let mut names = BTreeSet::new();
+    for name in fixed.into_iter().chain(more).chain(addresses) {
+        if !name.is_empty() && names.len() < NAMES_MAX {
+            names.insert(name);
+        }
+    }
+    names.into_iter().collect()
 }
 
 /// The CA that signs and its key, as PEM.
@@ -218,5 +232,18 @@ mod tests {
         for name in ["127.0.0.1", "::1", "localhost", "node-1", "vip.example"] {
             assert!(setup.sans.iter().any(|san| san == name), "{name}: {setup:?}");
         }
+    }
+
+    #[test]
+    fn what_is_beyond_the_bound_of_names_are_addresses_first() {
+        let addresses = || (0..=255).map(|last| IpAddr::from([10, 0, 0, last]));
+        let all = names("node-1", ["z.example".to_owned()].into_iter(), addresses());
+        assert!(all.len() == NAMES_MAX && all.is_sorted(), "{all:?}");
+        for name in ["127.0.0.1", "::1", "localhost", "node-1", "z.example"] {
+            assert!(all.iter().any(|one| one == name), "{name}: {all:?}");
+        }
+        let many = names("node-1", (0..999).map(|n| format!("{n}.example")), addresses());
+        assert!(many.contains(&"node-1".to_owned()) && many.contains(&"0.example".to_owned()), "{many:?}");
+        assert!(!many.contains(&"10.0.0.0".to_owned()), "{many:?}");
     }
 }
