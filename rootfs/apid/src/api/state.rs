@@ -14,6 +14,7 @@ use podium_wire::cosi::{
 };
 use podium_wire::resources::Definition;
 use podium_wire::roles::Role;
+use prost::Message;
 use regex_lite::{Regex, RegexBuilder};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,6 +26,9 @@ use tonic::{Request, Response, Status};
 
 /// Messages that wait for one slow reader. It sees the newest state when it comes back, not each one in between.
 const WAITING_MAX: usize = 4;
+/// Bytes of events in one message, unless one event alone has more: what waits for a slow reader is so many times
+/// [`WAITING_MAX`], and a client takes messages of some MiB at most.
+const MESSAGE_MAX: usize = 256 << 10;
 /// A source that fails is tried again each second; one that has failed for so long has its watchers told. The helper's
 /// own restart takes a second or two.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -233,33 +237,32 @@ impl Watcher {
     }
 
     /// What there is when the watch begins.
-    fn first(&self, now: &Table) -> Vec<Event> {
+    fn first(&self, now: &Table) -> Vec<Change> {
         if let Some(id) = &self.selection.id {
             return vec![match now.get(id).filter(|_| self.selection.has(id)) {
-                Some(resource) => event(EventType::Created, resource, None),
-                None => event(EventType::Destroyed, &self.gone(id), None),
+                Some(resource) => Change::Created(resource.clone()),
+                None => Change::Destroyed(Arc::new(self.gone(id))),
             }];
         }
         if !self.tells_first {
             return Vec::new();
         }
         let there = now.iter().filter(|(id, _)| self.selection.has(id));
-        let mut events: Vec<Event> =
-            there.map(|(_, resource)| event(EventType::Created, resource, None)).collect();
+        let mut changes: Vec<Change> = there.map(|(_, resource)| Change::Created(resource.clone())).collect();
         if self.knows_all_events {
-            events.push(Event { event_type: EventType::Bootstrapped.into(), ..Event::default() });
+            changes.push(Change::Bootstrapped);
         }
-        events
+        changes
     }
 
-    fn changes(&self, last: &Table, now: &Table) -> Vec<Event> {
+    fn changes(&self, last: &Table, now: &Table) -> Vec<Change> {
         let ids: BTreeSet<&String> = last.keys().chain(now.keys()).collect();
         let changes = ids.into_iter().filter(|id| self.selection.has(id)).filter_map(|id| {
             match (last.get(id), now.get(id)) {
-                (None, Some(new)) => Some(event(EventType::Created, new, None)),
-                (Some(old), None) => Some(event(EventType::Destroyed, old, None)),
+                (None, Some(new)) => Some(Change::Created(new.clone())),
+                (Some(old), None) => Some(Change::Destroyed(old.clone())),
                 (Some(old), Some(new)) if !Arc::ptr_eq(old, new) => {
-                    Some(event(EventType::Updated, new, Some(old)))
+                    Some(Change::Updated { new: new.clone(), old: old.clone() })
                 }
                 _ => None,
             }
@@ -281,46 +284,92 @@ impl Watcher {
     }
 
     /// An error: nobody listens any more.
-    async fn send(&self, events: Vec<Event>) -> Result<(), ()> {
-        let most = if self.aggregated { usize::MAX } else { 1 };
-        let mut events = events.into_iter().peekable();
-        while events.peek().is_some() {
-            let event = events.by_ref().take(most).collect();
+    async fn send(&self, changes: Vec<Change>) -> Result<(), ()> {
+        let mut changes = changes.iter().map(Change::event).peekable();
+        while let Some(first) = changes.next() {
+            let mut room = MESSAGE_MAX.saturating_sub(first.encoded_len());
+            let mut event = vec![first];
+            while self.aggregated
+                && let Some(next) = changes.next_if(|next| next.encoded_len() <= room)
+            {
+                room -= next.encoded_len();
+                event.push(next);
+            }
             self.sender.send(Ok(WatchResponse { event })).await.map_err(|_| ())?;
         }
         Ok(())
     }
 }
 
-fn event(kind: EventType, resource: &Resource, old: Option<&Arc<Resource>>) -> Event {
-    Event {
-        resource: Some(resource.clone()),
-        event_type: kind.into(),
-        old: old.map(|old| (**old).clone()),
-        ..Event::default()
+/// An event before it is sent: all watchers of a table have the same resources, and each waits for its own reader.
+#[derive(Debug)]
+enum Change {
+    Created(Arc<Resource>),
+    Destroyed(Arc<Resource>),
+    Updated {
+        new: Arc<Resource>,
+        old: Arc<Resource>,
+    },
+    /// The end of what was there before.
+    Bootstrapped,
+}
+
+impl Change {
+    fn event(&self) -> Event {
+        let (kind, resource, old) = match self {
+            Self::Created(resource) => (EventType::Created, Some(resource), None),
+            Self::Destroyed(resource) => (EventType::Destroyed, Some(resource), None),
+            Self::Updated { new, old } => (EventType::Updated, Some(new), Some(old)),
+            Self::Bootstrapped => (EventType::Bootstrapped, None, None),
+        };
+        let whole = |resource: &Arc<Resource>| (**resource).clone();
+        Event {
+            resource: resource.map(whole),
+            event_type: kind.into(),
+            old: old.map(whole),
+            ..Event::default()
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use podium_wire::cosi::Spec;
     use podium_wire::resources::SERVICES;
+
+    fn watcher(sender: mpsc::Sender<Result<WatchResponse, Status>>) -> Watcher {
+        let definition = Definition::find(SERVICES).unwrap();
+        let selection = Selection::new(definition, "", None).unwrap();
+        Watcher { definition, selection, tells_first: true, knows_all_events: true, aggregated: true, sender }
+    }
+
+    #[tokio::test]
+    async fn aggregated_events_are_cut_into_messages_of_a_bounded_size() {
+        const ROWS: usize = 50;
+        let resource = |_| {
+            let spec = Spec { proto_spec: Vec::new(), yaml_spec: "x".repeat(20 << 10) };
+            Arc::new(Resource { metadata: None, spec: Some(spec) })
+        };
+        let table: Table = Arc::new((0..ROWS).map(|row| (format!("{row:02}"), resource(row))).collect());
+        let (sender, mut told) = mpsc::channel(1);
+        let states = watch::Sender::new(Known::Now(table));
+        tokio::spawn(watcher(sender).tell(states.subscribe()));
+        assert_eq!(told.recv().await.unwrap().unwrap(), WatchResponse::default());
+        let mut sizes = Vec::new();
+        while sizes.iter().sum::<usize>() <= ROWS {
+            let message = told.recv().await.unwrap().unwrap();
+            assert!(message.encoded_len() <= MESSAGE_MAX + (1 << 10), "{}", message.encoded_len());
+            sizes.push(message.event.len());
+        }
+        assert_eq!(sizes, [12, 12, 12, 12, 3], "as many as fit, and the end of what was there");
+    }
 
     #[tokio::test]
     async fn a_watcher_is_told_why_its_source_fails() {
         let (sender, mut told) = mpsc::channel(WAITING_MAX);
-        let definition = Definition::find(SERVICES).unwrap();
-        let selection = Selection::new(definition, "", None).unwrap();
-        let watcher = Watcher {
-            definition,
-            selection,
-            tells_first: true,
-            knows_all_events: true,
-            aggregated: true,
-            sender,
-        };
         let states = watch::Sender::new(Known::Failed(Refused::garbled("nobody there")));
-        tokio::spawn(watcher.tell(states.subscribe()));
+        tokio::spawn(watcher(sender).tell(states.subscribe()));
         assert_eq!(told.recv().await.unwrap().unwrap(), WatchResponse::default(), "word that it has begun");
         let status = told.recv().await.unwrap().unwrap_err();
         assert!(status.message().contains("nobody there"), "{status:?}");
