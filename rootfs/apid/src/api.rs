@@ -45,7 +45,7 @@ use upstream::{Purpose, Target, Upstream};
 /// Between attempts to reach `apid serve`, which starts at about the same time.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// Serves until it cannot, or until the config says that there is to be no API any more: the service's next life
+/// Serves until it cannot, or until the helper says that there is to be no API any more: the service's next life
 /// waits, without a port, for a config that wants one.
 pub(crate) async fn run(places: Places, listen: Option<SocketAddr>) -> Result<()> {
     let upstream = Upstream::new(&places);
@@ -70,7 +70,7 @@ pub(crate) async fn run(places: Places, listen: Option<SocketAddr>) -> Result<()
         tokio::select! {
             ended = listen::serve(listener, identity.clone(), facts) => ended?,
             // Drops the listener.
-            over = setup.wait_for(|setup| setup.mode == Mode::Off) => drop(over?),
+            over = setup.wait_for(|setup| setup.mode == Mode::Off && !setup.lost) => drop(over?),
         }
         // Whose call has closed the port is still told so.
         sleep(connection::LAST_WORDS + AGAIN).await;
@@ -83,7 +83,8 @@ pub(crate) async fn run(places: Places, listen: Option<SocketAddr>) -> Result<()
 }
 
 /// Keeps up with what the node wants the API to be. While `apid serve` is away, what was known last holds; but nobody
-/// is taken for the one who gives the first config, since there may be one by now.
+/// is taken for the one who gives the first config, since there may be one by now: the port stays with this process,
+/// which could not open it again, and lets nobody in. Its key stays as well, whose fingerprint somebody has read.
 async fn follow(upstream: Upstream, setup: watch::Sender<Arc<Setup>>) {
     let mut said = String::new();
     loop {
@@ -95,7 +96,7 @@ async fn follow(upstream: Upstream, setup: watch::Sender<Arc<Setup>>) {
         setup.send_if_modified(|known| {
             let is_open = known.mode == Mode::Maintenance;
             if is_open {
-                *known = Arc::new(Setup { mode: Mode::Off, ..(**known).clone() });
+                *known = Arc::new(Setup { mode: Mode::Off, lost: true, ..(**known).clone() });
             }
             is_open
         });

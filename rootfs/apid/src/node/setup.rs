@@ -52,6 +52,9 @@ pub(crate) struct Setup {
     pub(crate) hostname: String,
     /// In a container: there is no machine to reboot.
     pub(crate) container: bool,
+    /// Off since the network API has no word of the helper, which tells nobody this itself.
+    #[serde(skip)]
+    pub(crate) lost: bool,
 }
 
 impl Setup {
@@ -89,6 +92,7 @@ pub(super) fn look(places: &Places) -> Setup {
         sans: names(&hostname, more, addresses::all(places)),
         hostname,
         container,
+        lost: false,
     }
 }
 

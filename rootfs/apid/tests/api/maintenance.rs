@@ -10,6 +10,8 @@ use podium_wire::machine::apply_configuration_request::Mode;
 use podium_wire::roles::{METHODS, Role};
 use serde_json::json;
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
@@ -26,6 +28,11 @@ fn request(text: &str, mode: Mode) -> ApplyConfigurationRequest {
     }
 }
 
+/// What the console has shown.
+fn fingerprints(node: &Node) -> Vec<String> {
+    node.said().into_iter().filter(|line| line.contains("--cert-fingerprint ")).collect()
+}
+
 /// Returns when the server has ended: its next life waits without a port.
 async fn ended(node: &mut Node) {
     let ended = async {
@@ -34,7 +41,7 @@ async fn ended(node: &mut Node) {
         }
     };
     timeout(LIMIT, ended).await.expect("the server ends");
-    assert!(tokio::net::TcpStream::connect(node.address).await.is_err());
+    assert!(TcpStream::connect(node.address).await.is_err());
 }
 
 #[tokio::test]
@@ -59,10 +66,7 @@ async fn without_a_config_anybody_sees_the_version_and_gives_one_and_then_nobody
     }
     let version = first.machine().version(()).await.unwrap().into_inner().messages.remove(0).version.unwrap();
     assert_eq!((version.tag.as_str(), version.os.as_str()), ("v0.1.0", "linux"));
-    let fingerprints = || {
-        let said = node.said().into_iter();
-        said.filter(|line| line.contains("--cert-fingerprint ")).collect::<Vec<_>>()
-    };
+    let fingerprints = || fingerprints(&node);
     assert_eq!(fingerprints().len(), 1);
     // Another name is in another certificate, whose key whoever has read the fingerprint knows.
     node.put("run/podium/hostname", "another\n");
@@ -153,5 +157,22 @@ async fn without_word_of_the_node_nobody_is_taken_for_the_giver_of_the_first_con
     let channel = Channel::insecure(node.address).await.unwrap();
     node.stop_helper();
     channel.closed().await;
+    assert!(Channel::insecure(node.address).await.is_err());
+    let admin = node.ca.client(&["os:admin"]);
+    assert!(Channel::connect(node.address, &node.ca, Some(admin)).await.is_err());
+    // Not even a word of TLS.
+    let mut stream = TcpStream::connect(node.address).await.unwrap();
+    let mut word = [0; 1];
+    let read = timeout(LIMIT, stream.read(&mut word)).await.expect("an end");
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    // Whoever has read the fingerprint finds it again.
+    node.start_helper();
+    let back = async { while Channel::insecure(node.address).await.is_err() {} };
+    timeout(LIMIT, back).await.expect("it is open again");
+    assert!(!node.has_ended());
+    let fingerprints = fingerprints(&node);
+    assert!(fingerprints.len() > 1 && fingerprints.iter().all(|one| *one == fingerprints[0]));
+    // What the helper says itself still ends it.
+    node.config(&waiting(false));
     ended(&mut node).await;
 }
