@@ -35,11 +35,12 @@ use crate::say;
 use anyhow::{Result, bail};
 use facts::Facts;
 use podium_wire::PORT;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{sleep, timeout};
 use upstream::{Purpose, Target, Upstream};
 
 /// Between attempts to reach `apid serve`, which starts at about the same time.
@@ -66,14 +67,16 @@ pub(crate) async fn run(places: Places, listen: Option<SocketAddr>) -> Result<()
     sandbox::enter(&places);
     say::ready();
     say::line(&format!("the API listens at {}", listener.local_addr()?));
+    // Each connection has a clone; when none is left there is nothing to wait for.
+    let (connected, mut last) = mpsc::channel::<Infallible>(1);
     let serving = async {
         tokio::select! {
-            ended = listen::serve(listener, identity.clone(), facts) => ended?,
+            ended = listen::serve(listener, identity.clone(), facts, connected) => ended?,
             // Drops the listener.
             over = setup.wait_for(|setup| setup.mode == Mode::Off && !setup.lost) => drop(over?),
         }
         // Whose call has closed the port is still told so.
-        sleep(connection::LAST_WORDS + AGAIN).await;
+        drop(timeout(connection::MAINTENANCE_LAST_WORDS + AGAIN, last.recv()).await);
         bail!("there is to be no API any more: the port is closed")
     };
     tokio::select! {

@@ -54,8 +54,11 @@ const MAINTENANCE_IDLE_LIMIT: Duration = Duration::from_secs(60);
 const MAINTENANCE_LIMIT: Duration = Duration::from_secs(600);
 /// A reader that takes nothing for so long.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
-/// For what is under way when a connection must end: the answer to the call that gave the node its config.
-pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
+/// For what is under way when a connection must end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// The same of one that began in maintenance, where it is mostly the config that ends it: whoever gave it is told what
+/// has become of it, also when services are started and a disk is slow. No other call is taken meanwhile.
+pub(super) const MAINTENANCE_LAST_WORDS: Duration = Duration::from_secs(30);
 /// Resets that a client may cause and leave: what is beyond is the attack of CVE-2023-44487.
 const RESETS_MAX: usize = 32;
 
@@ -69,6 +72,8 @@ pub(super) struct Session {
     pub(super) over: watch::Sender<bool>,
     /// Its own end, by which a client may call the node.
     pub(super) local: Option<SocketAddr>,
+    /// For its calls when it is over.
+    last_words: Duration,
     streams: AtomicUsize,
     used: Mutex<Instant>,
 }
@@ -107,12 +112,14 @@ pub(super) async fn run(
     };
     place.has_shaken();
     let until = caller.until;
+    let last_words = if mode == Mode::Maintenance { MAINTENANCE_LAST_WORDS } else { LAST_WORDS };
     let session = Arc::new(Session {
         caller,
         place,
         facts,
         over: watch::Sender::new(false),
         local,
+        last_words,
         streams: AtomicUsize::new(0),
         used: Mutex::new(Instant::now()),
     });
@@ -139,7 +146,7 @@ pub(super) async fn run(
         () = end(mode, until, &chain, &mut epochs, &session) => {
             session.over.send_replace(true);
             connection.as_mut().graceful_shutdown();
-            drop(timeout(LAST_WORDS, connection).await);
+            drop(timeout(last_words, connection).await);
         }
     }
     session.over.send_replace(true);
@@ -196,7 +203,7 @@ where
                 // After the last words the connection is gone; what is left is only a task.
                 () = async {
                     drop(over.wait_for(|over| *over).await);
-                    sleep(LAST_WORDS).await;
+                    sleep(session.last_words).await;
                 } => {}
             }
             drop(counted);

@@ -6,10 +6,12 @@ use super::limits::Limits;
 use super::tls::Identity;
 use crate::node::Mode;
 use anyhow::{Context, Result};
+use std::convert::Infallible;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 /// Connections that the kernel keeps until they are taken.
@@ -43,7 +45,13 @@ fn at(address: SocketAddr) -> Result<TcpListener> {
 }
 
 /// Takes connections until it cannot. One too many is closed without a word: a word would cost as much as a client.
-pub(super) async fn serve(listener: TcpListener, identity: Identity, facts: Arc<Facts>) -> Result<()> {
+/// Each has a clone of `connected`.
+pub(super) async fn serve(
+    listener: TcpListener,
+    identity: Identity,
+    facts: Arc<Facts>,
+    connected: mpsc::Sender<Infallible>,
+) -> Result<()> {
     let limits = Limits::default();
     let epochs = identity.epoch();
     loop {
@@ -54,6 +62,11 @@ pub(super) async fn serve(listener: TcpListener, identity: Identity, facts: Arc<
         let epoch = epochs.borrow().clone();
         let Some(config) = epoch.config.clone() else { continue };
         let Some(place) = limits.enter(peer.ip(), epoch.mode == Mode::Maintenance) else { continue };
-        tokio::spawn(connection::run(stream, peer, config, place, identity.epoch(), facts.clone()));
+        let connection = connection::run(stream, peer, config, place, identity.epoch(), facts.clone());
+        let connected = connected.clone();
+        tokio::spawn(async move {
+            connection.await;
+            drop(connected);
+        });
     }
 }

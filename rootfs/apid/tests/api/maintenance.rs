@@ -121,6 +121,27 @@ async fn a_config_for_the_next_boot_closes_the_port_as_well_and_its_giver_is_tol
 }
 
 #[tokio::test]
+async fn whoever_gave_the_first_config_is_told_what_became_of_it_however_slow_the_node_is() {
+    let node = Node::without_config();
+    let (mut first, second) =
+        (Channel::insecure(node.address).await.unwrap(), Channel::insecure(node.address).await.unwrap());
+    node.init.then(&in_use("STATE", &json!({"ca": node.ca.with_key()})));
+    // Longer than a connection that must end is given otherwise.
+    node.init.takes(Duration::from_secs(4));
+    let mut machine = first.machine();
+    let answer =
+        tokio::spawn(
+            async move { machine.apply_configuration(request("version: v1alpha1", Mode::Auto)).await },
+        );
+    second.closed().await;
+    assert!(first.call_empty("/machine.MachineService/Version", &[]).await.is_err(), "nothing else is taken");
+    assert!(!answer.is_finished());
+    let applied = timeout(LIMIT, answer).await.expect("an answer").unwrap().unwrap().into_inner();
+    assert_eq!(applied.messages[0].mode(), Mode::NoReboot);
+    first.closed().await;
+}
+
+#[tokio::test]
 async fn a_config_whose_end_comes_after_that_of_maintenance_reaches_nobody() {
     let node = Node::without_config();
     let mut channel = Channel::insecure(node.address).await.unwrap();
