@@ -1,7 +1,7 @@
 //! What has happened on the node, as Talos's clients are told: PID 1's ring of events in, their messages out.
 
 use super::feed::NodeStatus;
-use super::hub::{Publisher, State};
+use super::hub::{Failing, Publisher, State};
 use super::upstream::{ANSWER_LIMIT, Purpose, Refused, Target, Upstream};
 use podium_wire::machine::machine_status_event::machine_status::UnmetCondition;
 use podium_wire::machine::machine_status_event::{MachineStage, MachineStatus};
@@ -98,11 +98,10 @@ impl Stream {
         let mut next: Option<u64> = None;
         let mut boot = String::new();
         let mut told: Option<Arc<NodeStatus>> = None;
+        let (mut no_log, mut no_status) = (Failing::default(), Failing::default());
         loop {
-            let log = match &*self.log.borrow_and_update() {
-                State::Now(log) => Some(log.clone()),
-                State::Waiting | State::Failed(_) => None,
-            };
+            let log = no_log.see(&self.log.borrow_and_update());
+            let status = no_status.see(&self.status.borrow_and_update());
             if let Some(log) = log {
                 if boot != log.boot {
                     boot.clone_from(&log.boot);
@@ -115,10 +114,6 @@ impl Stream {
                         return;
                     }
                 }
-                let status = match &*self.status.borrow_and_update() {
-                    State::Now(status) => Some(status.clone()),
-                    State::Waiting | State::Failed(_) => None,
-                };
                 if let Some(status) = status.filter(|status| told.as_ref() != Some(status)) {
                     let id = format!("{boot}-{:010}-status", next.unwrap_or(1) - 1);
                     // Where nothing of before is wanted, nothing of before is told.
@@ -128,11 +123,17 @@ impl Stream {
                     }
                 }
             }
-            tokio::select! {
-                changed = self.log.changed() => if changed.is_err() { return },
-                changed = self.status.changed() => if changed.is_err() { return },
+            let has_told = next.is_some();
+            let refused = tokio::select! {
+                changed = self.log.changed() => if changed.is_err() { return } else { continue },
+                changed = self.status.changed() => if changed.is_err() { return } else { continue },
                 () = sender.closed() => return,
-            }
+                refused = no_log.given_up(has_told) => refused,
+                refused = no_status.given_up(has_told) => refused,
+            };
+            // A client that has gone knows it by itself.
+            drop(sender.send(Err(refused.into())).await);
+            return;
         }
     }
 
@@ -273,5 +274,23 @@ mod tests {
         assert_eq!((begin(0, "b-0000000007", 0), begin(0, "of another life-1", 0)), (8, 0));
         assert_eq!((begin(0, "", 3), begin(0, "", 1), begin(0, "", 99)), (7, 9, 5));
         assert_eq!(Log::default().begin(&EventsRequest::default(), 0), 1);
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_told_why_its_source_fails() {
+        let log = watch::Sender::new(State::Failed(Refused::garbled("nobody there")));
+        let status = watch::Sender::new(State::Waiting);
+        let (sender, mut told) = mpsc::channel(4);
+        let stream = Stream {
+            log: log.subscribe(),
+            status: status.subscribe(),
+            request: EventsRequest::default(),
+            actor: Arc::default(),
+        };
+        tokio::spawn(stream.tell(sender));
+        assert_eq!(told.recv().await.unwrap().unwrap(), Event::default(), "word that it has begun");
+        let refused = told.recv().await.unwrap().unwrap_err();
+        assert!(refused.message().contains("nobody there"), "{refused:?}");
+        assert!(told.recv().await.is_none(), "and nothing more");
     }
 }

@@ -8,11 +8,13 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::Status;
 
 /// Between attempts of a source that has failed.
 const AGAIN: Duration = Duration::from_secs(1);
+/// One that has failed for so long has its watchers told. The helper's own restart takes a second or two.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// After the last watcher: the next command of the same person finds the source still there.
 const LINGER: Duration = Duration::from_secs(3);
 
@@ -25,6 +27,36 @@ pub(super) enum State<T> {
     Now(T),
     /// It cannot be known; another attempt follows.
     Failed(Refused),
+}
+
+/// A watcher's view of a hub whose source may fail: what was known is as it was, until something else is known or the
+/// source has failed for too long.
+#[derive(Debug, Default)]
+pub(super) struct Failing(Option<(Refused, Instant)>);
+
+impl Failing {
+    /// Looks at a state: what is known now.
+    pub(super) fn see<T: Clone>(&mut self, state: &State<T>) -> Option<T> {
+        match state {
+            State::Now(value) => {
+                self.0 = None;
+                Some(value.clone())
+            }
+            State::Waiting => None,
+            State::Failed(refused) => {
+                let since = self.0.take().map_or_else(Instant::now, |(_, since)| since);
+                self.0 = Some((refused.clone(), since));
+                None
+            }
+        }
+    }
+
+    /// Returns why, when it has failed for too long. `has_told`: whoever was told nothing yet need not wait for it.
+    pub(super) async fn given_up(&self, has_told: bool) -> Refused {
+        let Some((refused, since)) = &self.0 else { return std::future::pending().await };
+        sleep_until(*since + if has_told { PATIENCE } else { Duration::ZERO }).await;
+        refused.clone()
+    }
 }
 
 /// See the file's doc. Clones are the same one.

@@ -3,10 +3,9 @@
 use super::caller::Caller;
 use super::facts::Facts;
 use super::gate::What;
-use super::hub::{Hub, State as Known};
+use super::hub::{Failing, Hub, State as Known};
 use super::machine::{caller, what};
 use super::resources::Table;
-use super::upstream::Refused;
 use podium_wire::cosi::state_server::State;
 use podium_wire::cosi::{
     Event, EventType, GetRequest, GetResponse, IdQuery, LabelQuery, ListRequest, ListResponse, Metadata,
@@ -18,9 +17,7 @@ use prost::Message;
 use regex_lite::{Regex, RegexBuilder};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -29,9 +26,6 @@ const WAITING_MAX: usize = 4;
 /// Bytes of events in one message, unless one event alone has more: what waits for a slow reader is so many times
 /// [`WAITING_MAX`], and a client takes messages of some MiB at most.
 const MESSAGE_MAX: usize = 256 << 10;
-/// A source that fails is tried again each second; one that has failed for so long has its watchers told. The helper's
-/// own restart takes a second or two.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// A pattern for ids, and what it may become.
 const PATTERN_MAX: usize = 1024;
 /// As [`PATTERN_MAX`].
@@ -187,22 +181,9 @@ impl Watcher {
             return;
         }
         let mut last: Option<Table> = None;
-        // Why its source fails, and since when.
-        let mut failing: Option<(Refused, Instant)> = None;
+        let mut failing = Failing::default();
         loop {
-            let now = match &*states.borrow_and_update() {
-                Known::Now(table) => {
-                    failing = None;
-                    Some(table.clone())
-                }
-                // What was known is told as it was, until something else is known.
-                Known::Waiting => None,
-                Known::Failed(refused) => {
-                    let since = failing.take().map_or_else(Instant::now, |(_, since)| since);
-                    failing = Some((refused.clone(), since));
-                    None
-                }
-            };
+            let now = failing.see(&states.borrow_and_update());
             if let Some(now) = now {
                 let events = match &last {
                     Some(last) => self.changes(last, &now),
@@ -213,21 +194,10 @@ impl Watcher {
                     return;
                 }
             }
-            // Whoever was told nothing yet need not wait for it.
-            let patience = if last.is_some() { PATIENCE } else { Duration::ZERO };
-            let given_up = async {
-                match &failing {
-                    Some((refused, since)) => {
-                        sleep_until(*since + patience).await;
-                        refused.clone()
-                    }
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 changed = states.changed() => if changed.is_err() { return },
                 () = self.sender.closed() => return,
-                refused = given_up => {
+                refused = failing.given_up(last.is_some()) => {
                     // A client that has gone knows it by itself.
                     drop(self.sender.send(Err(refused.into())).await);
                     return;
@@ -334,6 +304,7 @@ impl Change {
 
 #[cfg(test)]
 mod tests {
+    use super::super::upstream::Refused;
     use super::*;
     use podium_wire::cosi::Spec;
     use podium_wire::resources::SERVICES;

@@ -135,7 +135,6 @@ async fn whoever_gave_the_first_config_is_told_what_became_of_it_however_slow_th
         );
     second.closed().await;
     assert!(first.call_empty("/machine.MachineService/Version", &[]).await.is_err(), "nothing else is taken");
-    assert!(!answer.is_finished());
     let applied = timeout(LIMIT, answer).await.expect("an answer").unwrap().unwrap().into_inner();
     assert_eq!(applied.messages[0].mode(), Mode::NoReboot);
     first.closed().await;
