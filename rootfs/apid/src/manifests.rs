@@ -6,6 +6,7 @@
 use crate::files;
 use crate::kubelet::api::{Container, Pod};
 use podium_init::manifests::{MAX_MANIFEST, is_ours};
+use podium_init::staticpods::LIST_MAX;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
@@ -15,8 +16,6 @@ use std::path::Path;
 
 /// A directory with more files than any node has pods is somebody's mistake; the first by name are looked at.
 const MOST_FILES: usize = 10_000;
-/// `pods.json` of a config with a thousand pods has some hundred KiB.
-const PODS_MAX: u64 = 16 << 20;
 
 /// What a file was when it was looked at: another one, or a changed one, has another stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,7 +142,7 @@ struct AllKnown {
 
 /// What PID 1 has written of the pods; nothing when it has not, or not whole.
 pub(crate) fn known(path: &Path) -> Vec<Known> {
-    let bytes = files::read(path, PODS_MAX).unwrap_or_default();
+    let bytes = files::read(path, LIST_MAX as u64).unwrap_or_default();
     serde_json::from_slice::<AllKnown>(&bytes).unwrap_or_default().pods
 }
 

@@ -215,7 +215,7 @@ async fn once(request: Request, node: &Node) -> Answer {
             Ok(snapshot) => Ok(json!({"ok": true, "pods": snapshot.pods, "kubelet": snapshot.kubelet})),
             Err(error) => Err(Fault::internal(format!("{error:#}"))),
         },
-        Request::StaticPods { .. } => Ok(pods::list(&places)),
+        Request::StaticPods { .. } => pods::list(&places),
         Request::Containers => containers::list(&places).await,
         Request::Stats => containers::stats(&places).await,
         Request::Mounts => blocking(move || mounts::list(&places)).await,

@@ -135,7 +135,7 @@ async fn services(upstream: Upstream, publisher: Publisher<Table>, memory: Memor
         let mut lines = followed(&upstream, Target::InitReader).await?;
         loop {
             let answer = upstream.ask(Target::InitReader, &json!({"request": "services"})).await?;
-            let drafts = Services::of(&answer).services.into_iter().map(|service| {
+            let drafts = Services::of(&answer)?.services.into_iter().map(|service| {
                 let spec = json!({
                     "running": service.is_up(), "healthy": service.is_up(),
                     "unknown": !service.is_up() && !service.is_broken(), "state": service.talos_state(),
@@ -155,12 +155,15 @@ async fn static_pods(upstream: Upstream, publisher: Publisher<Table>, memory: Me
         let request = json!({"request": "static pods", "watch": true});
         let mut lines = upstream.open(Target::NodeReader, Purpose::Feed, &request).await?;
         while let Some(line) = lines.next(None).await? {
-            let pods = line.get("pods").and_then(Value::as_array).cloned().unwrap_or_default();
-            publisher.publish(take(&memory, pods.iter().filter_map(static_pod).collect()));
+            publisher.publish(take(&memory, pods(&line)?.iter().filter_map(static_pod).collect()));
         }
         Ok(())
     })
     .await
+}
+
+fn pods(line: &Value) -> Result<&Vec<Value>, Refused> {
+    line.get("pods").and_then(Value::as_array).ok_or_else(|| Refused::garbled("it has no pods"))
 }
 
 fn static_pod(pod: &Value) -> Option<Draft> {
@@ -199,8 +202,7 @@ async fn statuses(
         while let Some(line) = lines.next(None).await? {
             let node = setup.borrow().hostname.to_lowercase();
             let kubelet = line.get("kubelet").and_then(Value::as_str).unwrap_or_default().to_owned();
-            let pods = line.get("pods").and_then(Value::as_array).cloned().unwrap_or_default();
-            let drafts = pods.iter().map(|pod| pod_status(pod, &node, &kubelet));
+            let drafts = pods(&line)?.iter().map(|pod| pod_status(pod, &node, &kubelet));
             publisher.publish(take(&memory, drafts.collect()));
         }
         Ok(())
@@ -305,7 +307,7 @@ async fn status(
         loop {
             let answer = upstream.ask(Target::InitReader, &json!({"request": "services"})).await?;
             let mode = setup.borrow_and_update().mode;
-            publisher.publish(Arc::new(node(&Services::of(&answer), mode)));
+            publisher.publish(Arc::new(node(&Services::of(&answer)?, mode)));
             // Whichever comes first; a line that is half read is lost with the connection, which is made anew.
             tokio::select! {
                 next = next_of(&mut lines, &["service"]) => next?,

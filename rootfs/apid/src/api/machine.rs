@@ -88,7 +88,7 @@ impl MachineService for Facts {
         let request = request.into_inner();
         let namespace = request.namespace.clone();
         let containers = if request.driver() == ContainerDriver::Containerd && namespace == SYSTEM {
-            services_as_containers(&Services::of(&*self.services().await?))
+            services_as_containers(&Services::of(&*self.services().await?)?)
         } else {
             let answer = self.upstream.ask(target, &json!({"request": "containers"})).await?;
             let rows: Vec<ContainerRow> = rows(&answer, "containers")?;
@@ -213,7 +213,7 @@ impl MachineService for Facts {
     }
 
     async fn service_list(&self, _request: Request<()>) -> Answer<ServiceListResponse> {
-        let services = Services::of(&*self.services().await?).infos();
+        let services = Services::of(&*self.services().await?)?.infos();
         Ok(Response::new(ServiceListResponse { messages: vec![ServiceList { metadata: None, services }] }))
     }
 

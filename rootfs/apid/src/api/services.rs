@@ -1,5 +1,6 @@
 //! Services as Talos's clients know them: PID 1's words in, theirs out.
 
+use super::upstream::Refused;
 use podium_wire::machine::{ServiceEvent, ServiceEvents, ServiceHealth, ServiceInfo};
 use prost_types::Timestamp;
 use serde::Deserialize;
@@ -7,8 +8,7 @@ use serde_json::Value;
 use std::time::{Duration, SystemTime};
 
 /// What PID 1 answers to `services`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Deserialize)]
 pub(super) struct Services {
     pub(super) now_ms: u64,
     pub(super) services: Vec<Service>,
@@ -38,8 +38,11 @@ struct Death {
 
 impl Services {
     /// From PID 1's answer.
-    pub(super) fn of(answer: &Value) -> Self {
-        Self::deserialize(answer).unwrap_or_default()
+    ///
+    /// # Errors
+    /// It is none: a node without services must not be made of that.
+    pub(super) fn of(answer: &Value) -> Result<Self, Refused> {
+        Self::deserialize(answer).map_err(Refused::garbled)
     }
 
     /// When something was, by the clock as it is now.
@@ -143,7 +146,7 @@ mod tests {
         let of = |state: &str, wanted: &str, pid: Option<u32>| {
             let answer = json!({"ok": true, "now_ms": 9000, "services": [{"service": "x", "state": state,
                 "wanted": wanted, "pid": pid, "since_ms": 1000, "until_ms": null, "restarts": 0, "deaths": []}]});
-            let info = Services::of(&answer).infos().remove(0);
+            let info = Services::of(&answer).unwrap().infos().remove(0);
             let health = info.health.unwrap();
             (info.state, health.healthy, health.unknown)
         };
@@ -157,5 +160,13 @@ mod tests {
         assert_eq!(of("stopping", "down", Some(7)), unknown("Stopping"));
         assert_eq!(of("backoff", "up", None), ("Failed".to_owned(), false, false));
         assert_eq!(of("failed", "up", Some(7)), ("Failed".to_owned(), false, false));
+    }
+
+    #[test]
+    fn what_is_no_answer_is_not_a_node_without_services() {
+        for garbage in [json!({"ok": true}), json!({"now_ms": 1, "services": [{"pid": "x"}]}), json!([])] {
+            assert!(Services::of(&garbage).is_err(), "{garbage}");
+        }
+        assert!(Services::of(&json!({"ok": true, "now_ms": 1, "services": []})).is_ok());
     }
 }
