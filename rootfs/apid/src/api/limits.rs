@@ -23,20 +23,24 @@ const HANDSHAKES_MAX: usize = 64;
 const HANDSHAKES_OF_ADDRESS_MAX: usize = 16;
 /// Calls a second of one address, and how many at once: more than any tool makes, less than the node can answer.
 const CALLS: f64 = 2000.0;
+/// How far below none an address can get by calling on: somewhat beyond the wait at which its calls are refused, so that
+/// whoever floods is refused, and is heard again some seconds after it has stopped.
+const OWED_MAX: f64 = 6.0 * CALLS;
 
 /// Calls under way, watches too. Each may hold 64 KiB that its reader does not take, but few answers are that long.
 const CALLS_MAX: usize = 768;
 /// Of one address: 200 watchers, and four connections with as many calls as they may have.
 const CALLS_OF_ADDRESS_MAX: usize = 512;
-/// Logs, lists and files that one address reads at a time, of the 40 that the node's helper gives to each of two roles.
+/// Logs, lists and files that one address reads at a time, of those that there may be (`upstream::STREAMS_MAX`).
 const CONTENTS_OF_ADDRESS_MAX: usize = 16;
 
 /// Refused calls of one address that leave a line of the audit at once.
 const REFUSALS: f64 = 20.0;
 /// And how many a second later on.
 const REFUSALS_RATE: f64 = 0.2;
-/// Addresses whose refusals are counted; all others count as one. They outlive their connections, which are quickly made.
-const REFUSED_MAX: usize = 1024;
+/// Addresses whose calls and whose refusals are counted; all others count as one. They outlive their connections, which
+/// are quickly made.
+const COUNTED_MAX: usize = 1024;
 
 /// The counts. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +51,7 @@ struct Counts {
     peers: HashMap<IpAddr, Peer>,
     /// The oldest first.
     shaking: VecDeque<Shaking>,
+    calls: HashMap<IpAddr, Bucket>,
     refused: HashMap<IpAddr, Refusals>,
     /// Tells handshakes apart.
     next: u64,
@@ -60,10 +65,24 @@ struct Shaking {
     evicted: Arc<Notify>,
 }
 
-#[derive(Debug)]
-struct Refusals {
+/// How many of something there may be now, and when that was so.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
     left: f64,
     at: Instant,
+}
+
+impl Bucket {
+    /// As it is now, when so many a second come back, up to so many.
+    fn now(self, now: Instant, rate: f64, most: f64) -> Self {
+        let back = now.saturating_duration_since(self.at).as_secs_f64() * rate;
+        Self { left: (self.left + back).min(most), at: now }
+    }
+}
+
+#[derive(Debug)]
+struct Refusals {
+    bucket: Bucket,
     unsaid: u64,
 }
 
@@ -72,8 +91,6 @@ struct Peer {
     connections: usize,
     calls: usize,
     contents: usize,
-    /// Calls that it may make now, and when that was so.
-    bucket: Option<(f64, Instant)>,
 }
 
 /// A connection that is counted until this is dropped.
@@ -138,36 +155,27 @@ impl Place {
     /// the last one that did.
     pub(super) fn refused(&self, now: Instant) -> Option<u64> {
         let mut counts = self.limits.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let refused = &mut counts.refused;
-        let left = |one: &Refusals| {
-            (one.left + now.duration_since(one.at).as_secs_f64() * REFUSALS_RATE).min(REFUSALS)
-        };
-        if refused.len() >= REFUSED_MAX {
-            refused.retain(|_, one| one.unsaid > 0 || left(one) < REFUSALS);
-        }
-        let is_known = refused.contains_key(&self.address) || refused.len() < REFUSED_MAX;
-        let address = if is_known { self.address } else { Ipv6Addr::UNSPECIFIED.into() };
-        let one = refused.entry(address).or_insert(Refusals { left: REFUSALS, at: now, unsaid: 0 });
-        one.left = left(one);
-        one.at = now;
-        if one.left < 1.0 {
+        let now_of = |one: &Refusals| one.bucket.now(now, REFUSALS_RATE, REFUSALS);
+        let is_needed = |one: &Refusals| one.unsaid > 0 || now_of(one).left < REFUSALS;
+        let unknown = Refusals { bucket: Bucket { left: REFUSALS, at: now }, unsaid: 0 };
+        let one = counted(&mut counts.refused, self.address, is_needed, unknown);
+        one.bucket = now_of(one);
+        if one.bucket.left < 1.0 {
             one.unsaid = one.unsaid.saturating_add(1);
             return None;
         }
-        one.left -= 1.0;
+        one.bucket.left -= 1.0;
         Some(std::mem::take(&mut one.unsaid))
     }
 
     /// How long the next call must wait, so that its address keeps to its rate.
     pub(super) fn delay(&self, now: Instant) -> Duration {
-        let mut wait = Duration::ZERO;
-        self.with_peer(|peer| {
-            let (left, at) = peer.bucket.unwrap_or((CALLS, now));
-            let left = (left + now.duration_since(at).as_secs_f64() * CALLS).min(CALLS) - 1.0;
-            peer.bucket = Some((left, now));
-            wait = Duration::from_secs_f64((-left / CALLS).clamp(0.0, 60.0));
-        });
-        wait
+        let mut counts = self.limits.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_needed = |one: &Bucket| one.now(now, CALLS, CALLS).left < CALLS;
+        let one = counted(&mut counts.calls, self.address, is_needed, Bucket { left: CALLS, at: now });
+        *one = one.now(now, CALLS, CALLS);
+        one.left = (one.left - 1.0).max(-OWED_MAX);
+        Duration::from_secs_f64((-one.left / CALLS).max(0.0))
     }
 
     /// Lets a call begin that [`Self::end_call`] will end, or not. `content`: it reads a log, a list or a file.
@@ -209,6 +217,22 @@ impl Drop for Place {
         self.has_shaken();
         self.with_peer(|peer| peer.connections = peer.connections.saturating_sub(1));
     }
+}
+
+/// The count of an address, or that of all for whom there is no room. Those that are not needed make room: nobody can
+/// tell them from one that is not known.
+fn counted<T>(
+    counts: &mut HashMap<IpAddr, T>,
+    address: IpAddr,
+    is_needed: impl Fn(&T) -> bool,
+    unknown: T,
+) -> &mut T {
+    if counts.len() >= COUNTED_MAX {
+        counts.retain(|_, one| is_needed(one));
+    }
+    let has_room = counts.contains_key(&address) || counts.len() < COUNTED_MAX;
+    let address = if has_room { address } else { Ipv6Addr::UNSPECIFIED.into() };
+    counts.entry(address).or_insert(unknown)
 }
 
 /// What one client can have many of counts as one.
@@ -303,5 +327,33 @@ mod tests {
         assert!(waits[..1999].iter().all(Duration::is_zero));
         assert!((0.9..1.1).contains(&waits[3999].as_secs_f64()), "{:?}", waits[3999]);
         assert!(place.delay(now + Duration::from_secs(5)).is_zero());
+    }
+
+    #[test]
+    fn a_new_connection_is_no_new_rate_and_whoever_stops_is_heard_again() {
+        let limits = Limits::default();
+        let now = Instant::now();
+        let delay = |last: u8, now: Instant| limits.enter(address(last), false).unwrap().delay(now);
+        let waits: Vec<Duration> = (0..4000).map(|_| delay(1, now)).collect();
+        assert!((0.9..1.1).contains(&waits[3999].as_secs_f64()), "{:?}", waits[3999]);
+        assert!(delay(2, now).is_zero());
+        let longest = (0..100_000).map(|_| delay(1, now)).max().unwrap();
+        assert!((5.1..6.1).contains(&longest.as_secs_f64()), "{longest:?}: longer than calls are let wait");
+        assert!(delay(1, now + Duration::from_secs(6)).is_zero());
+    }
+
+    #[test]
+    fn addresses_that_are_counted_are_bounded() {
+        let limits = Limits::default();
+        let now = Instant::now();
+        let of = |n: u16| IpAddr::from([10, 0, n.to_be_bytes()[0], n.to_be_bytes()[1]]);
+        let call = |n: u16, now: Instant| limits.enter(of(n), false).unwrap().delay(now);
+        for n in 0..5000 {
+            call(n, now);
+        }
+        assert!(limits.0.lock().unwrap().calls.len() <= COUNTED_MAX + 1);
+        // A second later those of one call are as any other; those that count together have made some thousand.
+        call(5000, now + Duration::from_secs(1));
+        assert_eq!(limits.0.lock().unwrap().calls.len(), 2);
     }
 }
