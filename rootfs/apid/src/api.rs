@@ -16,6 +16,7 @@ mod content;
 mod events;
 mod facts;
 mod feed;
+mod fresh;
 mod gate;
 mod hub;
 mod limits;

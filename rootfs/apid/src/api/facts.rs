@@ -1,19 +1,19 @@
 //! What all calls share: the ways to the node's answers, and what is known of it.
 
 use super::feed::Feeds;
+use super::fresh::Fresh;
+use super::procfs;
 use super::upstream::{Refused, Target, Upstream};
 use crate::node::Setup;
 use crate::places::Places;
+use podium_wire::machine::Process;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-use tokio::sync::{Mutex as FairMutex, Semaphore, watch};
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, watch};
+use tonic::Status;
 
 /// Configs that are received at a time: each is held four times over while it is taken apart.
 const APPLYING_MAX: usize = 2;
-/// The services are asked for at most so often, however many ask here; PID 1 has other things to do.
-const SERVICES_FRESH: Duration = Duration::from_millis(50);
 
 /// See the file's doc.
 #[derive(Debug)]
@@ -25,7 +25,8 @@ pub(super) struct Facts {
     /// Of the last reboot, shutdown or reset that was asked for here: its events are this actor's.
     pub(super) actor: Arc<Mutex<String>>,
     setup: watch::Receiver<Arc<Setup>>,
-    services: FairMutex<Option<(Instant, Arc<Value>)>>,
+    services: Fresh<Value>,
+    processes: Fresh<Process>,
 }
 
 impl Facts {
@@ -39,7 +40,8 @@ impl Facts {
             applying: Arc::new(Semaphore::new(APPLYING_MAX)),
             actor: Arc::default(),
             setup,
-            services: FairMutex::new(None),
+            services: Fresh::default(),
+            processes: Fresh::default(),
         }
     }
 
@@ -52,23 +54,19 @@ impl Facts {
         self.setup.borrow().hostname.clone()
     }
 
-    /// PID 1's answer to `services`. Those who ask while it is asked for get the next one together.
+    /// PID 1's answer to `services`; PID 1 has other things to do than to give it to each.
     pub(super) async fn services(&self) -> Result<Arc<Value>, Refused> {
-        let asked = Instant::now();
-        let mut last = self.services.lock().await;
-        if let Some((begun, answer)) = &*last
-            && *begun + SERVICES_FRESH >= asked
-        {
-            return Ok(answer.clone());
-        }
-        let begun = Instant::now();
-        let answer = Arc::new(self.upstream.ask(Target::InitReader, &json!({"request": "services"})).await?);
-        *last = Some((begun, answer.clone()));
-        Ok(answer)
+        let request = json!({"request": "services"});
+        self.services.get(self.upstream.ask(Target::InitReader, &request)).await
     }
 
     /// What was known of the services does not hold any more.
     pub(super) async fn forget_services(&self) {
-        *self.services.lock().await = None;
+        self.services.forget().await;
+    }
+
+    /// All processes; a node with a thousand pods has thousands, with files to be read of each.
+    pub(super) async fn processes(&self) -> Result<Arc<Process>, Status> {
+        self.processes.get(async { procfs::processes(&self.places) }).await
     }
 }

@@ -185,7 +185,7 @@ impl MachineService for Facts {
     }
 
     async fn processes(&self, _request: Request<()>) -> Answer<ProcessesResponse> {
-        Ok(Response::new(ProcessesResponse { messages: vec![procfs::processes(&self.places)?] }))
+        Ok(Response::new(ProcessesResponse { messages: vec![(*self.processes().await?).clone()] }))
     }
 
     type ReadStream = Streamed<Data>;
