@@ -129,7 +129,10 @@ fn changes(machine: &Machine, operator: &Operator) -> Result<()> {
     let now = [("default-hand", "1"), ("default-hello", "2")];
     operator.wait(&["get", "staticpods"], LIMIT, |said| pods(said) == now)?;
     machine.console.wait(from, "podium: pod default/hello: running", BOOT_LIMIT)?;
-    log.console.wait_for(log_from, "more of the kubelet's log", LIMIT, |line| !line.text.is_empty())?;
+    log.console.wait_for(log_from, "more of the kubelet's log", LIMIT, |line| {
+        // What went wrong is on the console, too, behind another name.
+        line.text.starts_with("127.0.0.1: ")
+    })?;
 
     let bad = operator.config(&[&changed, HAND, BAD])?;
     let said =
@@ -142,11 +145,12 @@ fn changes(machine: &Machine, operator: &Operator) -> Result<()> {
 /// Who has no certificate, one of another CA, or a role too low.
 fn strangers(machine: &Machine, operator: &Operator) -> Result<()> {
     let insecure = ["--insecure", "-n", operator.address()];
-    operator.run(&[&["version"][..], &insecure].concat())?.refused(&[])?;
-    operator.apply(&operator.config(&[HELLO])?, &insecure)?.refused(&[])?;
+    let wants = &["wants a client certificate"];
+    operator.run(&[&["version"][..], &insecure].concat())?.refused(wants)?;
+    operator.apply(&operator.config(&[HELLO])?, &insecure)?.refused(wants)?;
 
     let stranger = Operator::new(machine.port(operator::PORT)?)?;
-    stranger.run(&["version"])?.refused(&[])?;
+    stranger.run(&["version"])?.refused(&["not signed by the CA"])?;
     // It would take the node as it is; the node does not take it.
     let field = |of: &Operator, key: &str| -> Result<String> {
         let text = fs::read_to_string(of.path("talosconfig"))?;
@@ -157,7 +161,8 @@ fn strangers(machine: &Machine, operator: &Operator) -> Result<()> {
     let mixed = text.replace(&field(&stranger, "ca: ")?, &field(operator, "ca: ")?);
     ensure!(mixed != text);
     stranger.write("mixed", &mixed)?;
-    stranger.run_by(&stranger.path("mixed"), &["version"])?.refused(&[])?;
+    let said = stranger.run_by(&stranger.path("mixed"), &["version"])?;
+    said.refused(&["does not accept the client certificate"])?;
 
     let (reader, from) = (operator.path("reader"), operator.path("machineconfig.yaml"));
     let (reader_name, from) = (reader.to_string_lossy(), from.to_string_lossy());

@@ -9,6 +9,7 @@ use clap::Args;
 use podium_image::run;
 use podium_tests::disk::temporary_folder;
 use podium_tests::ns::{Node, Process, Setup, is_root};
+use podium_tests::operator::PORT;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -139,7 +140,8 @@ fn measure(node: &Node, load: &Path, talosconfig: &Path) -> Result<Seen> {
     node.wait("podium: api: up")?;
     let mut command = Command::new("nsenter");
     command.arg(format!("--net=/proc/{}/ns/net", node.init())).arg(load).arg(talosconfig);
-    command.args(["127.0.0.1:50000", &WATCHERS.to_string(), &RATE.to_string(), LOG]);
+    let address = format!("127.0.0.1:{PORT}");
+    command.args([&address, &WATCHERS.to_string(), &RATE.to_string(), LOG]);
     eprintln!("$ {}", run::line(&command));
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("nsenter")?;
     let mut waits = Vec::new();
