@@ -7,7 +7,7 @@
 use crate::say;
 use inotify::{Inotify, WatchDescriptor, WatchMask};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -27,7 +27,7 @@ impl Changes {
     /// changes of `what` are seen `late`: those who wait look by time as well.
     pub(crate) fn of(what: &str, late: Duration, mask: WatchMask, folders: &[Folder]) -> Self {
         let (sender, receiver) = watch::channel(());
-        let watching = Inotify::init().and_then(|mut inotify| {
+        let watching = Inotify::init().and_then(|inotify| {
             let mut of_interest: HashMap<WatchDescriptor, fn(&str) -> bool> = HashMap::new();
             for (folder, is_of_interest) in folders {
                 of_interest.insert(inotify.watches().add(folder, mask)?, *is_of_interest);
@@ -82,6 +82,7 @@ fn forward(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[tokio::test]
     async fn each_waiter_is_told_of_changes_in_each_folder() {
