@@ -61,6 +61,7 @@ init ctl COMMAND    ask this node: services, logs, events, pods, config, reboot,
 const EXEC_FAILED: u8 = 125;
 
 fn main() -> ExitCode {
+    sys::process::without_backtraces();
     let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let program = args.first().map_or("init", String::as_str);
     if std::process::id() == 1 {

@@ -1,7 +1,9 @@
 //! A panic of PID 1 itself, of the very binary that ships: reported, and the end is a reboot, whatever was asked for.
 
+use podium_tests::build;
 use podium_tests::ns::{LIMIT, Node, Setup};
 use podium_tests::tamper;
+use std::process::Command;
 
 const TERM: i32 = 15;
 /// A PID namespace's reboot(2) shows as SIGHUP when it was a restart; a power off would be SIGINT.
@@ -22,4 +24,15 @@ fn a_panic_is_reported_and_reboots() {
         "{}",
         node.console.tail(10)
     );
+}
+
+/// The program that ships has no tables for one, and would abort.
+#[test]
+fn a_backtrace_that_is_asked_for_kills_nothing() {
+    let mut command = Command::new(&build::programs().unwrap().init);
+    command.arg("no-such-verb").env("RUST_BACKTRACE", "1").env("RUST_LIB_BACKTRACE", "full");
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(said, "podium: no-such-verb: unknown verb; `init help` lists them\n");
 }

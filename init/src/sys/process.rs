@@ -3,12 +3,42 @@
 use super::{At, Error, Result};
 use podium_init::supervisor::{Exit, Pid};
 use rustix::process::{Signal, WaitOptions};
+use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
 use std::process::{Command, Stdio};
 
 /// This very binary, also when the file it came from was replaced or unmounted.
 pub(crate) const OURSELVES: &str = "/proc/self/exe";
+
+/// Variables for which an error, or a panic, walks the stack. The program in the image has no tables for that, and
+/// would abort: see `no-unwind.ld`.
+const BACKTRACES: [&str; 2] = ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"];
+
+/// Executes this program once more without [`BACKTRACES`], where the kernel's command line, a container's runtime or a
+/// person has set them. Comes back otherwise.
+pub(crate) fn without_backtraces() {
+    if BACKTRACES.iter().all(|name| std::env::var_os(name).is_none()) {
+        return;
+    }
+    let strings = |words: &mut dyn Iterator<Item = OsString>| {
+        words.map(|word| CString::new(word.into_vec()).unwrap_or_default()).collect::<Vec<_>>()
+    };
+    let argv = strings(&mut std::env::args_os());
+    let kept = std::env::vars_os().filter(|(name, _)| BACKTRACES.iter().all(|other| name != other));
+    let environment = strings(&mut kept.map(|(mut name, value)| {
+        name.push("=");
+        name.push(value);
+        name
+    }));
+    // The kernel's own first process has no /proc yet.
+    for path in [OURSELVES.to_owned(), std::env::args().next().unwrap_or_default()] {
+        // Where neither can be executed nothing is lost but the backtrace.
+        let path = CString::new(path).unwrap_or_default();
+        nix::unistd::execve(&path, &argv, &environment).ok();
+    }
+}
 
 /// Starts this binary with `args` and an empty environment. It inherits nothing but descriptors 0 to 2, and no new
 /// descriptor is needed for it: it works when PID 1 has run out of them.
