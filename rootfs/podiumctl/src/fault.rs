@@ -3,6 +3,7 @@
 //! Causes come as a chain of errors of several libraries; what a person can act on is looked for in it.
 
 use podium_podiumctl::endpoint::Endpoint;
+use podium_wire::PORT;
 use podium_wire::roles::{self, Role};
 use rustls::{AlertDescription, CertificateError};
 use std::error::Error;
@@ -51,13 +52,10 @@ pub(crate) struct Asker {
     pub(crate) insecure: bool,
 }
 
-/// The whole path of a method by its name.
-fn path(method: &str) -> String {
-    let service = match method {
-        "Get" | "Watch" => "cosi.resource.State",
-        _ => "machine.MachineService",
-    };
-    format!("/{service}/{method}")
+/// The lowest role that may call a method of this name, of whichever service: `List` is one of both.
+fn needed(method: &str) -> Option<Role> {
+    let named = roles::METHODS.iter().filter(|(path, ..)| path.rsplit('/').next() == Some(method));
+    named.map(|(_, role, _)| *role).min()
 }
 
 /// What a node has answered instead of a reply.
@@ -69,7 +67,7 @@ pub(crate) fn of_status(node: &str, method: &str, status: &Status, asker: &Asker
     let fault = |what: String| Fault::new(format!("{node}: {what}"));
     match status.code() {
         Code::PermissionDenied | Code::Unauthenticated => {
-            match (roles::needed(&path(method)), asker.role) {
+            match (needed(method), asker.role) {
                 (Some(needed), Some(role)) if role < needed => {
                     let (needed, role) = (needed.organization(), role.organization());
                     fault(format!("{method} needs {needed}, the certificate of context {} is {role}", asker.context))
@@ -81,13 +79,11 @@ pub(crate) fn of_status(node: &str, method: &str, status: &Status, asker: &Asker
                     .remedy("podiumctl config info shows the role of the certificate; one node answers for itself alone, so --nodes must name it or stand in --endpoints"),
             }
         }
-        Code::Unimplemented if asker.insecure => fault(said.to_owned())
-            .remedy("a node in maintenance mode answers version and apply-config only: give it a config first"),
-        Code::Unimplemented => fault(format!("does not answer {method}: {said}")).remedy(
-            "podiumctl version shows what the node runs; in maintenance mode it answers version and apply-config only, with --insecure",
-        ),
-        Code::NotFound => fault(said.to_owned()),
-        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => fault(said.to_owned()),
+        Code::Unimplemented => fault(format!("does not answer {method}: {said}"))
+            .remedy("podiumctl version shows what the node runs"),
+        Code::NotFound | Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
+            fault(said.to_owned())
+        }
         Code::ResourceExhausted => {
             fault(format!("has no room for another request: {said}")).remedy("close other clients and try again")
         }
@@ -176,13 +172,17 @@ pub(crate) fn of_tls(place: &str, error: &rustls::Error, asker: &Asker) -> Fault
             .remedy("its machine.ca is another one: use the talosconfig that was made with it"),
         rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)
         | rustls::Error::PeerIncompatible(_) => {
-            fault("does not speak TLS 1.3".to_owned()).remedy("is this the node's API port (50000)?")
+            fault("does not speak TLS 1.3".to_owned()).remedy(is_it_the_port())
         }
         rustls::Error::InvalidMessage(_) => {
-            fault("does not speak TLS".to_owned()).remedy("is this the node's API port (50000)?")
+            fault("does not speak TLS".to_owned()).remedy(is_it_the_port())
         }
         other => fault(other.to_string()),
     }
+}
+
+fn is_it_the_port() -> String {
+    format!("is this the node's API port ({PORT})?")
 }
 
 /// The first cause in a chain that a person can act on.
@@ -231,6 +231,14 @@ mod tests {
         assert!(fault.remedy.unwrap().contains("config new --roles os:operator"));
         let fault = of_status("n", "Reboot", &status, &asker(Role::Admin));
         assert_eq!(fault.what, "n: permission denied: not authorized");
+    }
+
+    #[test]
+    fn a_methods_name_is_enough_to_know_its_role() {
+        for (path, role, _) in roles::METHODS {
+            assert_eq!(needed(path.rsplit('/').next().unwrap()), Some(role), "{path}");
+        }
+        assert_eq!(needed("Upgrade"), None);
     }
 
     #[test]

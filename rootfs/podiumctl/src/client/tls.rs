@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub(super) fn mutual(credentials: &Credentials, context: &str) -> Result<ClientConfig, Fault> {
     let broken = |what: String| {
         Fault::new(format!("context {context}: {what}")).remedy(
-            "take the talosconfig that was made with the node's CA, or make a new one: podiumctl config new",
+            "take the talosconfig that was made with the node's CA, or make a new one: podiumctl config new --from MACHINECONFIG",
         )
     };
     let ca = credentials.ca.as_ref().ok_or_else(|| broken("has no ca".to_owned()))?;
@@ -96,5 +96,18 @@ impl ServerCertVerifier for Anybody {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_remedy_of_a_broken_context_does_not_need_the_context() {
+        let credentials = Credentials { ca: None, crt: None, key: None };
+        let fault = mutual(&credentials, "home").unwrap_err();
+        assert_eq!(fault.what, "context home: has no ca");
+        assert!(fault.remedy.unwrap().ends_with("podiumctl config new --from MACHINECONFIG"));
     }
 }
