@@ -8,7 +8,7 @@ use crate::fault::Fault;
 use crate::say;
 use anyhow::Result;
 use clap::Args;
-use podium_podiumctl::{resource, times};
+use podium_podiumctl::{listing, resource, times};
 use podium_wire::resources::{NODE_STATUSES, STATIC_POD_STATUSES, STATIC_PODS};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -83,13 +83,17 @@ async fn services(node: &Node) -> Result<(), String> {
     let reply = reply.map_err(|status| node.fault("ServiceList", &status).what)?.into_inner();
     let all = reply.messages.iter().flat_map(|message| &message.services);
     let ill: Vec<String> = all
-        .filter(|one| one.health.as_ref().is_some_and(|health| !health.unknown && !health.healthy))
+        .filter(|one| listing::is_healthy(one) == Some(false))
         .map(|one| format!("{} is {}", one.id, one.state))
         .collect();
     if ill.is_empty() { Ok(()) } else { Err(ill.join(", ")) }
 }
 
-async fn ready(node: &Node) -> Result<(), String> {
+/// Whether the node says that all is well; one that does not tell is ready when it answers.
+///
+/// # Errors
+/// What it says instead.
+pub(super) async fn ready(node: &Node) -> Result<(), String> {
     let statuses =
         get::list(node, "runtime".into(), NODE_STATUSES.into()).await.map_err(|fault| fault.what)?;
     let specs: Vec<_> = statuses.iter().map(resource::spec_value).collect();

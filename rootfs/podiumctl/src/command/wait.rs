@@ -4,13 +4,12 @@
 //! waiting for a config. Everything is bounded by --timeout.
 
 use crate::client::Node;
-use crate::command::get;
+use crate::command::health;
 use crate::fault::Fault;
 use crate::say;
 use clap::Args;
-use podium_podiumctl::{listing, resource, times};
+use podium_podiumctl::{listing, times};
 use podium_wire::machine::{Event, EventsRequest, ReadRequest};
-use podium_wire::resources::NODE_STATUSES;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Streaming};
@@ -129,7 +128,7 @@ async fn rebooted(node: &Node, before: Option<String>) -> Result<(), Fault> {
             if !std::mem::replace(&mut booted, true) {
                 say::note(&format!("{}: has booted", node.name));
             }
-            if timeout(LOOK_LIMIT, ready(node)).await.unwrap_or(false) {
+            if matches!(timeout(LOOK_LIMIT, health::ready(node)).await, Ok(Ok(()))) {
                 say::note(&format!("{}: is ready", node.name));
                 return Ok(());
             }
@@ -256,15 +255,6 @@ async fn boot(node: &Node) -> Option<String> {
             reply.messages.first().map(|stat| stat.boot_time.to_string())
         }
         _ => None,
-    }
-}
-
-/// Whether the node says that all is well; a node that does not tell is ready when it answers.
-async fn ready(node: &Node) -> bool {
-    match get::list(node, "runtime".to_owned(), NODE_STATUSES.to_owned()).await {
-        Ok(statuses) if statuses.is_empty() => true,
-        Ok(statuses) => statuses.iter().any(|status| resource::spec_value(status)["ready"] == true),
-        Err(_) => false,
     }
 }
 

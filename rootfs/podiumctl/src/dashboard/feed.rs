@@ -4,9 +4,9 @@
 //! log down and fills no memory.
 
 use super::state::{Health, Item, Snapshot};
+use crate::cli::Namespace;
 use crate::client::Node;
-use podium_podiumctl::times;
-use podium_wire::common::ContainerDriver;
+use podium_podiumctl::{listing, times};
 use podium_wire::machine::{
     ContainerInfo, ContainersRequest, CpuStat, LogsRequest, ServiceInfo, Stat, StatsRequest,
 };
@@ -47,15 +47,8 @@ pub(super) async fn pictures(node: Node, news: Sender<News>) {
 
 /// A log until it ends.
 pub(super) async fn log(node: Node, id: String, is_pod: bool, news: Sender<News>) {
-    let (namespace, driver) =
-        if is_pod { ("k8s.io", ContainerDriver::Cri) } else { ("system", ContainerDriver::Containerd) };
-    let request = LogsRequest {
-        namespace: namespace.to_owned(),
-        id,
-        driver: driver.into(),
-        follow: true,
-        tail_lines: LOG_TAIL,
-    };
+    let (namespace, driver) = Namespace { kubernetes: is_pod }.wire();
+    let request = LogsRequest { namespace, id, driver, follow: true, tail_lines: LOG_TAIL };
     let end = match node.machine().logs(request).await {
         Ok(reply) => {
             let mut stream = reply.into_inner();
@@ -88,7 +81,7 @@ struct Before {
 async fn picture(node: &Node, before: &mut Before) -> Result<Snapshot, (&'static str, Status)> {
     let mut machine = node.machine();
     let named = |method: &'static str| move |status: Status| (method, status);
-    let (namespace, driver) = ("k8s.io".to_owned(), ContainerDriver::Cri.into());
+    let (namespace, driver) = Namespace { kubernetes: true }.wire();
     let version = machine.version(()).await.map_err(named("Version"))?.into_inner();
     let containers = ContainersRequest { namespace: namespace.clone(), driver };
     // The node answers although containerd does not: what is known is shown.
@@ -165,22 +158,17 @@ fn pod(one: &ContainerInfo, stat: Option<&Stat>, before: &Before, seconds: Optio
 
 fn service(one: &ServiceInfo) -> Item {
     let last = one.events.as_ref().and_then(|events| events.events.last());
-    let health = match &one.health {
-        Some(health) if !health.unknown && health.healthy => Health::Well,
-        Some(health) if !health.unknown => Health::Ill,
-        _ => Health::Unknown,
-    };
-    let word = match health {
-        Health::Well => "OK",
-        Health::Ill => "Fail",
-        Health::Unknown => "?",
+    let health = match listing::is_healthy(one) {
+        Some(true) => Health::Well,
+        Some(false) => Health::Ill,
+        None => Health::Unknown,
     };
     Item {
         id: one.id.clone(),
         cells: vec![
             one.id.clone(),
             one.state.clone(),
-            word.to_owned(),
+            listing::health_word(one).to_owned(),
             last.map(|event| event.msg.clone()).unwrap_or_default(),
         ],
         health,

@@ -18,8 +18,6 @@ pub struct Row {
     pub cells: Vec<String>,
     /// The same as data.
     pub item: Value,
-    /// The node has said that it is up and well.
-    pub ready: bool,
 }
 
 /// Reads one event; `None` for the hello, which says nothing.
@@ -27,7 +25,7 @@ pub fn event(asked: &str, event: &Event) -> Option<Row> {
     let data = event.data.as_ref().filter(|data| !data.type_url.is_empty())?;
     let node = node_name(event.metadata.as_ref(), asked);
     let kind = data.type_url.strip_prefix(TYPES).unwrap_or(&data.type_url);
-    let (source, message, ready) = said(kind, &data.value).unwrap_or_default();
+    let (source, message) = said(kind, &data.value).unwrap_or_default();
     let item = json!({
         "node": node, "id": event.id, "event": kind, "actor": event.actor_id, "source": source, "message": message,
     });
@@ -39,41 +37,40 @@ pub fn event(asked: &str, event: &Event) -> Option<Row> {
         source,
         message,
     ];
-    Some(Row { cells, item, ready })
+    Some(Row { cells, item })
 }
 
-/// Source, message, and whether it says that the node is ready.
-fn said(kind: &str, bytes: &[u8]) -> Option<(String, String, bool)> {
+/// Source and message.
+fn said(kind: &str, bytes: &[u8]) -> Option<(String, String)> {
     let started = |start: bool| if start { "START" } else { "STOP" };
-    let plain = |source: String, message: String| Some((source, message, false));
-    match kind {
+    Some(match kind {
         "SequenceEvent" => {
             let one = SequenceEvent::decode(bytes).ok()?;
             let action = one.action().as_str_name().to_owned();
             let message = one.error.map_or(action, |error| format!("error: {}", error.message));
-            plain(one.sequence, message)
+            (one.sequence, message)
         }
         "PhaseEvent" => {
             let one = PhaseEvent::decode(bytes).ok()?;
-            plain(one.phase, started(one.action == 0).to_owned())
+            (one.phase, started(one.action == 0).to_owned())
         }
         "TaskEvent" => {
             let one = TaskEvent::decode(bytes).ok()?;
-            plain(one.task, started(one.action == 0).to_owned())
+            (one.task, started(one.action == 0).to_owned())
         }
         "ServiceStateEvent" => {
             let one = ServiceStateEvent::decode(bytes).ok()?;
             let message = format!("{}: {}", one.action().as_str_name(), one.message);
-            plain(one.service, message)
+            (one.service, message)
         }
-        "RestartEvent" => plain(String::new(), format!("restart {}", RestartEvent::decode(bytes).ok()?.cmd)),
-        "ConfigLoadErrorEvent" => plain(String::new(), ConfigLoadErrorEvent::decode(bytes).ok()?.error),
+        "RestartEvent" => (String::new(), format!("restart {}", RestartEvent::decode(bytes).ok()?.cmd)),
+        "ConfigLoadErrorEvent" => (String::new(), ConfigLoadErrorEvent::decode(bytes).ok()?.error),
         "ConfigValidationErrorEvent" => {
-            plain(String::new(), ConfigValidationErrorEvent::decode(bytes).ok()?.error)
+            (String::new(), ConfigValidationErrorEvent::decode(bytes).ok()?.error)
         }
         "AddressEvent" => {
             let one = AddressEvent::decode(bytes).ok()?;
-            plain(one.hostname, format!("ADDRESSES: {}", one.addresses.join(",")))
+            (one.hostname, format!("ADDRESSES: {}", one.addresses.join(",")))
         }
         "MachineStatusEvent" => {
             let one = MachineStatusEvent::decode(bytes).ok()?;
@@ -81,17 +78,18 @@ fn said(kind: &str, bytes: &[u8]) -> Option<(String, String, bool)> {
             let status = one.status.unwrap_or_default();
             let unmet = status.unmet_conditions.iter();
             let unmet: Vec<String> = unmet.map(|it| format!("{}: {}", it.name, it.reason)).collect();
-            let ready = status.ready && stage == "RUNNING";
             let unmet = if unmet.is_empty() { String::new() } else { format!(", {}", unmet.join(", ")) };
-            Some((stage, format!("ready: {}{unmet}", status.ready), ready))
+            (stage, format!("ready: {}{unmet}", status.ready))
         }
-        _ => None,
-    }
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use podium_wire::machine::machine_status_event::MachineStatus;
+    use podium_wire::machine::machine_status_event::machine_status::UnmetCondition;
 
     fn of(kind: &str, message: &impl Message) -> Event {
         let data = prost_types::Any { type_url: format!("{TYPES}{kind}"), value: message.encode_to_vec() };
@@ -114,17 +112,17 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_ready_when_it_runs_and_says_so() {
-        let status = |stage: i32, ready: bool| MachineStatusEvent {
-            stage,
-            status: Some(podium_wire::machine::machine_status_event::MachineStatus {
-                ready,
-                unmet_conditions: Vec::new(),
-            }),
+    fn a_nodes_status_says_what_is_not_met() {
+        let said = |stage: i32, ready: bool, unmet: &[(&str, &str)]| {
+            let unmet = unmet.iter().map(|(name, reason)| UnmetCondition {
+                name: (*name).to_owned(),
+                reason: (*reason).to_owned(),
+            });
+            let status = MachineStatus { ready, unmet_conditions: unmet.collect() };
+            let message = MachineStatusEvent { stage, status: Some(status) };
+            event("n", &of("MachineStatusEvent", &message)).unwrap().cells[4..].to_vec()
         };
-        let ready =
-            |stage, ready| event("n", &of("MachineStatusEvent", &status(stage, ready))).unwrap().ready;
-        assert!(ready(4, true));
-        assert!(!ready(4, false) && !ready(1, true));
+        assert_eq!(said(4, true, &[]), ["RUNNING", "ready: true"]);
+        assert_eq!(said(1, false, &[("pods", "1 waits")]), ["BOOTING", "ready: false, pods: 1 waits"]);
     }
 }

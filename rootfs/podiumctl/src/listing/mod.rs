@@ -8,10 +8,10 @@ mod pods;
 mod services;
 mod system;
 
-pub use events::{Row as EventRow, event};
-pub use files::{disk_usage, files, mode};
+pub use events::event;
+pub use files::{disk_usage, files};
 pub use pods::{containers, stats};
-pub use services::{answers, service, services};
+pub use services::{answers, health_word, is_healthy, service, services};
 pub use system::{meminfo, memory, mounts, processes, version};
 
 use podium_wire::common::Metadata;

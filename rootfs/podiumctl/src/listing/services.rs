@@ -22,7 +22,7 @@ pub fn services(replies: &[(String, Vec<ServiceList>)], now: OffsetDateTime) -> 
                     node.to_owned(),
                     one.id.clone(),
                     one.state.clone(),
-                    health(one).to_owned(),
+                    health_word(one).to_owned(),
                     change.map_or_else(|| "?".to_owned(), |then| format!("{} ago", times::ago(now, then))),
                     last.map_or_else(|| "<none>".to_owned(), |event| event.msg.clone()),
                 ],
@@ -45,7 +45,7 @@ pub fn service(
         let node = node_name(message.metadata.as_ref(), asked);
         for one in message.services.iter().filter(|one| one.id == id) {
             let mut rows: Vec<Vec<String>> =
-                [("NODE", node), ("ID", id), ("STATE", &one.state), ("HEALTH", health(one))]
+                [("NODE", node), ("ID", id), ("STATE", &one.state), ("HEALTH", health_word(one))]
                     .iter()
                     .map(|(name, value)| vec![(*name).to_owned(), (*value).to_owned()])
                     .collect();
@@ -80,12 +80,17 @@ pub fn answers(replies: &[(String, String)]) -> Listing {
     listing
 }
 
+/// Whether the service is well; `None` while it is not known.
+pub fn is_healthy(service: &ServiceInfo) -> Option<bool> {
+    service.health.as_ref().filter(|health| !health.unknown).map(|health| health.healthy)
+}
+
 /// `OK`, `Fail`, or `?` while it is not known.
-fn health(service: &ServiceInfo) -> &'static str {
-    match &service.health {
-        Some(health) if !health.unknown && health.healthy => "OK",
-        Some(health) if !health.unknown => "Fail",
-        _ => "?",
+pub fn health_word(service: &ServiceInfo) -> &'static str {
+    match is_healthy(service) {
+        Some(true) => "OK",
+        Some(false) => "Fail",
+        None => "?",
     }
 }
 
