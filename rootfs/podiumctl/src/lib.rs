@@ -13,6 +13,7 @@ pub mod patch;
 pub mod pki;
 pub mod problems;
 pub mod resource;
+pub mod secrets;
 pub mod style;
 pub mod table;
 pub mod talosconfig;

@@ -4,6 +4,7 @@
 //! node's word counts; where the same problem is found here, its column is known, else the key is looked for in its
 //! line. Secrets are not shown: of a line that may hold one only the key is.
 
+use crate::secrets;
 use crate::style::Style;
 use crate::table::printable;
 use podium_init::config::{Problem, Severity};
@@ -12,8 +13,25 @@ use unicode_width::UnicodeWidthStr;
 /// Longer lines are cut: a certificate in base64 is one line.
 const MOST_SHOWN: usize = 160;
 
-/// One problem for a terminal, several lines. `name` is what the text is called (`node.yaml`).
-pub fn show(problem: &Problem, name: &str, text: &str, style: Style) -> String {
+/// A text that has problems, as it may be shown.
+#[derive(Debug)]
+pub struct Source {
+    name: String,
+    lines: Vec<String>,
+}
+
+impl Source {
+    /// `name` is what the text is called (`node.yaml`). What is secret in a line the lines above it may say, so this
+    /// looks at the whole.
+    pub fn new(name: &str, text: &str) -> Self {
+        let lines = secrets::hide(text, "").0.lines().map(str::to_owned).collect();
+        Self { name: name.to_owned(), lines }
+    }
+}
+
+/// One problem for a terminal, several lines.
+pub fn show(problem: &Problem, source: &Source, style: Style) -> String {
+    let Source { name, lines } = source;
     let (word, paint): (&str, fn(Style, &str) -> String) = match problem.severity {
         Severity::Error => ("error", Style::red),
         Severity::Warning => ("warning", Style::yellow),
@@ -22,7 +40,7 @@ pub fn show(problem: &Problem, name: &str, text: &str, style: Style) -> String {
     let headline = printable(&format!("{path}{}", problem.message));
     let mut shown = format!("{}: {}\n", paint(style, word), style.bold(&headline));
     if let Some((number, line)) =
-        problem.line.and_then(|number| Some((number, text.lines().nth(number.checked_sub(1)?)?)))
+        problem.line.and_then(|number| Some((number, lines.get(number.checked_sub(1)?)?)))
     {
         let (column, width) = place(problem, line);
         let gutter = " ".repeat(number.to_string().len());
@@ -113,9 +131,8 @@ fn last_key(path: &str) -> Option<&str> {
     (!key.is_empty()).then_some(key)
 }
 
-/// A line as it is shown: cut, and without a secret.
+/// A line as it is shown: cut.
 fn visible(line: &str) -> String {
-    let line = crate::diff::without_secret(line);
     let shown = printable(&line.replace('\t', " "));
     if shown.chars().count() > MOST_SHOWN {
         let cut: String = shown.chars().take(MOST_SHOWN).collect();
@@ -137,7 +154,7 @@ mod tests {
         let shown: String = outcome
             .problems
             .iter()
-            .map(|problem| show(problem, "node.yaml", CONFIG, Style::default()))
+            .map(|problem| show(problem, &Source::new("node.yaml", CONFIG), Style::default()))
             .collect();
         assert!(shown.contains(" --> node.yaml:3:3\n  |\n3 |   podz: []\n  |   ^^^^\n"), "{shown}");
         assert!(shown.contains("error: machine.podz: unknown key"), "{shown}");
@@ -157,7 +174,7 @@ mod tests {
     #[test]
     fn a_problem_that_only_the_node_knows_has_a_place_too() {
         let (problems, _) = from_message("line 3: machine.podz: too new a key; update podiumctl", &[]);
-        let shown = show(&problems[0], "c", CONFIG, Style::default());
+        let shown = show(&problems[0], &Source::new("c", CONFIG), Style::default());
         assert_eq!(
             shown,
             "error: machine.podz: too new a key\n --> c:3:3\n  |\n3 |   podz: []\n  |   ^^^^\n  = update podiumctl\n"
@@ -169,6 +186,18 @@ mod tests {
         let secret = "QUJD".repeat(20);
         let text = format!("machine:\n  ca:\n    key: {secret}\n");
         let problem = Problem::error("machine.ca.key", "is no key").at(Some((3, 5)));
-        assert!(!show(&problem, "c", &text, Style::default()).contains(&secret));
+        assert!(!show(&problem, &Source::new("c", &text), Style::default()).contains(&secret));
+    }
+
+    #[test]
+    fn a_header_is_never_shown_on_its_keys_line_or_below_it() {
+        let one_line = "machine:\n  kubelet:\n    staticPodURLHeader: {Authorization: Bearer secret}\n";
+        let below = "machine:\n  kubelet:\n    staticPodURLHeader:\n      Authorization: Bearer secret\n";
+        for (text, line) in [(one_line, 3), (below, 4)] {
+            let path = "machine.kubelet.staticPodURLHeader";
+            let problem = Problem::error(path, "is no list").at(Some((line, 5)));
+            let shown = show(&problem, &Source::new("c", text), Style::default());
+            assert!(!shown.contains("Bearer") && shown.contains("(secret)\n"), "{shown}");
+        }
     }
 }

@@ -228,8 +228,9 @@ impl Change {
     }
 
     fn show(&self, found: &[config::Problem]) {
+        let source = problems::Source::new(&self.name, &self.text);
         for problem in found {
-            say::note(&problems::show(problem, &self.name, &self.text, say::on_stderr()));
+            say::note(&problems::show(problem, &source, say::on_stderr()));
         }
     }
 }

@@ -27,8 +27,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let text = files::read_text(&arguments.file)?;
     let outcome = config::parse(text.as_bytes());
     let name = if arguments.file == "-" { "standard input" } else { &arguments.file };
+    let source = problems::Source::new(name, &text);
     for problem in &outcome.problems {
-        say::note(&problems::show(problem, name, &text, say::on_stderr()));
+        say::note(&problems::show(problem, &source, say::on_stderr()));
     }
     let errors = outcome
         .problems
