@@ -171,13 +171,17 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<()> {
             current(global, file)?.nodes = trimmed(&addresses);
             Ok(())
         }),
-        What::Endpoint { addresses } => change(global, |file| {
-            for one in &addresses {
-                podium_podiumctl::endpoint::Endpoint::parse(one).map_err(Fault::usage)?;
+        What::Endpoint { addresses } => {
+            let addresses = trimmed(&addresses);
+            generate::check_endpoints(&addresses)?;
+            if addresses.is_empty() {
+                return Err(Fault::usage("no endpoint is given: write HOST or HOST:PORT").into());
             }
-            current(global, file)?.endpoints = trimmed(&addresses);
-            Ok(())
-        }),
+            change(global, |file| {
+                current(global, file)?.endpoints = addresses;
+                Ok(())
+            })
+        }
         What::New(arguments) => new(global, arguments).await,
     }
 }
@@ -269,6 +273,7 @@ fn agreed(what: &str) -> Result<bool> {
 
 async fn new(global: &Global, arguments: New) -> Result<()> {
     generate::check_new(&arguments.path, arguments.force)?;
+    generate::check_endpoints(&global.endpoints)?;
     let (ca, name, mut endpoints) = match &arguments.from {
         Some(path) => (generate::read_ca(path)?, "podium".to_owned(), Vec::new()),
         None => {
@@ -285,12 +290,16 @@ async fn new(global: &Global, arguments: New) -> Result<()> {
         endpoints.clone_from(&global.endpoints);
     }
     let client = pki::new_client(&ca, arguments.roles, now(), arguments.crt_ttl).map_err(Fault::new)?;
+    let has_endpoint = !endpoints.is_empty();
     let context = generate::context(&ca.crt, &client, endpoints);
     let contexts = [(name.clone(), context)].into();
     let file = Talosconfig { context: name.clone(), contexts, ..Talosconfig::default() };
     files::write_secret(&arguments.path, &file.to_text().map_err(Fault::new)?, arguments.force)?;
     let role = arguments.roles.organization();
     say::note(&format!("{}: context {name} for {role}", arguments.path.display()));
+    if !has_endpoint {
+        generate::note_endpoint(&arguments.path);
+    }
     Ok(())
 }
 
@@ -307,5 +316,6 @@ fn current<'a>(global: &Global, file: &'a mut Talosconfig) -> Result<&'a mut Con
 }
 
 fn trimmed(words: &[String]) -> Vec<String> {
-    words.iter().flat_map(|word| word.split(',')).map(|word| word.trim().to_owned()).collect()
+    let words = words.iter().flat_map(|word| word.split(',')).map(str::trim);
+    words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }

@@ -6,6 +6,7 @@ use crate::fault::Fault;
 use crate::{files, say};
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use podium_podiumctl::endpoint::Endpoint;
 use podium_podiumctl::pki::{self, Pair};
 use podium_podiumctl::talosconfig::{Context, Talosconfig, encode};
 use podium_podiumctl::times;
@@ -82,13 +83,11 @@ fn secrets(global: &Global, arguments: &Secrets) -> Result<()> {
     if let Some(path) = [&machine, &client].into_iter().find(|path| path.exists() && !arguments.force) {
         return Err(files::exists(path).into());
     }
+    let hosts = check_endpoints(&global.endpoints)?.into_iter().map(|endpoint| endpoint.host);
     let now = now();
     let ca = pki::new_ca(now).map_err(Fault::new)?;
     let admin = pki::new_client(&ca, Role::Admin, now, arguments.crt_ttl).map_err(Fault::new)?;
-    let hosts =
-        global.endpoints.iter().filter_map(|one| podium_podiumctl::endpoint::Endpoint::parse(one).ok());
-    let names: Vec<String> =
-        hosts.map(|endpoint| endpoint.host).chain(arguments.additional_sans.iter().cloned()).collect();
+    let names: Vec<String> = hosts.chain(arguments.additional_sans.iter().cloned()).collect();
     let context = context(&ca.crt, &admin, global.endpoints.clone());
     let file = Talosconfig {
         context: arguments.name.clone(),
@@ -101,9 +100,22 @@ fn secrets(global: &Global, arguments: &Secrets) -> Result<()> {
     say::note(&format!("{}: a machine config with a new CA and its key", machine.display()));
     say::note(&format!("{}: context {} for an admin", client.display(), arguments.name));
     if global.endpoints.is_empty() {
-        say::note(&format!("next: podiumctl --talosconfig {} config endpoint ADDRESS", client.display()));
+        note_endpoint(&client);
     }
     Ok(())
+}
+
+/// What has to follow when a talosconfig was made that reaches no node.
+pub(super) fn note_endpoint(talosconfig: &Path) {
+    say::note(&format!("next: podiumctl --talosconfig {} config endpoint ADDRESS", talosconfig.display()));
+}
+
+/// Reads addresses before they get into a file.
+///
+/// # Errors
+/// The first that is none.
+pub(super) fn check_endpoints(addresses: &[String]) -> Result<Vec<Endpoint>, Fault> {
+    addresses.iter().map(|one| Endpoint::parse(one).map_err(Fault::usage)).collect()
 }
 
 fn config(arguments: &Config) -> Result<()> {

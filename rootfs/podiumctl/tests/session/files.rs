@@ -18,6 +18,9 @@ fn secrets_are_made_once_and_are_their_owners_alone() {
     let again = world.run("gen secrets -o new");
     assert!(again.code == 1 && again.err.contains("--force"), "{}", again.err);
     assert_eq!(std::fs::read_to_string(world.path("new/machineconfig.yaml")).unwrap(), config);
+    let wrong = world.run("gen secrets -o new --force -e 10.0.0.2,a:b");
+    assert!(wrong.code == 2 && wrong.err.contains("\"a:b\" is no address"), "{}", wrong.err);
+    assert_eq!(std::fs::read_to_string(world.path("new/machineconfig.yaml")).unwrap(), config);
     assert_eq!(world.run("gen secrets -o new --force").code, 0);
     assert_ne!(std::fs::read_to_string(world.path("new/machineconfig.yaml")).unwrap(), config);
 }
@@ -36,6 +39,12 @@ fn an_admin_makes_a_talosconfig_for_a_reader_with_the_cas_key() {
     assert_eq!(world.run("gen secrets -o new -e 10.0.0.2").code, 0);
     let said = world.run("config new reader --roles os:reader --from new/machineconfig.yaml -e 10.0.0.2");
     assert_eq!(said.code, 0, "{}", said.err);
+    assert!(!said.err.contains("next:"), "{}", said.err);
+    let bare = world.run("config new bare --from new/machineconfig.yaml");
+    assert_eq!(
+        bare.err,
+        "bare: context podium for os:admin\nnext: podiumctl --talosconfig bare config endpoint ADDRESS\n"
+    );
     let info = world.run("--talosconfig reader config info -o json");
     assert!(info.out.contains("os:reader") && info.out.contains("10.0.0.2"), "{}", info.out);
     let text = std::fs::read_to_string(world.path("reader")).unwrap();
@@ -53,7 +62,11 @@ fn contexts_are_listed_chosen_merged_and_removed() {
     golden("config-contexts.txt", &world.run("config contexts").out);
     assert_eq!(world.run("config context home").code, 0);
     assert_eq!(world.run("config node 10.0.0.2 10.0.0.3").code, 0);
-    assert_eq!(world.run("config endpoint 10.0.0.9:7").code, 0);
+    for wrong in ["10.0.0.2,a:b", ",", "''"] {
+        let said = world.run(&format!("config endpoint {wrong}"));
+        assert_eq!(said.code, 2, "{wrong}: {}", said.err);
+    }
+    assert_eq!(world.run("config endpoint 10.0.0.9:7,").code, 0);
     let info = world.run("config info");
     let shown: Vec<&str> = info.out.lines().take(4).collect();
     let wanted = [
