@@ -125,6 +125,7 @@ pub(crate) async fn list(global: &Global, arguments: List) -> Result<()> {
 
 pub(crate) async fn usage(global: &Global, arguments: Usage) -> Result<()> {
     let session = Session::new(global)?;
+    let several = arguments.paths.len() > 1;
     let request = DiskUsageRequest {
         // The paths themselves are the first level.
         recursion_depth: arguments.depth.saturating_add(1),
@@ -144,7 +145,7 @@ pub(crate) async fn usage(global: &Global, arguments: Usage) -> Result<()> {
                 session.fail(&Fault::new(format!("{node}: {}: {}", one.name, one.error)));
                 return Ok(());
             }
-            let (row, item) = listing::disk_usage(node, &one, arguments.humanize);
+            let (row, item) = listing::disk_usage(node, &one, arguments.humanize, several);
             add(&mut listing, row, item, !plural);
             Ok(())
         })

@@ -39,17 +39,18 @@ pub fn files(
     (row, item)
 }
 
-/// One path's usage.
-pub fn disk_usage(asked: &str, one: &DiskUsageInfo, humanize: bool) -> (Vec<String>, Value) {
+/// One path's usage. With `whole` its row has the whole path: below which of several paths it is, is not seen else.
+pub fn disk_usage(asked: &str, one: &DiskUsageInfo, humanize: bool, whole: bool) -> (Vec<String>, Value) {
     let node = node_name(one.metadata.as_ref(), asked);
     let size = u64::try_from(one.size).unwrap_or_default();
     let shown = if humanize { times::bytes(size) } else { size.to_string() };
     let item = json!({"node": node, "name": one.name, "relativeName": one.relative_name, "size": one.size});
-    (vec![node.to_owned(), shown, one.relative_name.clone()], item)
+    let name = if whole { &one.name } else { &one.relative_name };
+    (vec![node.to_owned(), shown, name.clone()], item)
 }
 
 /// A mode as Go shows its `os.FileMode`, whose bits the wire has: `drwxr-xr-x`, `Lrwxrwxrwx`, `-rw-r--r--`.
-pub fn mode(bits: u32) -> String {
+fn mode(bits: u32) -> String {
     const TYPES: [(u32, char); 13] = [
         (31, 'd'),
         (30, 'a'),

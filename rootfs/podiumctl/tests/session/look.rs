@@ -71,6 +71,7 @@ fn the_machine_is_shown() {
         ("list /etc", "list.txt"),
         ("ls -l /etc", "list-long.txt"),
         ("usage -H /var", "usage.txt"),
+        ("usage /var /etc", "usage-two.txt"),
         ("read /etc/hosts", "read.txt"),
         ("version --short", "version-short.txt"),
     ]);

@@ -204,14 +204,16 @@ pub(crate) fn files() -> Vec<FileInfo> {
     ]
 }
 
-pub(crate) fn usage() -> Vec<DiskUsageInfo> {
-    let one = |name: &str, size| DiskUsageInfo {
-        name: name.into(),
-        relative_name: name.into(),
+pub(crate) fn usage(paths: &[String]) -> Vec<DiskUsageInfo> {
+    let one = |name: String, relative_name: &str, size| DiskUsageInfo {
+        name,
+        relative_name: relative_name.into(),
         size,
         ..DiskUsageInfo::default()
     };
-    vec![one("var/log", 12_345), one("var", 9_876_543_210)]
+    let of =
+        |path: &String| [one(format!("{path}/log"), "log", 12_345), one(path.clone(), ".", 9_876_543_210)];
+    paths.iter().flat_map(of).collect()
 }
 
 pub(crate) fn version() -> Version {

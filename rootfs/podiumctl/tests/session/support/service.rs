@@ -282,9 +282,9 @@ impl MachineService for Node {
 
     async fn disk_usage(
         &self,
-        _: Request<DiskUsageRequest>,
+        request: Request<DiskUsageRequest>,
     ) -> Result<Response<Self::DiskUsageStream>, Status> {
-        Ok(stream(fixed::usage()))
+        Ok(stream(fixed::usage(&request.get_ref().paths)))
     }
 
     async fn dmesg(&self, _: Request<DmesgRequest>) -> Result<Response<Self::DmesgStream>, Status> {
