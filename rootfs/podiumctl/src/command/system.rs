@@ -73,35 +73,43 @@ pub(crate) async fn version(global: &Global, arguments: &VersionArguments) -> Re
         say::data(format!("Client:\n\tTag:         {tag}\n\tOS/Arch:     {platform}\n"))?;
     }
     let mut items = vec![json!({"client": {"tag": tag, "platform": platform}})];
-    if !arguments.client {
-        if table && !arguments.short {
-            say::data("Server:\n")?;
-        }
-        let session = if arguments.insecure {
-            Session::insecure(global, &arguments.cert_fingerprint)?
-        } else {
-            Session::new(global)?
-        };
-        let replies = session.ask("Version", |node: Node| async move { node.machine().version(()).await });
-        for (node, reply) in replies.await? {
-            for message in reply.messages {
-                let (text, item) = listing::version(&node, &message);
-                if table && arguments.short {
-                    say::data(format!(
-                        "Server {} {}\n",
-                        item["node"].as_str().unwrap_or_default(),
-                        item["tag"].as_str().unwrap_or_default()
-                    ))?;
-                } else if table {
-                    say::data(text)?;
-                }
-                items.push(json!({"server": item}));
-            }
-        }
-        print_items(arguments.output, &items)?;
-        return session.verdict();
+    let done = if arguments.client { Ok(()) } else { servers(global, arguments, &mut items).await };
+    // What is known is shown, whatever the nodes say.
+    print_items(arguments.output, &items)?;
+    done
+}
+
+async fn servers(
+    global: &Global,
+    arguments: &VersionArguments,
+    items: &mut Vec<serde_json::Value>,
+) -> Result<()> {
+    let table = arguments.output.output == Format::Table;
+    if table && !arguments.short {
+        say::data("Server:\n")?;
     }
-    print_items(arguments.output, &items)
+    let session = if arguments.insecure {
+        Session::insecure(global, &arguments.cert_fingerprint)?
+    } else {
+        Session::new(global)?
+    };
+    let replies = session.ask("Version", |node: Node| async move { node.machine().version(()).await });
+    for (node, reply) in replies.await? {
+        for message in reply.messages {
+            let (text, item) = listing::version(&node, &message);
+            if table && arguments.short {
+                say::data(format!(
+                    "Server {} {}\n",
+                    item["node"].as_str().unwrap_or_default(),
+                    item["tag"].as_str().unwrap_or_default()
+                ))?;
+            } else if table {
+                say::data(text)?;
+            }
+            items.push(json!({"server": item}));
+        }
+    }
+    session.verdict()
 }
 
 /// As the nodes call it.

@@ -84,6 +84,14 @@ fn the_version_of_both_ends_is_shown() {
 }
 
 #[test]
+fn the_version_of_this_end_is_shown_when_the_node_does_not_answer() {
+    let said = World::new(Role::Reader).run("version -o json -e 127.0.0.1:1");
+    assert!(said.code == 1 && said.err.contains("127.0.0.1:1: connection refused"), "{}", said.err);
+    let shown: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert!(shown["client"]["tag"].is_string(), "{shown}");
+}
+
+#[test]
 fn past_events_are_shown() {
     let said = World::new(Role::Reader).run("events --tail -1");
     golden("events.txt", &said.out);
