@@ -113,15 +113,16 @@ impl Model {
 
     /// More of the log.
     pub(super) fn take_log(&mut self, bytes: &[u8]) {
+        let wanted = self.filter.to_lowercase();
         let Some(log) = &mut self.log else { return };
         log.open.extend_from_slice(bytes);
         while let Some(end) = log.open.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = log.open.drain(..=end).collect();
-            log.push(&line[..end]);
+            log.push(&line[..end], &wanted);
         }
         if log.open.len() > LOG_COLUMNS {
             let line = std::mem::take(&mut log.open);
-            log.push(&line);
+            log.push(&line, &wanted);
         }
     }
 
@@ -151,10 +152,7 @@ impl Model {
     pub(super) fn log_lines(&self) -> Vec<&str> {
         let wanted = self.filter.to_lowercase();
         let lines = self.log.iter().flat_map(|log| &log.lines);
-        lines
-            .map(String::as_str)
-            .filter(|line| wanted.is_empty() || line.to_lowercase().contains(&wanted))
-            .collect()
+        lines.map(String::as_str).filter(|line| fits(line, &wanted)).collect()
     }
 
     /// What a key does.
@@ -203,6 +201,11 @@ impl Model {
             }
             KeyCode::Char(letter) => self.filter.push(letter),
             _ => {}
+        }
+        // Of what is left of a log that is scrolled back a page is to be seen.
+        let most = self.log_lines().len().saturating_sub(self.page);
+        if let Some(log) = &mut self.log {
+            log.back = log.back.min(most);
         }
     }
 
@@ -256,6 +259,8 @@ impl Model {
         let (lines, page) = (self.log_lines().len(), self.page);
         let Some(log) = &mut self.log else { return };
         let most = lines.saturating_sub(1);
+        // A filter may have taken lines away since.
+        log.back = log.back.min(most);
         match code {
             KeyCode::Down | KeyCode::Char('j') => log.back = log.back.saturating_sub(1),
             KeyCode::Up | KeyCode::Char('k') => log.back = (log.back + 1).min(most),
@@ -270,18 +275,24 @@ impl Model {
 }
 
 impl Log {
-    fn push(&mut self, line: &[u8]) {
+    /// Takes one line more; `wanted` is the filter.
+    fn push(&mut self, line: &[u8], wanted: &str) {
         let text = printable(&String::from_utf8_lossy(&line[..line.len().min(LOG_COLUMNS)]));
-        self.lines.push_back(text);
-        // Who reads further up keeps the place.
-        if self.back > 0 {
+        // Who reads further up keeps the place, among the lines that he sees.
+        if self.back > 0 && fits(&text, wanted) {
             self.back += 1;
         }
+        self.lines.push_back(text);
         if self.lines.len() > LOG_LINES {
             self.lines.pop_front();
         }
         self.back = self.back.min(self.lines.len().saturating_sub(1));
     }
+}
+
+/// Whether a filter in lower case lets the line through.
+fn fits(line: &str, wanted: &str) -> bool {
+    wanted.is_empty() || line.to_lowercase().contains(wanted)
 }
 
 #[cfg(test)]
@@ -358,6 +369,19 @@ mod tests {
         assert_eq!((log.lines.len(), log.back), (LOG_LINES, 2));
         press(&mut model, "G");
         assert_eq!(model.log.as_ref().unwrap().back, 0);
+    }
+
+    #[test]
+    fn a_filter_over_a_log_that_is_scrolled_back_leaves_its_place_among_what_is_left() {
+        let mut model = model();
+        press(&mut model, "\n");
+        (0..100).for_each(|n| model.take_log(format!("line {n}\n").as_bytes()));
+        press(&mut model, "gk/9\n");
+        assert_eq!(model.log_lines().len(), 19);
+        assert_eq!(model.log.as_ref().unwrap().back, 9, "a page of them is seen");
+        press(&mut model, "j");
+        model.take_log(b"other\n9\n");
+        assert_eq!(model.log.as_ref().unwrap().back, 9, "what is not seen moves nothing");
     }
 
     #[test]

@@ -167,11 +167,13 @@ fn list(frame: &mut Frame<'_>, model: &Model, area: Rect, paint: Paint) {
 fn log(frame: &mut Frame<'_>, model: &Model, log: &Log, area: Rect, paint: Paint) {
     let (width, height) = (usize::from(area.width).max(1), usize::from(area.height));
     let all = model.log_lines();
-    let last = all.len().saturating_sub(log.back);
+    // Behind a filter there may be fewer lines than it is scrolled back.
+    let back = log.back.min(all.len().saturating_sub(1));
+    let last = all.len() - back;
     let first = last.saturating_sub(height);
     let cut = |line: &&str| if log.wrap { wrapped(line, width) } else { vec![(*line).to_owned()] };
     let mut lines: Vec<Line<'_>> = all[first..last].iter().flat_map(cut).map(Line::raw).collect();
-    if let (Some(end), 0) = (&log.end, log.back) {
+    if let (Some(end), 0) = (&log.end, back) {
         lines.push(Line::styled(printable(end), paint.fg(Color::Yellow)));
     }
     // The end is what is looked at.
@@ -290,6 +292,18 @@ mod tests {
         ] {
             assert!(shown.contains(part), "{part}: {shown}");
         }
+    }
+
+    #[test]
+    fn a_log_that_is_scrolled_back_and_then_filtered_still_shows_lines() {
+        let mut model = model();
+        model.log = Some(Log::default());
+        (0..50).for_each(|n| model.take_log(format!("line {n}\n").as_bytes()));
+        model.log.as_mut().unwrap().back = 40;
+        assert!(screen(&mut model, 80, 24).contains("line 5"));
+        // Shorter than what is looked for: the filter is on the screen too.
+        model.filter = "ne 7".into();
+        assert!(screen(&mut model, 80, 24).contains("line 7"));
     }
 
     #[test]
