@@ -73,7 +73,8 @@ pub(crate) fn end(error: &anyhow::Error) -> ExitCode {
 }
 
 fn style(terminal: bool) -> Style {
-    Style::new(terminal, std::env::var("NO_COLOR").ok().as_deref())
+    let no_color = std::env::var_os("NO_COLOR").map(|value| value.to_string_lossy().into_owned());
+    Style::new(terminal, no_color.as_deref())
 }
 
 /// A person who cannot be told cannot be told that.

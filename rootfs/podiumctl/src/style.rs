@@ -13,6 +13,11 @@ impl Style {
         Self { colour: terminal && no_color.is_none_or(str::is_empty) }
     }
 
+    /// Whether anything is coloured.
+    pub fn is_coloured(self) -> bool {
+        self.colour
+    }
+
     /// For what failed or goes.
     pub fn red(self, text: &str) -> String {
         self.paint("31", text)

@@ -8,6 +8,7 @@ mod view;
 
 use crate::client::Node;
 use crate::fault::Fault;
+use crate::say;
 use anyhow::{Context, Result};
 use feed::News;
 use ratatui::DefaultTerminal;
@@ -41,7 +42,7 @@ pub(crate) async fn run(node: Node) -> Result<()> {
 }
 
 async fn show(terminal: &mut DefaultTerminal, node: Node) -> Result<()> {
-    let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colours = say::on_stdout().is_coloured();
     let (news_sender, mut news) = mpsc::channel(WAITING);
     let (key_sender, mut keys) = mpsc::channel(WAITING);
     std::thread::spawn(move || wait_for_keys(&key_sender));
