@@ -28,16 +28,16 @@ pub(crate) struct Reboot {
 enum Mode {
     /// Stop the pods and services first
     Default,
-    /// By the machine's firmware, not straight into the next kernel
+    /// talosctl's word; a Podium node always stops its pods first
     Powercycle,
-    /// At once: nothing is stopped first
+    /// talosctl's word; a Podium node always stops its pods first
     Force,
 }
 
 /// Turn nodes off
 #[derive(Debug, Args)]
 pub(crate) struct Shutdown {
-    /// At once: nothing is stopped first
+    /// talosctl's word; a Podium node always stops its pods first
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -47,7 +47,7 @@ pub(crate) struct Shutdown {
 /// Wipe nodes: config, keys, images and the pods' data go
 #[derive(Debug, Args)]
 pub(crate) struct Reset {
-    /// Stop the pods and services first
+    /// talosctl's word; a Podium node always stops its pods first
     #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
     graceful: bool,
     /// Reboot afterwards instead of turning off: the node then waits for a new config
@@ -79,6 +79,9 @@ pub(crate) async fn reboot(global: &Global, arguments: &Reboot) -> Result<()> {
         Mode::Powercycle => reboot_request::Mode::Powercycle,
         Mode::Force => reboot_request::Mode::Force,
     };
+    if !matches!(arguments.mode, Mode::Default) {
+        changes_nothing("--mode");
+    }
     let request = RebootRequest { mode: mode.into() };
     let order = move |node: Node| async move {
         let reply = node.machine().reboot(request).await.map_err(|status| node.fault("Reboot", &status))?;
@@ -88,6 +91,9 @@ pub(crate) async fn reboot(global: &Global, arguments: &Reboot) -> Result<()> {
 }
 
 pub(crate) async fn shutdown(global: &Global, arguments: &Shutdown) -> Result<()> {
+    if arguments.force {
+        changes_nothing("--force");
+    }
     let request = ShutdownRequest { force: arguments.force };
     let order = move |node: Node| async move {
         let reply =
@@ -104,6 +110,9 @@ pub(crate) async fn reset(global: &Global, arguments: &Reset) -> Result<()> {
         Wipe::SystemDisk => reset_request::WipeMode::SystemDisk,
         Wipe::UserDisks => reset_request::WipeMode::UserDisks,
     };
+    if !arguments.graceful {
+        changes_nothing("--graceful=false");
+    }
     let request = ResetRequest {
         graceful: arguments.graceful,
         reboot: arguments.reboot,
@@ -126,16 +135,25 @@ pub(crate) async fn reset(global: &Global, arguments: &Reset) -> Result<()> {
                 .unwrap_or_default())
         }
     };
+    let goal = goal(arguments.reboot, &arguments.system_labels_to_wipe);
+    give(global, "reset", goal, &arguments.wait, order).await
+}
+
+/// Scripts for talosctl give such flags; who gives one in need must not take the order for a quicker one.
+fn changes_nothing(flag: &str) {
+    say::warn(&format!("{flag} changes nothing: a Podium node always stops its pods first"));
+}
+
+/// What a reset is to end in, by the partitions that are wiped; none: all.
+fn goal(reboot: bool, labels: &[String]) -> Goal {
     // Its certificates go with its config: it answers as another node, if it comes back.
-    let labels = &arguments.system_labels_to_wipe;
     let keeps_config =
         !labels.is_empty() && !labels.iter().any(|label| label == podium_init::shutdown::Reset::STATE);
-    let goal = match (arguments.reboot, keeps_config) {
+    match (reboot, keeps_config) {
         (false, _) => Goal::OffWiped,
         (true, true) => Goal::Rebooted,
         (true, false) => Goal::Forgotten,
-    };
-    give(global, "reset", goal, &arguments.wait, order).await
+    }
 }
 
 async fn give<F, Fut>(
@@ -161,4 +179,25 @@ where
         }
     }
     session.verdict()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_loses_its_config_comes_back_as_a_stranger_and_without_a_reboot_it_stays_off() {
+        for (reboot, labels, wanted) in [
+            (false, &[][..], Goal::OffWiped),
+            (false, &["EPHEMERAL"], Goal::OffWiped),
+            (false, &["STATE"], Goal::OffWiped),
+            (true, &[], Goal::Forgotten),
+            (true, &["STATE"], Goal::Forgotten),
+            (true, &["EPHEMERAL", "STATE"], Goal::Forgotten),
+            (true, &["EPHEMERAL"], Goal::Rebooted),
+        ] {
+            let given: Vec<String> = labels.iter().map(|&label| label.to_owned()).collect();
+            assert_eq!(goal(reboot, &given), wanted, "{reboot} {labels:?}");
+        }
+    }
 }

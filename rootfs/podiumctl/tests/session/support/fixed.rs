@@ -130,14 +130,14 @@ pub(crate) fn services() -> ServiceList {
     }
 }
 
-pub(crate) fn events(actor: &str) -> Vec<Event> {
+pub(crate) fn events(sequence: &str, actor: &str) -> Vec<Event> {
     let of = |kind: &str, id: &str, value: Vec<u8>| Event {
         metadata: None,
         data: Some(Any { type_url: format!("talos/runtime/machine.{kind}"), value }),
         id: id.into(),
         actor_id: actor.into(),
     };
-    let sequence = SequenceEvent { sequence: "reboot".into(), action: 1, error: None };
+    let sequence = SequenceEvent { sequence: sequence.into(), action: 1, error: None };
     let task = TaskEvent { task: "stopAllPods".into(), action: 0 };
     vec![of("SequenceEvent", "e1", sequence.encode_to_vec()), of("TaskEvent", "e2", task.encode_to_vec())]
 }

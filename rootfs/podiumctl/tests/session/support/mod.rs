@@ -1,10 +1,12 @@
 //! A node that is none: the API's services in this process with fixed answers, over real TLS; and the real binary run
 //! against it.
 
+mod fake;
 mod fixed;
 mod service;
 
-pub(crate) use service::Fake;
+pub(crate) use fake::Fake;
+pub(crate) use service::After;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -33,12 +35,16 @@ impl World {
     /// Several nodes of the same CA.
     pub(crate) fn with(role: podium_wire::roles::Role, count: usize) -> Self {
         let folder = TempDir::new().unwrap();
-        let ca = service::new_ca();
+        let ca = fake::new_ca();
         let nodes: Vec<Fake> = (0..count).map(|_| Fake::start(Some(&ca))).collect();
         let endpoints: Vec<String> = nodes.iter().map(|node| node.address.clone()).collect();
-        std::fs::write(folder.path().join("talosconfig"), service::talosconfig(&ca, role, &endpoints))
-            .unwrap();
+        std::fs::write(folder.path().join("talosconfig"), fake::talosconfig(&ca, role, &endpoints)).unwrap();
         Self { folder, nodes }
+    }
+
+    /// What becomes of the first node once it is told to end.
+    pub(crate) fn goes(&self, after: After) {
+        self.nodes[0].seen.lock().unwrap().after = after;
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -1,164 +1,57 @@
-//! The fake's services and its TLS.
+//! The fake's services.
 
 use super::fixed;
-use podium_podiumctl::pki::{self, Pair};
-use podium_podiumctl::talosconfig::{Context, Talosconfig, encode};
 use podium_wire::common::Data;
-use podium_wire::cosi::state_server::{State, StateServer};
+use podium_wire::cosi::state_server::State;
 use podium_wire::cosi::{self, EventType};
-use podium_wire::machine::machine_service_server::{MachineService, MachineServiceServer};
+use podium_wire::machine::machine_service_server::MachineService;
 use podium_wire::machine::*;
 use podium_wire::roles::Role;
-use rcgen::{CertificateParams, Issuer, KeyPair, PKCS_ED25519};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
-use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context as TaskContext, Poll};
-use std::time::Duration;
-use time::OffsetDateTime;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Server;
-use tonic::transport::server::Connected;
 use tonic::{Request, Response, Status};
 
 type Stream<T> = Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
 
-/// A node; it lives as long as this.
-pub(crate) struct Fake {
-    pub(crate) address: String,
-    pub(crate) fingerprint: String,
-    /// What it was asked, by method, and what it holds.
-    pub(crate) seen: Arc<Mutex<Seen>>,
-    _runtime: tokio::runtime::Runtime,
-}
-
+/// What a node was asked, by method, and what it holds.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) asked: Vec<String>,
     pub(crate) config: String,
     pub(crate) boots: u32,
+    pub(crate) after: After,
+}
+
+/// What becomes of a node that was told to shut down, or to wipe itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum After {
+    /// It takes no connection any more.
+    #[default]
+    Silence,
+    /// It takes so many connections not, and is then as it was, in another boot.
+    Same(u32),
+    /// The same, and then it waits for a config.
+    Maintenance(u32),
+}
+
+/// An order that a node was given, and by what its events tell of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Order {
+    pub(super) sequence: &'static str,
+    pub(super) actor: &'static str,
+}
+
+impl Order {
+    /// The fake's reboot takes no time; it is as if it had not been away.
+    pub(super) fn ends(self) -> bool {
+        matches!(self.sequence, "shutdown" | "reset")
+    }
 }
 
 #[derive(Clone)]
-struct Node(Arc<Mutex<Seen>>, watch::Sender<u32>);
-
-/// A machine CA.
-pub(crate) fn new_ca() -> Pair {
-    pki::new_ca(OffsetDateTime::now_utc()).unwrap()
-}
-
-pub(crate) fn talosconfig(ca: &Pair, role: Role, endpoints: &[String]) -> String {
-    let client = pki::new_client(ca, role, OffsetDateTime::now_utc(), Duration::from_secs(3600)).unwrap();
-    let context = Context {
-        endpoints: endpoints.to_vec(),
-        ca: encode(&ca.crt),
-        crt: encode(&client.crt),
-        key: encode(&client.key),
-        ..Context::default()
-    };
-    let contexts = [("home".to_owned(), context)].into();
-    Talosconfig { context: "home".into(), contexts, ..Talosconfig::default() }.to_text().unwrap()
-}
-
-impl Fake {
-    /// Serves with mutual TLS under this CA, or in maintenance mode.
-    pub(crate) fn start(ca: Option<&Pair>) -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let (tls, fingerprint) = tls(ca);
-        let seen = Arc::new(Mutex::new(Seen { config: fixed::CONFIG.to_owned(), ..Seen::default() }));
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let (sender, receiver) = mpsc::channel(8);
-        let acceptor = TlsAcceptor::from(Arc::new(tls));
-        runtime.spawn(async move {
-            while let Ok((tcp, _)) = listener.accept().await {
-                let (acceptor, sender) = (acceptor.clone(), sender.clone());
-                tokio::spawn(async move {
-                    if let Ok(tls) = acceptor.accept(tcp).await {
-                        drop(sender.send(Ok::<_, io::Error>(Peer(tls))).await);
-                    }
-                });
-            }
-        });
-        let node = Node(Arc::clone(&seen), watch::Sender::new(0));
-        let server = Server::builder()
-            .add_service(MachineServiceServer::new(node.clone()))
-            .add_service(StateServer::new(node));
-        runtime.spawn(server.serve_with_incoming(ReceiverStream::new(receiver)));
-        Self { address, fingerprint, seen, _runtime: runtime }
-    }
-}
-
-fn tls(ca: Option<&Pair>) -> (ServerConfig, String) {
-    let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
-    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap();
-    let (builder, certificate) = match ca {
-        Some(ca) => {
-            let issuer = Issuer::from_ca_cert_pem(&ca.crt, KeyPair::from_pem(&ca.key).unwrap()).unwrap();
-            let mut roots = RootCertStore::empty();
-            roots.add(CertificateDer::from_pem_slice(ca.crt.as_bytes()).unwrap()).unwrap();
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
-            (builder.with_client_cert_verifier(verifier), params.signed_by(&key, &issuer).unwrap())
-        }
-        None => (builder.with_no_client_auth(), params.self_signed(&key).unwrap()),
-    };
-    let der = certificate.der().clone();
-    let fingerprint = pki::fingerprint(&der).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
-    let mut config = builder.with_single_cert(vec![der], key).unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    (config, fingerprint)
-}
-
-/// A client's connection, with its role.
-struct Peer(TlsStream<TcpStream>);
-
-impl Connected for Peer {
-    type ConnectInfo = Option<Role>;
-
-    fn connect_info(&self) -> Option<Role> {
-        let certificates = self.0.get_ref().1.peer_certificates()?;
-        let (_, certificate) = x509_parser::parse_x509_certificate(&certificates[0]).ok()?;
-        Role::of(certificate.subject().iter_organization().filter_map(|name| name.as_str().ok()))
-    }
-}
-
-impl AsyncRead for Peer {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut TaskContext<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Peer {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
+pub(super) struct Node(pub(super) Arc<Mutex<Seen>>, pub(super) watch::Sender<Order>);
 
 impl Node {
     /// Notes the call, and refuses it as a node does.
@@ -293,21 +186,22 @@ impl MachineService for Node {
 
     async fn events(&self, request: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
         let (sender, receiver) = mpsc::channel(8);
-        let (tail, mut boots) = (request.get_ref().tail_events, self.1.subscribe());
+        let (tail, mut orders) = (request.get_ref().tail_events, self.1.subscribe());
         tokio::spawn(async move {
             let mut batch = vec![Event::default()];
             if tail != 0 {
-                batch.extend(fixed::events(""));
+                batch.extend(fixed::events("reboot", ""));
             }
             for event in batch {
                 drop(sender.send(Ok(event)).await);
             }
             if tail == 0 {
                 tokio::select! {
-                    _ = boots.changed() => {}
+                    _ = orders.changed() => {}
                     () = sender.closed() => return,
                 }
-                for event in fixed::events("actor-1") {
+                let Order { sequence, actor } = *orders.borrow();
+                for event in fixed::events(sequence, actor) {
                     drop(sender.send(Ok(event)).await);
                 }
             }
@@ -366,13 +260,14 @@ impl MachineService for Node {
     async fn reboot(&self, request: Request<RebootRequest>) -> Result<Response<RebootResponse>, Status> {
         self.asked(&request, "Reboot")?;
         self.0.lock().unwrap().boots += 1;
-        self.1.send_modify(|boots| *boots += 1);
+        self.1.send_replace(Order { sequence: "reboot", actor: "actor-1" });
         let message = Reboot { metadata: None, actor_id: "actor-1".into() };
         Ok(Response::new(RebootResponse { messages: vec![message] }))
     }
 
     async fn reset(&self, request: Request<ResetRequest>) -> Result<Response<ResetResponse>, Status> {
         self.asked(&request, "Reset")?;
+        self.1.send_replace(Order { sequence: "reset", actor: "actor-2" });
         Ok(Response::new(ResetResponse {
             messages: vec![Reset { metadata: None, actor_id: "actor-2".into() }],
         }))
@@ -412,6 +307,7 @@ impl MachineService for Node {
         request: Request<ShutdownRequest>,
     ) -> Result<Response<ShutdownResponse>, Status> {
         self.asked(&request, "Shutdown")?;
+        self.1.send_replace(Order { sequence: "shutdown", actor: "actor-3" });
         Ok(Response::new(ShutdownResponse {
             messages: vec![Shutdown { metadata: None, actor_id: "actor-3".into() }],
         }))
