@@ -82,6 +82,22 @@ pub fn from_message(message: &str, known: &[Problem]) -> (Vec<Problem>, Vec<Stri
     (problems, others)
 }
 
+/// A node's message that was cut (`… 12 more` stands where the rest was), with the errors in that place that `known` has
+/// and the message has not. What is still missing then is said in the same way; any other message stays as it is.
+pub fn uncut(message: &str, known: &[Problem]) -> String {
+    let cut = |line: &str| line.strip_prefix("… ")?.strip_suffix(" more")?.parse::<usize>().ok();
+    let Some(missing) = message.lines().find_map(|line| cut(line.trim())) else { return message.to_owned() };
+    let told: Vec<&str> = message.lines().filter(|line| cut(line.trim()).is_none()).collect();
+    let has = |problem: &String| told.iter().any(|line| line.trim() == problem);
+    let errors = known.iter().filter(|problem| problem.severity == Severity::Error).map(ToString::to_string);
+    let added: Vec<String> = errors.filter(|problem| !has(problem)).collect();
+    let rest = missing.saturating_sub(added.len());
+    let mut lines: Vec<&str> = told;
+    lines.extend(added.iter().map(String::as_str));
+    let rest = if rest == 0 { String::new() } else { format!("\n… {rest} more") };
+    lines.join("\n") + &rest
+}
+
 /// A problem's line without a parser: `line N: PATH: MESSAGE; REMEDY`.
 fn read(line: &str) -> Option<Problem> {
     let (number, rest) = line.strip_prefix("line ")?.split_once(": ")?;
@@ -169,6 +185,19 @@ mod tests {
         let (problems, others) = from_message(&message, &known);
         assert_eq!(problems, known);
         assert_eq!(others, ["the config has 2 errors:"]);
+    }
+
+    #[test]
+    fn what_a_node_has_cut_is_told_from_the_same_text() {
+        let known = parse(CONFIG.as_bytes()).problems;
+        assert_eq!(known.len(), 2);
+        let [first, second] = [known[0].to_string(), known[1].to_string()];
+        let whole = format!("errors\n{first}\n{second}");
+        assert_eq!(uncut(&format!("errors\n{first}\n… 1 more"), &known), whole);
+        assert_eq!(uncut("errors\n… 2 more", &known), whole);
+        assert_eq!(uncut("errors\n… 5 more", &known), format!("{whole}\n… 3 more"), "the node knows more");
+        assert_eq!(uncut(&whole, &known), whole);
+        assert_eq!(uncut(&format!("errors\n{first}\n"), &known), format!("errors\n{first}\n"), "not cut");
     }
 
     #[test]

@@ -114,8 +114,8 @@ pub(crate) struct Change {
 }
 
 impl Change {
-    /// Asks all nodes; shows problems, and with `show_diff` what would change. Why nodes refuse it, in their words; none
-    /// when all take it.
+    /// Asks all nodes; shows problems, and with `show_diff` what would change. Why nodes refuse it, in their words, whole
+    /// again where they cut them; none when all take it.
     ///
     /// # Errors
     /// A node has not answered.
@@ -136,6 +136,7 @@ impl Change {
                     }
                 }
                 Err(refusal) => {
+                    let refusal = problems::uncut(&refusal, &self.known());
                     self.refused(&node, &refusal, "nothing has changed on it");
                     refusals.push(refusal);
                 }
@@ -170,7 +171,7 @@ impl Change {
                     // It took it a moment ago: what it has done since only it can say.
                     let remedy =
                         "its words say what has changed; podiumctl get machineconfig shows what is in force";
-                    self.refused(&node, &refusal, remedy);
+                    self.refused(&node, &problems::uncut(&refusal, &self.known()), remedy);
                     is_done = false;
                 }
             }
@@ -208,8 +209,13 @@ impl Change {
         session.each(ask).await
     }
 
+    /// What this program's own parser finds in the text.
+    fn known(&self) -> Vec<config::Problem> {
+        config::parse(self.text.as_bytes()).problems
+    }
+
     fn warnings(&self, message: &machine::ApplyConfiguration) {
-        let known = config::parse(self.text.as_bytes()).problems;
+        let known = self.known();
         for warning in &message.warnings {
             let (found, others) = problems::from_message(warning, &known);
             self.show(&found);
@@ -218,8 +224,7 @@ impl Change {
     }
 
     fn refused(&self, node: &str, refusal: &str, remedy: &str) {
-        let known = config::parse(self.text.as_bytes()).problems;
-        let (found, others) = problems::from_message(refusal, &known);
+        let (found, others) = problems::from_message(refusal, &self.known());
         self.show(&found);
         let what = if others.is_empty() { "the config has problems".to_owned() } else { others.join("\n  ") };
         let fault = Fault::new(format!("{node} refuses the config: {what}"));

@@ -42,6 +42,14 @@ fn a_bad_config_is_refused_with_every_problem_in_its_place() {
 }
 
 #[test]
+fn a_refusal_that_the_node_has_cut_is_shown_whole() {
+    let world = World::new(Role::Admin);
+    world.nodes[0].seen.lock().unwrap().cuts = true;
+    world.write("bad.yaml", BAD);
+    golden("apply-refused.txt", &world.run("apply-config -f bad.yaml").err);
+}
+
+#[test]
 fn a_config_is_checked_without_a_node() {
     let world = World::new(Role::Admin);
     world.write("bad.yaml", BAD);

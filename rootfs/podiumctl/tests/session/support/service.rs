@@ -21,6 +21,8 @@ pub(crate) struct Seen {
     pub(crate) asked: Vec<String>,
     pub(crate) config: String,
     pub(crate) boots: u32,
+    /// It tells the first of a config's errors alone, as a node whose answer has no room does.
+    pub(crate) cuts: bool,
     pub(crate) after: After,
 }
 
@@ -149,7 +151,13 @@ impl MachineService for Node {
             .map(ToString::to_string)
             .collect();
         if !errors.is_empty() {
-            return Err(Status::invalid_argument(format!("the config has errors\n{}", errors.join("\n"))));
+            let told = match errors.as_slice() {
+                [first, rest @ ..] if self.0.lock().unwrap().cuts => {
+                    format!("{first}\n… {} more", rest.len())
+                }
+                all => all.join("\n"),
+            };
+            return Err(Status::invalid_argument(format!("the config has errors\n{told}")));
         }
         let mode_details = if request.dry_run {
             "~ machine.sysctls.kernel.panic: \"0\" -> \"10\"\nwould be applied without a reboot".to_owned()
