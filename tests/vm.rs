@@ -15,6 +15,7 @@ mod vm {
     mod manifests;
     mod mounts;
     mod network;
+    mod reset;
     mod roots;
     mod settings;
     mod sources;

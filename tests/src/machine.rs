@@ -6,7 +6,7 @@ use crate::hand::{self, Hand};
 use crate::http;
 use crate::markers::READY;
 use crate::operator;
-use crate::qemu::{ExtraDisk, Machine, Options};
+use crate::qemu::{Clock, ExtraDisk, Machine, Options};
 use anyhow::{Result, anyhow};
 use std::time::Duration;
 
@@ -86,6 +86,7 @@ pub fn options(disk: &Disk, words: &[String], extra_disks: &[ExtraDisk]) -> Resu
     options.extra_disks = extra_disks.to_vec();
     options.forwards = vec![(0, HELLO_PORT), (0, hand::PORT), (0, operator::PORT)];
     options.reboots = true;
+    options.clock = Clock::Paced;
     Ok(options)
 }
 

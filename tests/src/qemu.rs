@@ -92,6 +92,20 @@ pub struct ExtraDisk {
     pub unreadable: bool,
 }
 
+/// What the guest's clock follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// The host's.
+    Host,
+    /// Without KVM a count of instructions, 500 million a second, and the host's clock while the guest is idle: where
+    /// the host is busy the guest's timers are as slow as its processor, of which there is one, and none ends early.
+    /// With KVM the host's.
+    Paced,
+    /// A count of instructions, a thousand million a second, and idle time is skipped: repeatable to 1 %. Takes one
+    /// processor and no KVM.
+    Counted,
+}
+
 /// How a machine is built.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -111,8 +125,8 @@ pub struct Options {
     pub smp: u32,
     /// What executes it.
     pub accel: Accel,
-    /// Guest time is a count of instructions and idle time is skipped: repeatable to 1 %. Takes one processor.
-    pub icount: bool,
+    /// What the guest's clock follows.
+    pub clock: Clock,
     /// A card on QEMU's own network, which has DHCP and leads to the host and further.
     pub network: bool,
     /// Host port (0: any free one) on 127.0.0.1 to guest TCP port.
@@ -138,7 +152,7 @@ impl Options {
             memory_mib: 2048,
             smp: 2,
             accel: Accel::Auto,
-            icount: false,
+            clock: Clock::Host,
             network: true,
             forwards: Vec::new(),
             reboots: false,
@@ -153,16 +167,21 @@ impl Options {
         let mut line = Vec::new();
         let mut add = |words: &[&str]| line.extend(words.iter().map(|&word| word.to_owned()));
         add(&["-name", "podium", "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35"]);
-        if self.icount {
-            add(&["-accel", "tcg,thread=single", "-cpu", "max,-cx16", "-smp", "1"]);
-            add(&["-icount", "shift=0,sleep=off,align=off"]);
-        } else {
-            // Without -cx16 this TCG gets cmpxchg16b wrong under SMP.
-            match self.accel.resolve() {
-                Accel::Kvm => add(&["-accel", "kvm", "-cpu", "host"]),
-                Accel::Tcg | Accel::Auto => add(&["-accel", "tcg,thread=multi", "-cpu", "max,-cx16"]),
-            }
-            add(&["-smp", &self.smp.to_string()]);
+        let accel = if self.clock == Clock::Counted { Accel::Tcg } else { self.accel.resolve() };
+        let counted = match self.clock {
+            Clock::Counted => Some("shift=0,sleep=off,align=off"),
+            Clock::Paced if accel != Accel::Kvm => Some("shift=1,sleep=on,align=off"),
+            Clock::Paced | Clock::Host => None,
+        };
+        // Without -cx16 this TCG gets cmpxchg16b wrong under SMP.
+        match (accel, counted) {
+            (Accel::Kvm, _) => add(&["-accel", "kvm", "-cpu", "host"]),
+            (_, Some(_)) => add(&["-accel", "tcg,thread=single", "-cpu", "max,-cx16"]),
+            (_, None) => add(&["-accel", "tcg,thread=multi", "-cpu", "max,-cx16"]),
+        }
+        match counted {
+            Some(how) => add(&["-smp", "1", "-icount", how]),
+            None => add(&["-smp", &self.smp.to_string()]),
         }
         add(&["-m", &self.memory_mib.to_string()]);
         add(&["-kernel", &self.kernel.to_string_lossy(), "-initrd", &self.initramfs.to_string_lossy()]);
@@ -404,9 +423,20 @@ mod tests {
 
     #[test]
     fn counted_time_takes_one_processor_and_one_thread() {
-        let line = Options { icount: true, smp: 4, accel: Accel::Kvm, ..options() }.command_line().join(" ");
+        let line = Options { clock: Clock::Counted, smp: 4, accel: Accel::Kvm, ..options() }
+            .command_line()
+            .join(" ");
         assert!(line.contains("-icount shift=0,sleep=off,align=off") && line.contains("-smp 1"), "{line}");
         assert!(line.contains("tcg,thread=single") && !line.contains("kvm"), "{line}");
+    }
+
+    #[test]
+    fn a_paced_clock_counts_only_where_nothing_else_executes_the_guest() {
+        let of = |accel| Options { clock: Clock::Paced, smp: 2, accel, ..options() }.command_line().join(" ");
+        assert!(
+            of(Accel::Tcg).contains("tcg,thread=single") && of(Accel::Tcg).contains("-smp 1 -icount shift=1")
+        );
+        assert!(of(Accel::Kvm).contains("-smp 2") && !of(Accel::Kvm).contains("-icount"));
     }
 
     #[test]

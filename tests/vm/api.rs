@@ -44,7 +44,8 @@ fn a_fresh_node_is_operated_over_its_api() -> Result<()> {
         without_rights(&hand).context("the API's process")?;
         ports(&hand).context("ports")?;
         without_kubelet(&operator).context("without a kubelet")?;
-        reboots(&machine, &operator).context("reboot")
+        reboots(&machine, &operator).context("reboot")?;
+        resets(&machine, &operator).context("reset")
     })
 }
 
@@ -246,5 +247,23 @@ fn reboots(machine: &Machine, operator: &Operator) -> Result<()> {
     let now = [("default-hand", "1"), ("default-hello", "2")];
     operator.wait(&["get", "staticpods"], LIMIT, |said| pods(said) == now)?;
     ensure!(hello(machine)?.contains("hello"));
+    Ok(())
+}
+
+/// The node forgets its config and its keys, and waits for a config as it did at first.
+fn resets(machine: &Machine, operator: &Operator) -> Result<()> {
+    let from = machine.console.mark();
+    let said = operator.run(&["reset", "--reboot", "--wait", "--timeout", "18m"])?.ok()?;
+    ensure!(said.err.contains("is going down") && said.err.contains("waits for a config"), "{said:?}");
+    for (label, device) in [("EPHEMERAL", "/dev/vda5"), ("STATE", "/dev/vda4")] {
+        machine.console.wait(from, &format!("reset: {label} on {device} wiped"), Duration::ZERO)?;
+    }
+    let line =
+        machine.console.wait(from, "podium: api: there is no config; give one with --insecure", LIMIT)?;
+    let (_, fingerprint) = line.text.rsplit_once(' ').context("no fingerprint")?;
+    let node = ["--insecure", "-n", operator.address(), "--cert-fingerprint", fingerprint];
+    ensure!(operator.run(&[&["version"][..], &node].concat())?.ok()?.out.contains("Server:"));
+    // Who held its keys is nobody to it now.
+    operator.run(&["version"])?.refused(&["certificate"])?;
     Ok(())
 }

@@ -148,8 +148,8 @@ fn faults_as_json(arguments: &Arguments) -> Result<ExitCode> {
     Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Words for cargo, and for the test programs. Kinds go one after the other, and machines two at a time, for each waits
-/// for its disk, its timers and its kubelet half of the time; no test measures anything.
+/// Words for cargo, and for the test programs. Kinds go one after the other, and machines two at a time: each keeps one
+/// processor busy without KVM, and waits for its timers in between; no test measures anything.
 fn words(kind: Kind) -> (&'static [&'static str], &'static [&'static str]) {
     match kind {
         Kind::Unit => (&["test", "--workspace", "--locked"], &[]),

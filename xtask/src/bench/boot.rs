@@ -10,7 +10,7 @@ use clap::Args;
 use podium_tests::artifacts::Image;
 use podium_tests::disk::Disk;
 use podium_tests::markers::{READY, Timings};
-use podium_tests::qemu::{Accel, Machine, Options};
+use podium_tests::qemu::{Accel, Clock, Machine, Options};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
 
@@ -100,7 +100,7 @@ fn once(arguments: &Arguments, image: &Image, disk: &Disk) -> Result<Timings> {
     options.words.clone_from(&image.words);
     options.disk = Some(disk.path().to_owned());
     options.accel = arguments.accel;
-    options.icount = arguments.icount;
+    options.clock = if arguments.icount { Clock::Counted } else { Clock::Host };
     let mut machine = Machine::start(&options)?;
     let ready = machine.wait(READY, BOOT_LIMIT)?;
     machine.console.wait(ready.number, "podium: memory: ", BOOT_LIMIT)?;

@@ -1,0 +1,63 @@
+//! A reset that a node was asked for and had not done when it lost its power: the next boot does it, before anything of
+//! it is mounted, and spares what it was not asked for. A reset that nothing comes between is the end of the API's
+//! session.
+
+use super::support::{BOOT_LIMIT, HELLO, POWER_OFF_LIMIT, boot, config, on_a_used_disk};
+use anyhow::{Result, ensure};
+use podium_tests::disk::Disk;
+use podium_tests::inline;
+
+/// Names what is to be wiped, from the root of STATE.
+const MARK: &str = "/reset";
+/// What a reset of EPHEMERAL makes go.
+const LEFT: &str = "left-from-before";
+
+/// Nothing is left to do, and nothing is damaged.
+fn is_done(disk: &Disk) -> Result<()> {
+    let (state, var) = (disk.partition("STATE")?, disk.partition("EPHEMERAL")?);
+    state.check_clean()?;
+    var.check_clean()?;
+    ensure!(!state.list("/")?.contains(&"reset".to_owned()), "the mark is still there");
+    Ok(())
+}
+
+#[test]
+fn what_was_left_undone_is_done_by_the_next_boot() -> Result<()> {
+    on_a_used_disk(|disk| {
+        // A node with a config of its own, in STATE.
+        let config = config(&[HELLO]);
+        let mut machine = boot(disk, &[inline::gzip(config.as_bytes())?], &[])?;
+        machine.wait("podium: config from kernel command line (inline): kept in STATE", BOOT_LIMIT)?;
+        machine.power_off(POWER_OFF_LIMIT)?;
+
+        // /var alone: the config stays.
+        let var = disk.partition("EPHEMERAL")?;
+        var.replace(&format!("/{LEFT}"), b"left")?;
+        disk.partition("STATE")?.replace(MARK, b"[\"EPHEMERAL\"]")?;
+        let mut machine = boot(disk, &[], &[])?;
+        machine.wait("podium: reset: the node went down before EPHEMERAL was wiped", BOOT_LIMIT)?;
+        machine.wait("podium: reset: EPHEMERAL on /dev/vda5 wiped", BOOT_LIMIT)?;
+        machine.wait("podium: config from STATE: 1 pod", BOOT_LIMIT)?;
+        machine.wait("podium: devices: up", BOOT_LIMIT)?;
+        machine.power_off(POWER_OFF_LIMIT)?;
+        is_done(disk)?;
+        ensure!(!var.list("/")?.contains(&LEFT.to_owned()), "EPHEMERAL was not made anew");
+
+        // Both, and /var was blank already: its power went between the two.
+        var.overwrite(&vec![0; 2 << 20])?;
+        disk.partition("STATE")?.replace(MARK, b"[\"STATE\",\"EPHEMERAL\"]")?;
+        let mut machine = boot(disk, &["podium.config=none".to_owned()], &[])?;
+        machine.wait("podium: reset: the node went down before STATE was wiped", BOOT_LIMIT)?;
+        machine.wait("podium: reset: STATE on /dev/vda4 wiped", BOOT_LIMIT)?;
+        machine.wait("podium: api: there is no config; give one with --insecure", BOOT_LIMIT)?;
+        machine.power_off(POWER_OFF_LIMIT)?;
+        let console = machine.console.tail(1000);
+        ensure!(!console.contains("EPHEMERAL was wiped"), "what was blank was wiped once more:\n{console}");
+        is_done(disk)?;
+        ensure!(
+            !disk.partition("STATE")?.list("/")?.contains(&"config.yaml".to_owned()),
+            "the config is still there"
+        );
+        Ok(())
+    })
+}
