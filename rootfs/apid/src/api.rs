@@ -23,6 +23,7 @@ mod limits;
 mod listen;
 mod machine;
 mod procfs;
+mod request;
 mod resources;
 mod sandbox;
 mod services;

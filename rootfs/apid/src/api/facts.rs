@@ -3,17 +3,15 @@
 use super::feed::Feeds;
 use super::fresh::Fresh;
 use super::procfs;
+use super::request::Budget;
 use super::upstream::{Refused, Target, Upstream};
 use crate::node::Setup;
 use crate::places::Places;
 use podium_wire::machine::Process;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tonic::Status;
-
-/// Configs that are received at a time: each is held four times over while it is taken apart.
-const APPLYING_MAX: usize = 2;
 
 /// See the file's doc.
 #[derive(Debug)]
@@ -21,7 +19,7 @@ pub(super) struct Facts {
     pub(super) places: Places,
     pub(super) upstream: Upstream,
     pub(super) feeds: Feeds,
-    pub(super) applying: Arc<Semaphore>,
+    pub(super) budget: Budget,
     /// Of the last reboot, shutdown or reset that was asked for here: its events are this actor's.
     pub(super) actor: Arc<Mutex<String>>,
     setup: watch::Receiver<Arc<Setup>>,
@@ -37,7 +35,7 @@ impl Facts {
             places,
             upstream,
             feeds,
-            applying: Arc::new(Semaphore::new(APPLYING_MAX)),
+            budget: Budget::default(),
             actor: Arc::default(),
             setup,
             services: Fresh::default(),

@@ -5,9 +5,10 @@
 
 use super::audit;
 use super::connection::{Call, Session, Watched};
+use super::request::CONFIG_MAX;
 use crate::node::Mode;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper::http::{HeaderMap, Request, Response};
 use podium_wire::cosi::state_server::StateServer;
 use podium_wire::machine::machine_service_server::MachineServiceServer;
@@ -16,7 +17,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::{Code, Status};
@@ -31,12 +32,6 @@ const CONTENT: [&str; 5] = [
     "/machine.MachineService/Logs",
     "/machine.MachineService/Read",
 ];
-/// The largest config that PID 1 takes, and its frame.
-const CONFIG_MAX: usize = (4 << 20) + (64 << 10);
-/// The largest request otherwise: some paths.
-const REQUEST_MAX: usize = 64 << 10;
-/// From a call's headers to its request's end.
-const REQUEST_LIMIT: Duration = Duration::from_secs(20);
 /// A caller whose address calls too often waits at most so long.
 const DELAY_MAX: Duration = Duration::from_secs(5);
 /// Nodes that a call may name.
@@ -198,21 +193,10 @@ async fn answer(
     what: &What,
     made: &AtomicBool,
 ) -> Response<Body> {
-    let most = if path == APPLY { CONFIG_MAX } else { REQUEST_MAX };
-    // Configs are large: strangers could fill the memory with halves of them.
-    let _room = match (path == APPLY).then(|| session.facts.applying.clone().try_acquire_owned()) {
-        Some(Err(_)) => return Status::unavailable("another config is being applied; try again").into_http(),
-        room => room,
-    };
     let (mut head, body) = request.into_parts();
-    let body = match timeout(REQUEST_LIMIT, Limited::new(body, most).collect()).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            let why = format!("a request of more than {} KiB", most >> 10);
-            return Status::resource_exhausted(why).into_http();
-        }
-        Ok(Err(_)) => return Status::cancelled("the request was cut off").into_http(),
-        Err(_) => return Status::deadline_exceeded("the request has not come to its end").into_http(),
+    let read = match session.facts.budget.read(body, path == APPLY).await {
+        Ok(read) => read,
+        Err(status) => return status.into_http(),
     };
     // What was allowed by its headers may have come late.
     if let Err(status) = is_of_now(session) {
@@ -220,13 +204,13 @@ async fn answer(
     }
     head.extensions.insert(session.caller.clone());
     head.extensions.insert(what.clone());
-    let request = Request::from_parts(head, Full::<Bytes>::new(body));
+    let request = Request::from_parts(head, Full::new(read.bytes.clone()));
     let facts = session.facts.clone();
     made.store(true, Ordering::Relaxed);
     let answered = if path.starts_with("/machine.") {
-        MachineServiceServer::from_arc(facts).max_decoding_message_size(most).call(request).await
+        MachineServiceServer::from_arc(facts).max_decoding_message_size(CONFIG_MAX).call(request).await
     } else {
-        StateServer::from_arc(facts).max_decoding_message_size(most).call(request).await
+        StateServer::from_arc(facts).max_decoding_message_size(CONFIG_MAX).call(request).await
     };
     match answered {
         Ok(answer) => answer,

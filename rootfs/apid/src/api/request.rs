@@ -1,0 +1,150 @@
+//! A call's request: read to its end within limits of size, time and memory, before anything is made of it.
+//!
+//! What is short costs what an idle call costs. The longer ones of all callers together have a budget, or some hundred
+//! calls that never end their requests would hold more than the process may.
+
+use http_body_util::BodyExt;
+use hyper::body::{Body, Bytes};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tonic::Status;
+
+/// The largest config that PID 1 takes, and its frame.
+pub(super) const CONFIG_MAX: usize = (4 << 20) + (64 << 10);
+/// The largest request otherwise: some paths.
+pub(super) const REQUEST_MAX: usize = 64 << 10;
+/// What nearly all requests keep to: a name or two.
+const SHORT: usize = 4 << 10;
+/// Longer ones at a time, 4 MiB of them.
+const LONG_MAX: usize = 64;
+/// Configs at a time: each is held four times over while it is taken apart.
+const CONFIGS_MAX: usize = 2;
+/// From a call's headers to its request's end.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// The budget of all calls.
+#[derive(Debug)]
+pub(super) struct Budget {
+    long: Arc<Semaphore>,
+    configs: Arc<Semaphore>,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { long: Arc::new(Semaphore::new(LONG_MAX)), configs: Arc::new(Semaphore::new(CONFIGS_MAX)) }
+    }
+}
+
+/// A request, and its part of the budget until it has been answered.
+pub(super) struct Read {
+    pub(super) bytes: Bytes,
+    _part: Option<OwnedSemaphorePermit>,
+}
+
+impl Budget {
+    /// Reads a request to its end; `config`: it is one with a config in it.
+    ///
+    /// # Errors
+    /// It is too long or too slow, was cut off, or there is no room for it now.
+    pub(super) async fn read(
+        &self,
+        body: impl Body<Data = Bytes, Error: Sized>,
+        config: bool,
+    ) -> Result<Read, Status> {
+        let reading = async {
+            if config {
+                // Before its first byte: strangers could fill the memory with halves of them.
+                let part = self
+                    .configs
+                    .clone()
+                    .try_acquire_owned()
+                    .map_err(|_| Status::unavailable("another config is being applied; try again"))?;
+                return self.collected(body, CONFIG_MAX, Some(part)).await;
+            }
+            self.collected(body, REQUEST_MAX, None).await
+        };
+        let late = |_| Status::deadline_exceeded("the request has not come to its end");
+        timeout(LIMIT, reading).await.map_err(late)?
+    }
+
+    async fn collected(
+        &self,
+        body: impl Body<Data = Bytes, Error: Sized>,
+        most: usize,
+        mut part: Option<OwnedSemaphorePermit>,
+    ) -> Result<Read, Status> {
+        let mut body = std::pin::pin!(body);
+        let mut bytes = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Status::cancelled("the request was cut off"))?;
+            let Ok(data) = frame.into_data() else { continue };
+            let length = bytes.len() + data.len();
+            if length > most {
+                return Err(Status::resource_exhausted(format!("a request of more than {} KiB", most >> 10)));
+            }
+            if length > SHORT && part.is_none() {
+                let full = |_| Status::unavailable("too many long requests are under way; try again");
+                part = Some(self.long.clone().try_acquire_owned().map_err(full)?);
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(Read { bytes: bytes.into(), _part: part })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::Full;
+    use tonic::Code;
+
+    fn of(length: usize) -> Full<Bytes> {
+        Full::new(vec![b'x'; length].into())
+    }
+
+    /// Never comes to its end after these bytes.
+    fn endless(length: usize) -> impl Body<Data = Bytes, Error = std::convert::Infallible> {
+        let first = tokio_stream::once(Ok(hyper::body::Frame::data(Bytes::from(vec![b'x'; length]))));
+        http_body_util::StreamBody::new(tokio_stream::StreamExt::chain(first, tokio_stream::pending()))
+    }
+
+    async fn code(read: impl Future<Output = Result<Read, Status>>) -> Code {
+        read.await.map_or_else(|status| status.code(), |_| Code::Ok)
+    }
+
+    #[tokio::test]
+    async fn each_kind_of_request_has_its_longest() {
+        let budget = Budget::default();
+        assert_eq!(code(budget.read(of(REQUEST_MAX), false)).await, Code::Ok);
+        assert_eq!(code(budget.read(of(REQUEST_MAX + 1), false)).await, Code::ResourceExhausted);
+        assert_eq!(code(budget.read(of(CONFIG_MAX), true)).await, Code::Ok);
+        assert_eq!(code(budget.read(of(CONFIG_MAX + 1), true)).await, Code::ResourceExhausted);
+    }
+
+    #[tokio::test]
+    async fn long_requests_fill_the_budget_and_short_ones_pass() {
+        let budget = Budget::default();
+        let mut held = Vec::new();
+        for _ in 0..LONG_MAX {
+            held.push(budget.read(of(SHORT + 1), false).await.unwrap());
+        }
+        assert_eq!(code(budget.read(of(SHORT + 1), false)).await, Code::Unavailable);
+        assert_eq!(code(budget.read(of(SHORT), false)).await, Code::Ok);
+        assert_eq!(code(budget.read(of(SHORT + 1), true)).await, Code::Ok);
+        held.pop();
+        assert_eq!(code(budget.read(of(SHORT + 1), false)).await, Code::Ok);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_does_not_end_is_given_up_and_gives_its_part_back() {
+        let budget = Arc::new(Budget::default());
+        let one = |budget: Arc<Budget>| async move { code(budget.read(endless(SHORT + 1), false)).await };
+        let all: Vec<_> = (0..LONG_MAX).map(|_| tokio::spawn(one(budget.clone()))).collect();
+        for one in all {
+            assert_eq!(one.await.unwrap(), Code::DeadlineExceeded);
+        }
+        assert_eq!(code(budget.read(of(SHORT + 1), false)).await, Code::Ok);
+    }
+}
