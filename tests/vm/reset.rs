@@ -6,6 +6,7 @@ use super::support::{BOOT_LIMIT, HELLO, POWER_OFF_LIMIT, boot, config, on_a_used
 use anyhow::{Result, ensure};
 use podium_tests::disk::Disk;
 use podium_tests::inline;
+use podium_tests::qemu::Machine;
 
 /// Names what is to be wiped, from the root of STATE.
 const MARK: &str = "/reset";
@@ -21,6 +22,12 @@ fn is_done(disk: &Disk) -> Result<()> {
     Ok(())
 }
 
+/// By the power button, which is nobody's before that.
+fn off(machine: &mut Machine) -> Result<()> {
+    machine.wait("podium: devices: up", BOOT_LIMIT)?;
+    machine.power_off(POWER_OFF_LIMIT)
+}
+
 #[test]
 fn what_was_left_undone_is_done_by_the_next_boot() -> Result<()> {
     on_a_used_disk(|disk| {
@@ -28,7 +35,7 @@ fn what_was_left_undone_is_done_by_the_next_boot() -> Result<()> {
         let config = config(&[HELLO]);
         let mut machine = boot(disk, &[inline::gzip(config.as_bytes())?], &[])?;
         machine.wait("podium: config from kernel command line (inline): kept in STATE", BOOT_LIMIT)?;
-        machine.power_off(POWER_OFF_LIMIT)?;
+        off(&mut machine)?;
 
         // /var alone: the config stays.
         let var = disk.partition("EPHEMERAL")?;
@@ -38,8 +45,7 @@ fn what_was_left_undone_is_done_by_the_next_boot() -> Result<()> {
         machine.wait("podium: reset: the node went down before EPHEMERAL was wiped", BOOT_LIMIT)?;
         machine.wait("podium: reset: EPHEMERAL on /dev/vda5 wiped", BOOT_LIMIT)?;
         machine.wait("podium: config from STATE: 1 pod", BOOT_LIMIT)?;
-        machine.wait("podium: devices: up", BOOT_LIMIT)?;
-        machine.power_off(POWER_OFF_LIMIT)?;
+        off(&mut machine)?;
         is_done(disk)?;
         ensure!(!var.list("/")?.contains(&LEFT.to_owned()), "EPHEMERAL was not made anew");
 
@@ -50,7 +56,7 @@ fn what_was_left_undone_is_done_by_the_next_boot() -> Result<()> {
         machine.wait("podium: reset: the node went down before STATE was wiped", BOOT_LIMIT)?;
         machine.wait("podium: reset: STATE on /dev/vda4 wiped", BOOT_LIMIT)?;
         machine.wait("podium: api: there is no config; give one with --insecure", BOOT_LIMIT)?;
-        machine.power_off(POWER_OFF_LIMIT)?;
+        off(&mut machine)?;
         let console = machine.console.tail(1000);
         ensure!(!console.contains("EPHEMERAL was wiped"), "what was blank was wiped once more:\n{console}");
         is_done(disk)?;
