@@ -21,6 +21,7 @@ pub mod machine;
 pub mod markers;
 pub mod ns;
 pub mod operator;
+mod processor;
 pub mod qemu;
 pub mod qmp;
 pub mod react;

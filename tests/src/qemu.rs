@@ -7,15 +7,14 @@
 
 use crate::console::{Console, Echo, Line};
 use crate::disk::temporary_folder;
+use crate::processor;
+pub use crate::processor::{Accel, Clock};
 use crate::qmp::Qmp;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
-use std::fmt;
-use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -29,60 +28,6 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const EXIT_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
-/// What executes the guest's instructions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Accel {
-    /// KVM when the processor and this user can, else TCG.
-    #[default]
-    Auto,
-    /// The host's processor.
-    Kvm,
-    /// QEMU's translator: ten times slower, works everywhere.
-    Tcg,
-}
-
-impl FromStr for Accel {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
-        match word {
-            "auto" => Ok(Self::Auto),
-            "kvm" => Ok(Self::Kvm),
-            "tcg" => Ok(Self::Tcg),
-            _ => Err("one of auto, kvm, tcg".to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for Accel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Kvm => "kvm",
-            Self::Tcg => "tcg",
-        })
-    }
-}
-
-impl Accel {
-    /// What `Auto` means on this host. A `/dev/kvm` alone proves nothing: without vmx or svm in `/proc/cpuinfo`
-    /// it was seen to hang stock kernels.
-    #[must_use]
-    pub fn resolve(self) -> Self {
-        let able = || {
-            let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-            let flags = cpuinfo.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
-            flags.split_whitespace().any(|flag| flag == "vmx" || flag == "svm")
-                && File::options().read(true).write(true).open("/dev/kvm").is_ok()
-        };
-        match self {
-            Self::Auto if able() => Self::Kvm,
-            Self::Auto => Self::Tcg,
-            chosen => chosen,
-        }
-    }
-}
-
 /// A disk of the machine beside the first.
 #[derive(Debug, Clone)]
 pub struct ExtraDisk {
@@ -90,20 +35,6 @@ pub struct ExtraDisk {
     pub path: PathBuf,
     /// Every read of it fails, as of a worn-out medium.
     pub unreadable: bool,
-}
-
-/// What the guest's clock follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Clock {
-    /// The host's.
-    Host,
-    /// Without KVM a count of instructions, 500 million a second, and the host's clock while the guest is idle: where
-    /// the host is busy the guest's timers are as slow as its processor, of which there is one, and none ends early.
-    /// With KVM the host's.
-    Paced,
-    /// A count of instructions, a thousand million a second, and idle time is skipped: repeatable to 1 %. Takes one
-    /// processor and no KVM.
-    Counted,
 }
 
 /// How a machine is built.
@@ -167,22 +98,8 @@ impl Options {
         let mut line = Vec::new();
         let mut add = |words: &[&str]| line.extend(words.iter().map(|&word| word.to_owned()));
         add(&["-name", "podium", "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35"]);
-        let accel = if self.clock == Clock::Counted { Accel::Tcg } else { self.accel.resolve() };
-        let counted = match self.clock {
-            Clock::Counted => Some("shift=0,sleep=off,align=off"),
-            Clock::Paced if accel != Accel::Kvm => Some("shift=1,sleep=on,align=off"),
-            Clock::Paced | Clock::Host => None,
-        };
-        // Without -cx16 this TCG gets cmpxchg16b wrong under SMP.
-        match (accel, counted) {
-            (Accel::Kvm, _) => add(&["-accel", "kvm", "-cpu", "host"]),
-            (_, Some(_)) => add(&["-accel", "tcg,thread=single", "-cpu", "max,-cx16"]),
-            (_, None) => add(&["-accel", "tcg,thread=multi", "-cpu", "max,-cx16"]),
-        }
-        match counted {
-            Some(how) => add(&["-smp", "1", "-icount", how]),
-            None => add(&["-smp", &self.smp.to_string()]),
-        }
+        line.extend(processor::words(self.accel, self.clock, self.smp));
+        let mut add = |words: &[&str]| line.extend(words.iter().map(|&word| word.to_owned()));
         add(&["-m", &self.memory_mib.to_string()]);
         add(&["-kernel", &self.kernel.to_string_lossy(), "-initrd", &self.initramfs.to_string_lossy()]);
         add(&["-append", &self.words.join(" ")]);
@@ -419,24 +336,6 @@ mod tests {
                      TCP[HOST_FORWARD]  13       127.0.0.1 41234       10.0.2.15  8080     0     0\n  \
                      UDP[236 sec]       15       10.0.2.15   123   1.2.3.4   123     0     0\n";
         assert_eq!(forwards(table), [(41234, 8080)]);
-    }
-
-    #[test]
-    fn counted_time_takes_one_processor_and_one_thread() {
-        let line = Options { clock: Clock::Counted, smp: 4, accel: Accel::Kvm, ..options() }
-            .command_line()
-            .join(" ");
-        assert!(line.contains("-icount shift=0,sleep=off,align=off") && line.contains("-smp 1"), "{line}");
-        assert!(line.contains("tcg,thread=single") && !line.contains("kvm"), "{line}");
-    }
-
-    #[test]
-    fn a_paced_clock_counts_only_where_nothing_else_executes_the_guest() {
-        let of = |accel| Options { clock: Clock::Paced, smp: 2, accel, ..options() }.command_line().join(" ");
-        assert!(
-            of(Accel::Tcg).contains("tcg,thread=single") && of(Accel::Tcg).contains("-smp 1 -icount shift=1")
-        );
-        assert!(of(Accel::Kvm).contains("-smp 2") && !of(Accel::Kvm).contains("-icount"));
     }
 
     #[test]

@@ -19,6 +19,8 @@ use podium_tests::qemu::{Accel, Clock, Machine, Options};
 use podium_tests::react::Reaction;
 use serde::Serialize;
 use serde_json::json;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// How many pods the config has beside the hand.
 const CROWDS: [usize; 4] = [1, 10, 100, 1000];
@@ -30,6 +32,7 @@ const AIMS: (f64, f64) = (50.0, 1000.0);
 const PORT: u16 = 8080;
 /// The same image under another name: what a kubelet compares is the name.
 const OTHER_IMAGE: &str = "podium.local/hello:2";
+const POLL: Duration = Duration::from_millis(500);
 
 /// Measure a config change to its manifest and to the kubelet's pod list, and an image update's outage.
 ///
@@ -164,14 +167,26 @@ fn row(hand: &Hand, pods: usize, runs: u32) -> Result<Row> {
     })
 }
 
-/// Stores the config with the other kind of UIDs. That makes new pods of all, of the hand too, which may take its answer
-/// along: the hand that is there then.
+/// Stores the config with the other kind of UIDs, which makes new pods of all, and of the hand: the hand that is there
+/// then. Its answer may be gone with the old one.
 fn with_hashed_uids(machine: &Machine, hand: &Hand) -> Result<Hand> {
+    let old = hand.process("guest", "serve")?;
     let config = config(false, "podium.local/hello:1");
     let first = hand.settle(&config, PORT);
-    let hand = Hand::at(machine.port(hand::PORT)?, BOOT_LIMIT)?;
-    hand.settle(&config, PORT).with_context(|| format!("at first: {first:?}"))?;
-    Ok(hand)
+    let until = Instant::now() + BOOT_LIMIT;
+    loop {
+        let hand = Hand::at(machine.port(hand::PORT)?, BOOT_LIMIT)?;
+        match hand.processes() {
+            Ok(all) if all.iter().all(|process| process.pid != old.pid) => {
+                hand.settle(&config, PORT).with_context(|| format!("at first: {first:?}"))?;
+                return Ok(hand);
+            }
+            // It is on its way down.
+            Ok(_) | Err(_) => {}
+        }
+        ensure!(Instant::now() < until, "the hand kept its UID: {first:?}");
+        thread::sleep(POLL);
+    }
 }
 
 /// The median time without an answer over some image updates. The first change, which may be one of the UID, is none.
