@@ -157,14 +157,13 @@ impl Request {
             next.try_for(&old, self.limit.unwrap_or(TRY_LIMIT))?
         } else {
             let proposal = vault.propose(&next.text, &next.source)?;
-            let stored = next.store(&old, &vault, &proposal, self.limit);
-            if stored.is_err()
-                && vault.has_had_one()
-                && let Err(error) = end_maintenance(&old)
-            {
-                log::error!("{error:#}");
-            }
-            let stored = stored?;
+            let stored = next.store(&old, &vault, &proposal, self.limit).map_err(|error| {
+                // It may be in force all the same.
+                match if vault.has_had_one() { end_maintenance(&old) } else { Ok(()) } {
+                    Ok(()) => error,
+                    Err(open) => error.context(format!("{open:#}")),
+                }
+            })?;
             remember_word(&vault, &old)?;
             stored
         };

@@ -124,32 +124,24 @@ pub(crate) fn mount(container: bool) -> Brought {
     let is_pending = |role: &Role| pending.iter().any(|label| label == role.label);
     let ours = [root_disk, state.as_ref().map(|block| block.disk.as_str())];
     let data_wiped = match find(DATA.label, &blocks, root_disk) {
-        Ok(block) if is_pending(&DATA) => pending::wipe(DATA.label, block, &ours),
-        Err(error) if is_pending(&DATA) => Err(error),
-        _ => Ok(()),
+        _ if !is_pending(&DATA) => Ok(()),
+        Ok(block) => pending::wipe(DATA.label, block, &ours),
+        // There is none, so nothing of it is left.
+        Err(_) if seen && blocks.iter().all(|block| block.label != DATA.label) => Ok(()),
+        Err(error) => Err(error),
     };
-    match (&data_wiped, &state) {
-        (Ok(()), Some(block)) if is_pending(&STATE) => {
-            let unmounted = mount::unmount(Path::new(paths::STATE)).map_err(anyhow::Error::from);
-            match unmounted.and_then(|()| pending::wipe(STATE.label, block, &ours)) {
-                Ok(()) => (has_state, state) = bring(&STATE, &blocks, root_disk),
-                Err(error) => {
-                    stand_in(&STATE, &error.context("reset: STATE IS STILL NOT WIPED"));
-                    has_state = false;
-                }
+    if let (true, Some(block)) = (is_pending(&STATE), &state) {
+        let unmounted = mount::unmount(Path::new(paths::STATE)).map_err(anyhow::Error::from);
+        match unmounted.and_then(|()| pending::wipe(STATE.label, block, &ours)) {
+            Ok(()) => (has_state, state) = bring(&STATE, &blocks, root_disk),
+            Err(error) => {
+                stand_in(&STATE, &error.context("reset: STATE IS STILL NOT WIPED"));
+                has_state = false;
             }
         }
-        (Ok(()), _) if !pending.is_empty() => {
-            if let Err(error) = pending::clear(Path::new(paths::STATE_RESET)) {
-                log::error!(
-                    "reset: {error:#}; the next boot wipes /var once more, and what is written there until then"
-                );
-            }
-        }
-        (Err(_), _) if is_pending(&STATE) => {
-            log::error!("reset: STATE IS STILL NOT WIPED: it has the mark, and EPHEMERAL comes first");
-        }
-        _ => {}
+    }
+    if has_state && !pending.is_empty() {
+        pending::keep(Path::new(paths::STATE_RESET), data_wiped.is_err().then_some(DATA.label));
     }
     let data = match data_wiped {
         Ok(()) => bring(&DATA, &blocks, root_disk).1,

@@ -273,7 +273,7 @@ fn shutdown(verb: &str) -> Option<Shutdown> {
 
 /// How a helper's work went.
 #[derive(Debug, PartialEq, Eq)]
-enum Outcome {
+pub(crate) enum Outcome {
     Done,
     /// With this error number.
     Failed(i32),

@@ -1,11 +1,11 @@
 //! The mark of a reset in STATE: what is to be wiped, from the moment that all services have ended for it.
 //!
-//! Wiping STATE takes the mark with it, so that STATE comes last and never before the other one is done. A boot that
-//! finds a mark wipes what it names before that is mounted: neither a power cut nor a disk that was busy makes a node
-//! look reset that is not. What was wiped already is blank, and is left as it is.
+//! Wiping STATE takes the mark with it, so that STATE comes last; where the other one cannot be wiped, the new STATE gets
+//! a mark for that. A boot that finds a mark wipes what it names before that is mounted: neither a power cut nor a disk
+//! that was busy makes a node look reset that is not. What was wiped already is blank, and is left as it is.
 
 use super::{Content, probe};
-use crate::halt;
+use crate::halt::{self, Outcome};
 use crate::sys::block::Block;
 use crate::sys::file;
 use anyhow::{Context, Result, bail};
@@ -36,13 +36,30 @@ pub(crate) fn write(path: &Path, labels: &[&str]) -> Result<()> {
     file::store(path, &serde_json::to_vec(labels)?, 0o600)
 }
 
-/// Removes the mark so that it does not come back after a power loss: what is written to the other partition from now on
-/// would be wiped.
+/// The mark names what is left to do and nothing else, or is gone: what is written to the other partition from now on
+/// would be wiped. What cannot be done is said.
+pub(super) fn keep(path: &Path, left: Option<&str>) {
+    let kept = match left {
+        Some(label) => write(path, &[label]),
+        None => clear(path),
+    };
+    if let Err(error) = kept {
+        log::error!(
+            "reset: {error:#}; the next boot wipes /var once more, and what is written there until then"
+        );
+    }
+}
+
+/// Removes the mark so that it does not come back after a power loss.
 ///
 /// # Errors
 /// STATE is read-only or broken.
-pub(super) fn clear(path: &Path) -> Result<()> {
-    std::fs::remove_file(path).with_context(|| format!("remove {}", path.display()))?;
+fn clear(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        // Wiping STATE took it along.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        removed => removed.with_context(|| format!("remove {}", path.display()))?,
+    }
     path.parent().map_or(Ok(()), file::sync_dir)
 }
 
@@ -60,7 +77,12 @@ pub(super) fn wipe(label: &str, block: &Block, ours: &[Option<&str>]) -> Result<
         bail!("{} is on another disk than the root and STATE: wipe it by hand", device.display());
     }
     log::warn!("reset: the node went down before {label} was wiped");
-    halt::wipe(label, &device.display().to_string()).map_err(anyhow::Error::msg)
+    let path = device.display().to_string();
+    match halt::wipe(label, &path).map_err(anyhow::Error::msg)? {
+        // PID 1 would wait for it without a limit as soon as it reads there. The next boot finds it blank.
+        Outcome::Hung => bail!("{path} is wiped, and still busy with forgetting what it held"),
+        Outcome::Done | Outcome::Failed(_) => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -78,7 +100,11 @@ mod tests {
         assert_eq!(read(&path), ["EPHEMERAL"]);
         clear(&path).unwrap();
         assert!(read(&path).is_empty());
-        assert!(clear(&path).is_err());
+        keep(&path, Some("EPHEMERAL"));
+        assert_eq!(read(&path), ["EPHEMERAL"]);
+        keep(&path, None);
+        keep(&path, None);
+        assert!(read(&path).is_empty());
         std::fs::write(&path, "STATE").unwrap();
         assert!(read(&path).is_empty(), "a mark that is none wipes nothing");
     }

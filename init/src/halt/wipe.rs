@@ -85,7 +85,8 @@ pub(super) fn mark(labels: &str) -> Result<(), i32> {
     let written = disks::write_reset(Path::new(paths::STATE_RESET), &labels);
     written.map_err(|error| {
         let number = |cause: &(dyn std::error::Error + 'static)| {
-            cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error)
+            let by_rustix = cause.downcast_ref::<rustix::io::Errno>().map(|error| error.raw_os_error());
+            by_rustix.or_else(|| cause.downcast_ref::<std::io::Error>()?.raw_os_error())
         };
         error.chain().find_map(number).unwrap_or(EIO)
     })
@@ -124,22 +125,23 @@ fn in_order(reset: Reset) -> Vec<&'static str> {
     labels
 }
 
-/// Wipes the one partition, which nobody has mounted.
+/// Wipes the one partition, which nobody has mounted, and has the disk forget what was on it; what became of that.
 ///
 /// # Errors
 /// Why it is not wiped.
-pub(crate) fn wipe(label: &str, device: &str) -> Result<(), String> {
+pub(crate) fn wipe(label: &str, device: &str) -> Result<Outcome, String> {
     told(&helper(&["halt", WIPE, device], WIPE_LIMIT)).map_err(|why| format!("{device}: {why}"))?;
     kmsg::say(&format!("reset: {label} on {device} wiped: a boot makes it anew"));
     // What is secret is on STATE, which is small. All of the other one is given back where the disk can do that.
     let how = if label == Reset::STATE { ZERO } else { DISCARD };
-    match told(&helper(&["halt", how, device], FORGET_LIMIT)) {
+    let forgotten = helper(&["halt", how, device], FORGET_LIMIT);
+    match told(&forgotten) {
         Ok(()) => kmsg::say(&format!("reset: {label} on {device}: what it held is gone from the disk")),
         Err(why) => kmsg::say(&format!(
             "reset: {label} on {device}: what it held can still be read from the disk by other means: {why}"
         )),
     }
-    Ok(())
+    Ok(forgotten)
 }
 
 fn told(outcome: &Outcome) -> Result<(), String> {

@@ -33,9 +33,8 @@ pub(crate) fn without_backtraces() {
         name
     }));
     // The kernel's own first process has no /proc yet.
-    for path in [OURSELVES.to_owned(), std::env::args().next().unwrap_or_default()] {
+    for path in [CString::new(OURSELVES).ok(), argv.first().cloned()].into_iter().flatten() {
         // Where neither can be executed nothing is lost but the backtrace.
-        let path = CString::new(path).unwrap_or_default();
         nix::unistd::execve(&path, &argv, &environment).ok();
     }
 }
