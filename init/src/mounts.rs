@@ -106,7 +106,7 @@ pub const EARLY: &[Mount] = &[
     kernel("tmpfs",      "/tmp",                       NO_ALL,       "mode=1777,size=10%,nr_inodes=64k",     Need::Must),
     // nsdelegate: a container's own cgroup is its border. memory_recursiveprot: memory.min of a group protects all below.
     // favordynmods (Linux 6.0): a service joins its cgroup in 0.1 ms; else the first in a while waits 17 ms for RCU.
-    kernel("cgroup2",    "/sys/fs/cgroup",             NO_ALL,       "nsdelegate,memory_recursiveprot,favordynmods", Need::Must),
+    kernel("cgroup2",    CGROUPS,                      NO_ALL,       "nsdelegate,memory_recursiveprot,favordynmods", Need::Must),
     // Pinned programs are root's business.
     kernel("bpf",        "/sys/fs/bpf",                NO_ALL,       "mode=0700",                            Need::IfPresent),
     kernel("securityfs", "/sys/kernel/security",       NO_ALL,       "",                                     Need::IfPresent),
@@ -116,6 +116,25 @@ pub const EARLY: &[Mount] = &[
     // The previous boot's last words.
     kernel("pstore",     "/sys/fs/pstore",             NO_ALL,       "",                                     Need::IfPresent),
 ];
+
+/// Where the cgroups are.
+pub const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// Whether what is mounted at the mount's target, by the text of `/proc/self/mountinfo`, is of its type and lacks one of
+/// its own options. `false` when nothing is mounted there.
+#[must_use]
+pub fn lacks_options(mount: &Mount, mountinfo: &str) -> bool {
+    let What::FileSystem { kind, .. } = &mount.what else { return false };
+    // `36 25 0:30 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate`; the last line there is on top.
+    let options_of = |line: &str| {
+        let (left, right) = line.split_once(" - ")?;
+        let is_here = left.split(' ').nth(4) == Some(&*mount.target);
+        let mut right = right.split(' ');
+        (is_here && right.next() == Some(kind)).then(|| right.nth(1).map(str::to_owned))?
+    };
+    let Some(have) = mountinfo.lines().filter_map(options_of).next_back() else { return false };
+    mount.data.split(',').any(|wanted| have.split(',').all(|option| option != wanted))
+}
 
 /// Flags of [`paths::STATE`]: it holds files that are read, nothing else.
 pub const STATE_FLAGS: MountFlags = NO_ALL.union(MountFlags::NOATIME);
@@ -242,6 +261,24 @@ fn propagation(word: &str) -> Option<MountPropagationFlags> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_that_somebody_took_away_are_missed() {
+        let cgroups = EARLY.iter().find(|mount| mount.target == CGROUPS).unwrap();
+        let line = |kind: &str, options: &str| {
+            format!("28 21 0:25 / /sys/fs/cgroup rw,nosuid,nodev,noexec shared:4 - {kind} {kind} {options}\n")
+        };
+        let whole = line("cgroup2", "rw,nsdelegate,favordynmods,memory_recursiveprot");
+        let bare = line("cgroup2", "rw");
+        assert!(!lacks_options(cgroups, &whole) && lacks_options(cgroups, &bare));
+        assert!(lacks_options(cgroups, &line("cgroup2", "rw,nsdelegate,favordynmods")));
+        assert!(
+            !lacks_options(cgroups, &(bare.clone() + &whole)) && lacks_options(cgroups, &(whole + &bare))
+        );
+        for other in [&line("cgroup", "rw"), "", "28 21 0:25 / /sys rw - cgroup2 cgroup2 rw", "x - y"] {
+            assert!(!lacks_options(cgroups, other), "{other}");
+        }
+    }
 
     #[test]
     fn every_early_mount_is_nosuid_and_lets_nothing_be_executed() {

@@ -8,20 +8,23 @@ mod look;
 
 use crate::kmsg;
 use crate::sys::poll::{self, For};
-use crate::sys::{clock, file, notify, signals};
+use crate::sys::{clock, file, mount, notify, reboot, signals};
 use anyhow::Result;
 use look::Node;
 use nix::sys::signal::{SigSet, Signal};
 use podium_init::manifests::{MAX_MANIFEST, is_ours};
 use podium_init::podstate::{Pod, Watch, memory};
 use podium_init::staticpods::{LIST_MAX, StaticPods};
-use podium_init::{notices, paths};
+use podium_init::{mounts, notices, paths};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// PID 1's memory as the kernel sums it up.
 const MEMORY: &str = "/proc/1/smaps_rollup";
+/// What is mounted; some 300 bytes a container.
+const MOUNTS: &str = "/proc/self/mountinfo";
+const MOUNTS_MAX: usize = 16 << 20;
 
 /// Watches until SIGTERM, and then looks once more: at shutdown it comes as soon as the last pod is gone.
 pub(crate) fn run(_args: &[String]) -> Result<()> {
@@ -34,6 +37,7 @@ pub(crate) fn run(_args: &[String]) -> Result<()> {
         manifests: Manifests::default(),
         node: Node::default(),
         told: None,
+        keeps_cgroups: !reboot::in_pid_namespace(),
     };
     loop {
         let pause = watcher.look();
@@ -56,6 +60,8 @@ struct Watcher {
     node: Node,
     /// What PID 1 was told last.
     told: Option<bool>,
+    /// Not in a container, whose cgroups are its runtime's.
+    keeps_cgroups: bool,
 }
 
 impl Watcher {
@@ -70,6 +76,9 @@ impl Watcher {
         let news = self.watch.step(now, self.node.has_kubelet(), &sights);
         for line in &news.lines {
             kmsg::say(line);
+        }
+        if !news.lines.is_empty() && self.keeps_cgroups {
+            self.keeps_cgroups = keep_cgroup_options();
         }
         let ready = self.watch.is_well();
         if self.told != Some(ready) {
@@ -87,6 +96,22 @@ fn tell(ready: bool) -> bool {
     let socket = std::env::var("NOTIFY_SOCKET").unwrap_or_default();
     let said = notify::send(&socket, &format!("{}{}", notices::PODS, u8::from(ready)));
     said.inspect_err(|error| log::warn!("pods: {error}; a new config cannot prove itself")).is_ok()
+}
+
+/// cgroup2's options are the whole hierarchy's: a privileged pod, for which runc mounts it without any, takes them from
+/// the node. False when they cannot be given back.
+fn keep_cgroup_options() -> bool {
+    let Some(cgroups) = mounts::EARLY.iter().find(|mount| mount.target == mounts::CGROUPS) else {
+        return false;
+    };
+    let Ok(table) = file::read(Path::new(MOUNTS), MOUNTS_MAX) else { return true };
+    if !mounts::lacks_options(cgroups, &String::from_utf8_lossy(&table)) {
+        return true;
+    }
+    let given = mount::remount(Path::new(mounts::CGROUPS), cgroups.flags, &cgroups.data);
+    given
+        .inspect_err(|error| log::warn!("pods: {error}; the cgroups' options stay as a pod has set them"))
+        .is_ok()
 }
 
 fn say_memory() {

@@ -41,6 +41,7 @@ fn a_node_survives_what_may_befall_it() -> Result<()> {
         let hand = hand_of(&machine)?;
 
         an_invalid_pod_is_told_and_stops_no_other(&machine, &hand).context("an invalid pod")?;
+        the_cgroups_have_their_options(&hand).context("cgroups")?;
         ensure!(hello(&machine)?.contains("hello"));
         let pod = hand.process("hello", "hello")?;
         a_killed_service_returns(&machine, &hand, "containerd").context("containerd killed")?;
@@ -76,6 +77,15 @@ fn an_invalid_pod_is_told_and_stops_no_other(machine: &Machine, hand: &Hand) -> 
     let answer = hello(machine)?;
     ensure!(answer.contains("hello"), "{answer}");
     Ok(())
+}
+
+/// The hand is privileged: runc took them for its sake.
+fn the_cgroups_have_their_options(hand: &Hand) -> Result<()> {
+    hand.wait("the cgroups' own options", RESTART_LIMIT, |hand| {
+        let table = hand.read("/proc/1/mountinfo")?;
+        let line = table.lines().find(|line| line.contains(" - cgroup2 ")).context("no cgroup2")?;
+        Ok(["nsdelegate", "memory_recursiveprot"].iter().all(|option| line.contains(option)).then_some(()))
+    })
 }
 
 /// The pod's process is the one that it was.

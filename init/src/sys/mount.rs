@@ -13,6 +13,12 @@ pub(crate) fn mount(source: &str, target: &Path, kind: &str, flags: MountFlags, 
     rustix::mount::mount(source, target, kind, flags, Some(data.as_c_str())).at("mount", target)
 }
 
+/// Gives what is mounted at `target` these flags and options of its own.
+pub(crate) fn remount(target: &Path, flags: MountFlags, data: &str) -> Result<()> {
+    let data = CString::new(data).map_err(Error::from).at("remount", target)?;
+    rustix::mount::mount_remount(target, flags, data.as_c_str()).at("remount", target)
+}
+
 /// Makes the folder or file `source` appear at `target` too.
 pub(crate) fn bind(source: &Path, target: &Path, recursive: bool) -> Result<()> {
     let result = match recursive {
