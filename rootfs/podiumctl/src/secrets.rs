@@ -17,8 +17,20 @@ pub fn hide<'t>(text: &'t str, mark: &str) -> (String, Vec<&'t str>) {
     let (mut shown, mut secrets) = (String::new(), Vec::new());
     let mut below: Option<Below> = None;
     let mut flow: Option<Flow> = None;
+    let mut awaited: Option<Awaited> = None;
     for line in text.lines() {
         let indent = line.len() - line.trim_start().len();
+        if !line.trim().is_empty()
+            && let Some(place) = awaited.take()
+        {
+            if begins_flow(line) {
+                flow = Some(Flow::default());
+            } else if place == Awaited::InFlow {
+                secrets.push(line.trim());
+                shown += &hidden_line(line, indent, mark);
+                continue;
+            }
+        }
         if let Some(open) = &mut flow {
             if let Some(end) = open.end_in(line) {
                 flow = line.get(end..).and_then(|rest| secrets_of(rest).1);
@@ -33,6 +45,10 @@ pub fn hide<'t>(text: &'t str, mark: &str) -> (String, Vec<&'t str>) {
             && !line.trim().is_empty()
             && (below.is_whole || !is_entry(line))
         {
+            let mut open = Flow::default();
+            if begins_flow(line) && open.end_in(line).is_none() {
+                flow = Some(open);
+            }
             secrets.push(line.trim());
             shown += &hidden_line(line, indent, mark);
             continue;
@@ -40,6 +56,7 @@ pub fn hide<'t>(text: &'t str, mark: &str) -> (String, Vec<&'t str>) {
         below = below_of(line, indent).or(below);
         let (parts, open) = secrets_of(line);
         flow = open;
+        awaited = awaited_behind(line);
         shown += &without(line, &parts);
         if !parts.is_empty() {
             shown += mark;
@@ -91,6 +108,28 @@ fn below_of(line: &str, indent: usize) -> Option<Below> {
 /// value decides.
 fn mappings() -> impl Iterator<Item = &'static str> {
     SECRETS.iter().filter_map(|path| path.rsplit('.').next()).filter(|name| *name != "key")
+}
+
+/// Where a secret's key ends its line, so that the value begins on the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    /// Indentation tells what belongs to it, but for a flow mapping.
+    InBlock,
+    InFlow,
+}
+
+fn awaited_behind(line: &str) -> Option<Awaited> {
+    let ends = mappings().chain(["key"]).find_map(|name| {
+        let (at, name) = line.match_indices(name).last()?;
+        let value = line.get(value_at(line, at + name.len())?..)?;
+        (value.is_empty() || value.starts_with('#')).then_some(at)
+    })?;
+    let is_in_flow = line.get(..ends)?.contains(['{', '[', ',']);
+    Some(if is_in_flow { Awaited::InFlow } else { Awaited::InBlock })
+}
+
+fn begins_flow(line: &str) -> bool {
+    line.trim_start().trim_start_matches("- ").starts_with(['{', '['])
 }
 
 /// An item of a list, or a key of a mapping.
@@ -147,9 +186,16 @@ fn key_in(line: &str, from: usize) -> Option<Range<usize>> {
     line.to_ascii_lowercase().match_indices("key").filter(|(at, _)| *at >= from).find_map(|(at, name)| {
         let start = value_at(line, at + name.len())?;
         let value = line.get(start..)?;
-        let is_before = |letter: char| letter.is_whitespace() || ['"', '\''].contains(&letter);
-        let start = start + value.len() - value.trim_start_matches(is_before).len();
-        let value = line.get(start..)?.split([',', '}', ' ', '"', '\'']).next()?;
+        let quoted = value.strip_prefix(['"', '\'']);
+        let value = match quoted {
+            // To the quote that closes it: what is within may be anything.
+            Some(rest) => rest.split(value.get(..1)?).next()?,
+            // PEM where its base64 is wanted.
+            None if value.contains("PRIVATE KEY") => value,
+            None => value.split([',', '}', ' ']).next()?,
+        };
+        let start = start + usize::from(quoted.is_some()) + value.len() - value.trim_start().len();
+        let value = value.trim_start();
         (value.len() >= SHORTEST_SECRET).then_some(start..start + value.len())
     })
 }
@@ -282,5 +328,46 @@ mod tests {
         assert_eq!(without_secret(&format!("  key: {one}kEy{one}")), "  key: (secret)");
         assert_eq!(without_secret(&format!("  aescbcKey: \"{one}\"")), "  aescbcKey: \"(secret)\"");
         assert_eq!(without_secret(&format!("  key: \" {one}\", x: 1")), "  key: \" (secret)\", x: 1");
+    }
+
+    #[test]
+    fn a_key_in_pem_on_its_own_line_is_hidden() {
+        let pem = "-----BEGIN ED25519 PRIVATE KEY-----\\nMC4CAQAwBQYDK2VwBCIEIA==\\n-----END";
+        assert_eq!(shown(&format!("    key: \"{pem}\" # mine")), "    key: \"(secret)\" # mine\n");
+        assert_eq!(shown(&format!("    key: '{pem}'")), "    key: '(secret)'\n");
+        assert_eq!(shown(&format!("    key: {pem}")), "    key: (secret)\n");
+        assert_eq!(
+            shown(&format!("{{crt: x, key: \"{pem}\", b: 1}}")),
+            "{crt: x, key: \"(secret)\", b: 1}\n"
+        );
+    }
+
+    #[test]
+    fn a_value_on_the_line_below_its_key_is_hidden() {
+        for (text, wanted) in [
+            (
+                "  kubelet: {staticPodURLHeader:\n    {Authorization: [Bearer\n  secret]}}\n  next: 1\n",
+                "  kubelet: {staticPodURLHeader:\n    (secret)\n  (secret)\n  next: 1\n",
+            ),
+            (
+                "\"staticPodURLHeader\":\n{\"Authorization\": [\"secret\"]},\n\"next\": 1\n",
+                "\"staticPodURLHeader\":\n(secret)\n\"next\": 1\n",
+            ),
+            (
+                "staticPodURLHeader:\n  {A: [one,\ntwo],\nB: [three]}\nnext: 1\n",
+                "staticPodURLHeader:\n  (secret)\n(secret)\n(secret)\nnext: 1\n",
+            ),
+            (
+                "ca: {crt: x, key: # mine\n  QUJD}\nnext: 1\n",
+                "ca: {crt: x, key: # mine\n  (secret)\nnext: 1\n",
+            ),
+            (
+                "staticPodURLHeader:\n  A: [one]\nnext: {b: 1}\n",
+                "staticPodURLHeader:\n  (secret)\nnext: {b: 1}\n",
+            ),
+            ("staticPodURLHeader:\nnext: 1\n", "staticPodURLHeader:\nnext: 1\n"),
+        ] {
+            assert_eq!(shown(text), wanted);
+        }
     }
 }
