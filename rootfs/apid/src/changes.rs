@@ -30,13 +30,17 @@ impl Changes {
         let watching = Inotify::init().and_then(|inotify| {
             let mut of_interest: HashMap<WatchDescriptor, fn(&str) -> bool> = HashMap::new();
             for (folder, is_of_interest) in folders {
-                of_interest.insert(inotify.watches().add(folder, mask)?, *is_of_interest);
+                match inotify.watches().add(folder, mask) {
+                    Ok(watch) => drop(of_interest.insert(watch, *is_of_interest)),
+                    // The others are seen all the same.
+                    Err(error) => unseen(what, late, &format!("{}: {error}", folder.display())),
+                }
             }
             let thread = std::thread::Builder::new().name("inotify".to_owned());
             thread.spawn(move || forward(inotify, &of_interest, &sender))
         });
         if let Err(error) = watching {
-            say::line(&format!("watch {what}: {error}; changes are seen {} s late", late.as_secs()));
+            unseen(what, late, &error.to_string());
         }
         Self(receiver)
     }
@@ -53,6 +57,10 @@ impl Changes {
         sleep(SETTLE).await;
         self.0.mark_unchanged();
     }
+}
+
+fn unseen(what: &str, late: Duration, why: &str) {
+    say::line(&format!("watch {what}: {why}; changes are seen {} s late", late.as_secs()));
 }
 
 /// Any name.
@@ -90,7 +98,9 @@ mod tests {
         let (one, other) = (root.path().join("one"), root.path().join("other"));
         std::fs::create_dir(&one).unwrap();
         std::fs::create_dir(&other).unwrap();
-        let folders: [Folder; 2] = [(one.clone(), all), (other.clone(), |name| name == "ours")];
+        // One that is not there takes no word of the others away.
+        let missing = (root.path().join("missing"), all as fn(&str) -> bool);
+        let folders: [Folder; 3] = [missing, (one.clone(), all), (other.clone(), |name| name == "ours")];
         let mut first = Changes::of("it", Duration::ZERO, WatchMask::CLOSE_WRITE, &folders);
         let mut second = first.clone();
         for place in [other.join("ours"), one.join("x")] {

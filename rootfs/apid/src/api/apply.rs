@@ -12,7 +12,7 @@ use std::time::Duration;
 use tonic::Status;
 
 /// From the config to the last word on it: new services are started, and a slow disk is written to.
-const APPLY_LIMIT: Duration = Duration::from_secs(120);
+pub(super) const APPLY_LIMIT: Duration = Duration::from_secs(120);
 /// Lines of an answer: problems and differences are bounded by PID 1, its log lines are not.
 const LINES_MAX: usize = 4000;
 /// What a status may carry: clients take 8 KiB of headers.

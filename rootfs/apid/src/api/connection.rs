@@ -3,6 +3,7 @@
 //! It ends when its client's certificate does, when the CAs or the mode of the node change under it, and when it has
 //! been silent. A stream whose reader takes nothing is reset; the others of the connection go on.
 
+use super::apply::APPLY_LIMIT;
 use super::caller::Caller;
 use super::facts::Facts;
 use super::gate;
@@ -58,7 +59,7 @@ const STALL_LIMIT: Duration = Duration::from_secs(60);
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// The same of one that began in maintenance, where it is mostly the config that ends it: whoever gave it is told what
 /// has become of it, also when services are started and a disk is slow. No other call is taken meanwhile.
-pub(super) const MAINTENANCE_LAST_WORDS: Duration = Duration::from_secs(30);
+pub(super) const MAINTENANCE_LAST_WORDS: Duration = APPLY_LIMIT;
 /// Resets that a client may cause and leave: what is beyond is the attack of CVE-2023-44487.
 const RESETS_MAX: usize = 32;
 
