@@ -46,6 +46,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,
     /// Count instructions instead of time: repeatable, one processor, ten times slower
+    ///
+    /// The guest's clock runs on while it waits for its disk: with TMPDIR=/dev/shm the host's is not in the numbers.
     #[arg(long)]
     icount: bool,
     /// What executes the machine [possible values: auto, kvm, tcg]
