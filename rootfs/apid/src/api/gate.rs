@@ -5,7 +5,7 @@
 
 use super::audit;
 use super::connection::{Call, Session, Watched};
-use super::request::CONFIG_MAX;
+use super::request;
 use crate::node::Mode;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -194,7 +194,9 @@ async fn answer(
     made: &AtomicBool,
 ) -> Response<Body> {
     let (mut head, body) = request.into_parts();
-    let read = match session.facts.budget.read(body, path == APPLY).await {
+    let is_config = path == APPLY;
+    let most = request::longest(is_config);
+    let read = match session.facts.budget.read(body, is_config).await {
         Ok(read) => read,
         Err(status) => return status.into_http(),
     };
@@ -208,9 +210,9 @@ async fn answer(
     let facts = session.facts.clone();
     made.store(true, Ordering::Relaxed);
     let answered = if path.starts_with("/machine.") {
-        MachineServiceServer::from_arc(facts).max_decoding_message_size(CONFIG_MAX).call(request).await
+        MachineServiceServer::from_arc(facts).max_decoding_message_size(most).call(request).await
     } else {
-        StateServer::from_arc(facts).max_decoding_message_size(CONFIG_MAX).call(request).await
+        StateServer::from_arc(facts).max_decoding_message_size(most).call(request).await
     };
     match answered {
         Ok(answer) => answer,

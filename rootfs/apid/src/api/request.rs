@@ -12,9 +12,9 @@ use tokio::time::timeout;
 use tonic::Status;
 
 /// The largest config that PID 1 takes, and its frame.
-pub(super) const CONFIG_MAX: usize = (4 << 20) + (64 << 10);
+const CONFIG_MAX: usize = (4 << 20) + (64 << 10);
 /// The largest request otherwise: some paths.
-pub(super) const REQUEST_MAX: usize = 64 << 10;
+const REQUEST_MAX: usize = 64 << 10;
 /// What nearly all requests keep to: a name or two.
 const SHORT: usize = 4 << 10;
 /// Longer ones at a time, 4 MiB of them.
@@ -23,6 +23,12 @@ const LONG_MAX: usize = 64;
 const CONFIGS_MAX: usize = 2;
 /// From a call's headers to its request's end.
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// The longest request, by whether it is one with a config in it. A decoder makes room for what a message says of its own
+/// length, so it must know this bound as well.
+pub(super) fn longest(config: bool) -> usize {
+    if config { CONFIG_MAX } else { REQUEST_MAX }
+}
 
 /// The budget of all calls.
 #[derive(Debug)]
@@ -53,20 +59,11 @@ impl Budget {
         body: impl Body<Data = Bytes, Error: Sized>,
         config: bool,
     ) -> Result<Read, Status> {
-        let reading = async {
-            if config {
-                // Before its first byte: strangers could fill the memory with halves of them.
-                let part = self
-                    .configs
-                    .clone()
-                    .try_acquire_owned()
-                    .map_err(|_| Status::unavailable("another config is being applied; try again"))?;
-                return self.collected(body, CONFIG_MAX, Some(part)).await;
-            }
-            self.collected(body, REQUEST_MAX, None).await
-        };
+        // Before its first byte: strangers could fill the memory with halves of configs.
+        let part = config.then(|| self.configs.clone().try_acquire_owned()).transpose();
+        let part = part.map_err(|_| Status::unavailable("another config is being applied; try again"))?;
         let late = |_| Status::deadline_exceeded("the request has not come to its end");
-        timeout(LIMIT, reading).await.map_err(late)?
+        timeout(LIMIT, self.collected(body, longest(config), part)).await.map_err(late)?
     }
 
     async fn collected(

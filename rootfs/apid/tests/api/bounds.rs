@@ -91,6 +91,15 @@ async fn raw(channel: &Channel, bytes: &[u8]) -> Result<(), Status> {
     }
 }
 
+/// No room is made for what a message only says that it has.
+#[tokio::test]
+async fn a_short_request_that_says_it_is_long_is_refused_for_that() {
+    let node = Node::serving();
+    let channel = node.client(Role::Admin).await;
+    let refused = raw(&channel, b"\0\0\x10\0\0\x0a\x09/etc/file").await.unwrap_err();
+    assert!(refused.code() == Code::OutOfRange && refused.message().contains("65536"), "{refused:?}");
+}
+
 #[tokio::test]
 async fn messages_that_are_none_are_refused_one_by_one() {
     let node = Node::serving();
