@@ -159,7 +159,8 @@ impl Request {
             let proposal = vault.propose(&next.text, &next.source)?;
             let stored = next.store(&old, &vault, &proposal, self.limit).map_err(|error| {
                 // It may be in force all the same.
-                match if vault.has_had_one() { end_maintenance(&old) } else { Ok(()) } {
+                let ended = if vault.has_had_one() { end_maintenance(&old) } else { Ok(()) };
+                match ended {
                     Ok(()) => error,
                     Err(open) => error.context(format!("{open:#}")),
                 }

@@ -9,7 +9,7 @@ use crate::sys;
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use podium_init::cmdline::{self, Cmdline};
-use podium_init::mounts::{EARLY, Mount, Need, What};
+use podium_init::mounts::{CGROUPS, EARLY, Mount, Need, What};
 use podium_init::paths;
 use podium_init::services::ImageFacts;
 use rustix::mount::MountPropagationFlags;
@@ -288,9 +288,7 @@ fn set_clock_floor(built: u64) {
 /// What it means that this one is missing.
 fn consequence(target: &str) -> &'static str {
     match target {
-        "/sys/fs/cgroup" => {
-            "containerd and kubelet need it: boot a kernel with cgroup v2 and without cgroup_no_v1"
-        }
+        CGROUPS => "containerd and kubelet need it: boot a kernel with cgroup v2 and without cgroup_no_v1",
         "/run" | "/tmp" | "/system" => "what writes there will fail: is the mount point in the image?",
         _ => "what needs it will fail",
     }

@@ -95,11 +95,9 @@ impl Options {
     /// QEMU's arguments but for those that only a started machine has (its socket).
     #[must_use]
     pub fn command_line(&self) -> Vec<String> {
-        let mut line = Vec::new();
+        let mut line = processor::words(self.accel, self.clock, self.smp);
         let mut add = |words: &[&str]| line.extend(words.iter().map(|&word| word.to_owned()));
         add(&["-name", "podium", "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35"]);
-        line.extend(processor::words(self.accel, self.clock, self.smp));
-        let mut add = |words: &[&str]| line.extend(words.iter().map(|&word| word.to_owned()));
         add(&["-m", &self.memory_mib.to_string()]);
         add(&["-kernel", &self.kernel.to_string_lossy(), "-initrd", &self.initramfs.to_string_lossy()]);
         add(&["-append", &self.words.join(" ")]);

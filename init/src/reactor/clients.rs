@@ -1,6 +1,7 @@
 //! The control sockets' clients: connections in, request lines out, answers back; each bounded in bytes and time.
 //!
-//! One socket is root's, the others are the network API's, one a role and one for maintenance. What each role takes of room is missed by no other.
+//! One socket is root's, the others are the network API's, one a role and one for maintenance. What each role takes of
+//! room is missed by no other.
 //!
 //! A client that says half a line, says too much, or does not read what it is told is let go; none of them can make
 //! the loop wait. One that follows events has the ring of events as its queue. What a line means is decided in

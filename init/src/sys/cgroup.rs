@@ -1,13 +1,11 @@
 //! cgroup v2: join, kill, watch. Where there is no cgroup2 (some containers) a group simply is not there.
 
 use super::{At, Result};
+use podium_init::mounts::CGROUPS as ROOT;
 use std::fs::{File, OpenOptions, create_dir_all};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-
-/// Where cgroup2 is mounted.
-const ROOT: &str = "/sys/fs/cgroup";
 
 /// Where the kubelet puts the cgroups of pods, by their QoS class: `pod<uid>` in one of these.
 pub(crate) const POD_FOLDERS: [&str; 3] = ["kubepods", "kubepods/burstable", "kubepods/besteffort"];
