@@ -45,7 +45,8 @@ fn a_fresh_node_is_operated_over_its_api() -> Result<()> {
         ports(&hand).context("ports")?;
         without_kubelet(&operator).context("without a kubelet")?;
         reboots(&machine, &operator).context("reboot")?;
-        resets(&machine, &operator).context("reset")
+        resets(&machine, &operator).context("reset")?;
+        first_config_by_reboot(&machine, &operator).context("first config in mode reboot")
     })
 }
 
@@ -265,5 +266,19 @@ fn resets(machine: &Machine, operator: &Operator) -> Result<()> {
     ensure!(operator.run(&[&["version"][..], &node].concat())?.ok()?.out.contains("Server:"));
     // Who held its keys is nobody to it now.
     operator.run(&["version"])?.refused(&["certificate"])?;
+    Ok(())
+}
+
+/// A first config may wait for a reboot: whoever gives it has his answer before that, and the node comes back with it.
+fn first_config_by_reboot(machine: &Machine, operator: &Operator) -> Result<()> {
+    let from = machine.console.mark();
+    let config = operator.config(&[HELLO])?;
+    let words = ["--insecure", "-n", operator.address(), "--mode", "reboot"];
+    let said = operator.apply(&config, &words)?.ok()?;
+    ensure!(format!("{}{}", said.out, said.err).contains("with a reboot"), "{said:?}");
+    machine.console.wait(from, "podium: config from STATE: 1 pod", BOOT_LIMIT)?;
+    machine.console.wait(from, "podium: ready: all 1 pods running", BOOT_LIMIT)?;
+    operator.wait(&["get", "staticpods"], LIMIT, |said| pods(said) == [("default-hello", "1")])?;
+    operator.run(&["version", "--insecure", "-n", operator.address()])?.refused(&[])?;
     Ok(())
 }

@@ -64,6 +64,16 @@ fn a_foreign_state_and_a_missing_var() -> Result<()> {
         machine.power_off(POWER_OFF_LIMIT)?;
         ensure!(state.start(FOREIGN)? == foreign(), "what was on STATE was changed");
         ensure!(data.start(4096)? == [0; 4096], "a partition of another label was written to");
+
+        // Nobody can know that it had no config: the network gives it none.
+        let mut machine = boot(disk, &["podium.config=none".to_owned()], &[])?;
+        let closed = "the API takes none from anybody: STATE cannot be mounted, and may hold one";
+        machine.wait(closed, BOOT_LIMIT)?;
+        machine.wait("podium: devices: up", BOOT_LIMIT)?;
+        machine.power_off(POWER_OFF_LIMIT)?;
+        let console = machine.console.tail(1000);
+        ensure!(!console.contains("give one with --insecure"), "the API takes one:\n{console}");
+        ensure!(state.start(FOREIGN)? == foreign(), "what was on STATE was changed");
         Ok(())
     })
 }

@@ -196,7 +196,7 @@ async fn answer(
     let (mut head, body) = request.into_parts();
     let is_config = path == APPLY;
     let most = request::longest(is_config);
-    let read = match session.facts.budget.read(body, is_config).await {
+    let read = match session.facts.budget.read(session.place.address(), body, is_config).await {
         Ok(read) => read,
         Err(status) => return status.into_http(),
     };

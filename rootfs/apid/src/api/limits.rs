@@ -140,6 +140,11 @@ impl Counts {
 }
 
 impl Place {
+    /// What counts as its client.
+    pub(super) fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// It has shown who it is.
     pub(super) fn has_shaken(&self) {
         let mut counts = self.limits.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,13 +1,14 @@
 //! A call's request: read to its end within limits of size, time and memory, before anything is made of it.
 //!
 //! What is short costs what an idle call costs. The longer ones of all callers together have a budget, or some hundred
-//! calls that never end their requests would hold more than the process may.
+//! calls that never end their requests would hold more than the process may; and no address has all of it.
 
 use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tonic::Status;
 
@@ -19,8 +20,12 @@ const REQUEST_MAX: usize = 64 << 10;
 const SHORT: usize = 4 << 10;
 /// Longer ones at a time, 4 MiB of them.
 const LONG_MAX: usize = 64;
+/// Of one address, which may send each as slowly as [`LIMIT`] lets it.
+const LONG_OF_ADDRESS_MAX: usize = 16;
 /// Configs at a time: each is held four times over while it is taken apart.
 const CONFIGS_MAX: usize = 2;
+/// Of one address: whoever sends half a config leaves room for the other's.
+const CONFIGS_OF_ADDRESS_MAX: usize = 1;
 /// From a call's headers to its request's end.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -33,44 +38,98 @@ pub(super) fn longest(config: bool) -> usize {
 /// The budget of all calls.
 #[derive(Debug)]
 pub(super) struct Budget {
-    long: Arc<Semaphore>,
-    configs: Arc<Semaphore>,
+    long: Parts,
+    configs: Parts,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { long: Arc::new(Semaphore::new(LONG_MAX)), configs: Arc::new(Semaphore::new(CONFIGS_MAX)) }
+        Self {
+            long: Parts::new(LONG_MAX, LONG_OF_ADDRESS_MAX),
+            configs: Parts::new(CONFIGS_MAX, CONFIGS_OF_ADDRESS_MAX),
+        }
+    }
+}
+
+/// The parts of one kind that there may be at a time, and of one address. Clones share the counts.
+#[derive(Debug, Clone)]
+struct Parts {
+    most: usize,
+    most_of_one: usize,
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Parts {
+    fn new(most: usize, most_of_one: usize) -> Self {
+        Self { most, most_of_one, taken: Arc::default() }
+    }
+
+    /// None: there is none left, or none for this address.
+    fn take(&self, address: IpAddr) -> Option<Part> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.values().sum::<usize>() >= self.most {
+            return None;
+        }
+        let of_it = taken.entry(address).or_default();
+        if *of_it >= self.most_of_one {
+            return None;
+        }
+        *of_it += 1;
+        Some(Part { of: self.clone(), address })
+    }
+}
+
+/// A part of the budget, taken until this is dropped.
+#[derive(Debug)]
+struct Part {
+    of: Parts,
+    address: IpAddr,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let mut taken = self.of.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of_it) = taken.get_mut(&self.address) {
+            *of_it = of_it.saturating_sub(1);
+            if *of_it == 0 {
+                taken.remove(&self.address);
+            }
+        }
     }
 }
 
 /// A request, and its part of the budget until it has been answered.
 pub(super) struct Read {
     pub(super) bytes: Bytes,
-    _part: Option<OwnedSemaphorePermit>,
+    _part: Option<Part>,
 }
 
 impl Budget {
-    /// Reads a request to its end; `config`: it is one with a config in it.
+    /// Reads a request to its end; `config`: it is one with a config in it. `address`: what counts as one client.
     ///
     /// # Errors
     /// It is too long or too slow, was cut off, or there is no room for it now.
     pub(super) async fn read(
         &self,
+        address: IpAddr,
         body: impl Body<Data = Bytes, Error: Sized>,
         config: bool,
     ) -> Result<Read, Status> {
         // Before its first byte: strangers could fill the memory with halves of configs.
-        let part = config.then(|| self.configs.clone().try_acquire_owned()).transpose();
-        let part = part.map_err(|_| Status::unavailable("another config is being applied; try again"))?;
+        let part = config.then(|| self.configs.take(address));
+        if matches!(part, Some(None)) {
+            return Err(Status::unavailable("another config is being applied; try again"));
+        }
         let late = |_| Status::deadline_exceeded("the request has not come to its end");
-        timeout(LIMIT, self.collected(body, longest(config), part)).await.map_err(late)?
+        timeout(LIMIT, self.collected(address, body, longest(config), part.flatten())).await.map_err(late)?
     }
 
     async fn collected(
         &self,
+        address: IpAddr,
         body: impl Body<Data = Bytes, Error: Sized>,
         most: usize,
-        mut part: Option<OwnedSemaphorePermit>,
+        mut part: Option<Part>,
     ) -> Result<Read, Status> {
         let mut body = std::pin::pin!(body);
         let mut bytes = Vec::new();
@@ -82,8 +141,8 @@ impl Budget {
                 return Err(Status::resource_exhausted(format!("a request of more than {} KiB", most >> 10)));
             }
             if length > SHORT && part.is_none() {
-                let full = |_| Status::unavailable("too many long requests are under way; try again");
-                part = Some(self.long.clone().try_acquire_owned().map_err(full)?);
+                let full = || Status::unavailable("too many long requests are under way; try again");
+                part = Some(self.long.take(address).ok_or_else(full)?);
             }
             bytes.extend_from_slice(&data);
         }
@@ -107,6 +166,10 @@ mod tests {
         http_body_util::StreamBody::new(tokio_stream::StreamExt::chain(first, tokio_stream::pending()))
     }
 
+    fn address(last: usize) -> IpAddr {
+        [192, 0, 2, u8::try_from(last).unwrap()].into()
+    }
+
     async fn code(read: impl Future<Output = Result<Read, Status>>) -> Code {
         read.await.map_or_else(|status| status.code(), |_| Code::Ok)
     }
@@ -114,34 +177,56 @@ mod tests {
     #[tokio::test]
     async fn each_kind_of_request_has_its_longest() {
         let budget = Budget::default();
-        assert_eq!(code(budget.read(of(REQUEST_MAX), false)).await, Code::Ok);
-        assert_eq!(code(budget.read(of(REQUEST_MAX + 1), false)).await, Code::ResourceExhausted);
-        assert_eq!(code(budget.read(of(CONFIG_MAX), true)).await, Code::Ok);
-        assert_eq!(code(budget.read(of(CONFIG_MAX + 1), true)).await, Code::ResourceExhausted);
+        let read = |length, config| code(budget.read(address(1), of(length), config));
+        assert_eq!(read(REQUEST_MAX, false).await, Code::Ok);
+        assert_eq!(read(REQUEST_MAX + 1, false).await, Code::ResourceExhausted);
+        assert_eq!(read(CONFIG_MAX, true).await, Code::Ok);
+        assert_eq!(read(CONFIG_MAX + 1, true).await, Code::ResourceExhausted);
     }
 
     #[tokio::test]
     async fn long_requests_fill_the_budget_and_short_ones_pass() {
         let budget = Budget::default();
+        let read = |client, length| budget.read(address(client), of(length), false);
         let mut held = Vec::new();
-        for _ in 0..LONG_MAX {
-            held.push(budget.read(of(SHORT + 1), false).await.unwrap());
+        for n in 0..LONG_MAX {
+            held.push(read(n / LONG_OF_ADDRESS_MAX, SHORT + 1).await.unwrap());
         }
-        assert_eq!(code(budget.read(of(SHORT + 1), false)).await, Code::Unavailable);
-        assert_eq!(code(budget.read(of(SHORT), false)).await, Code::Ok);
-        assert_eq!(code(budget.read(of(SHORT + 1), true)).await, Code::Ok);
+        assert_eq!(code(read(99, SHORT + 1)).await, Code::Unavailable);
+        assert_eq!(code(read(99, SHORT)).await, Code::Ok);
+        assert_eq!(code(budget.read(address(99), of(SHORT + 1), true)).await, Code::Ok);
         held.pop();
-        assert_eq!(code(budget.read(of(SHORT + 1), false)).await, Code::Ok);
+        assert_eq!(code(read(99, SHORT + 1)).await, Code::Ok);
+    }
+
+    #[tokio::test]
+    async fn one_address_leaves_room_for_others() {
+        let budget = Budget::default();
+        let mut held = Vec::new();
+        for _ in 0..LONG_OF_ADDRESS_MAX {
+            held.push(budget.read(address(1), of(SHORT + 1), false).await.unwrap());
+        }
+        assert_eq!(code(budget.read(address(1), of(SHORT + 1), false)).await, Code::Unavailable);
+        assert_eq!(code(budget.read(address(2), of(SHORT + 1), false)).await, Code::Ok);
+        let config = budget.read(address(1), of(1), true).await;
+        assert!(config.is_ok());
+        assert_eq!(code(budget.read(address(1), of(1), true)).await, Code::Unavailable);
+        assert_eq!(code(budget.read(address(2), of(1), true)).await, Code::Ok);
+        drop((config, held));
+        assert!(budget.long.taken.lock().unwrap().is_empty());
+        assert!(budget.configs.taken.lock().unwrap().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_that_does_not_end_is_given_up_and_gives_its_part_back() {
         let budget = Arc::new(Budget::default());
-        let one = |budget: Arc<Budget>| async move { code(budget.read(endless(SHORT + 1), false)).await };
-        let all: Vec<_> = (0..LONG_MAX).map(|_| tokio::spawn(one(budget.clone()))).collect();
+        let one = |budget: Arc<Budget>| async move {
+            code(budget.read(address(1), endless(SHORT + 1), false)).await
+        };
+        let all: Vec<_> = (0..LONG_OF_ADDRESS_MAX).map(|_| tokio::spawn(one(budget.clone()))).collect();
         for one in all {
             assert_eq!(one.await.unwrap(), Code::DeadlineExceeded);
         }
-        assert_eq!(code(budget.read(of(SHORT + 1), false)).await, Code::Ok);
+        assert_eq!(code(budget.read(address(1), of(SHORT + 1), false)).await, Code::Ok);
     }
 }
