@@ -5,7 +5,7 @@
 //! not wait for it, and still makes sure afterwards. It decides nothing: that is `podium_init::archives`.
 
 use crate::kmsg;
-use crate::sys::{clock, file, limited, notify};
+use crate::sys::{clock, file, limited, notify, process};
 use anyhow::{Context, Result, bail};
 use podium_init::archives::{Import, Stamp, seem_there, to_import};
 use podium_init::paths;
@@ -47,6 +47,10 @@ pub(crate) fn run(_args: &[String]) -> Result<()> {
     let mut stamp: Stamp = read.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     if seem_there(&facts.preload, &stamp, database()) {
         ready()?;
+        // What the kubelet waits for now must not wait for this.
+        if let Err(error) = process::step_back() {
+            log::warn!("preload: {error}; it may keep the kubelet waiting");
+        }
     }
     wait_for_containerd()?;
     let listed = ctr(&["images", "ls", "-q"], ASK_LIMIT)?.lines().map(str::to_owned).collect();

@@ -7,6 +7,7 @@ use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// This very binary, also when the file it came from was replaced or unmounted.
@@ -140,6 +141,20 @@ fn target(pid: Pid, signal: i32) -> Result<(rustix::process::Pid, Signal)> {
         object: format!("process {pid} with {signal}").into(),
         cause: io::ErrorKind::InvalidInput.into(),
     })
+}
+
+/// Lets every other process go first from here on, and so do the programs that it starts. The kernel weighs sessions
+/// before it weighs the processes in them, and each service is one; without such groups the nice value does it.
+///
+/// # Errors
+/// The nice value cannot be set.
+pub(crate) fn step_back() -> Result<()> {
+    const LAST: i32 = 19;
+    let group = Path::new("/proc/self/autogroup");
+    if group.exists() {
+        std::fs::write(group, LAST.to_string()).at("write to", group)?;
+    }
+    rustix::process::setpriority_process(None, LAST).at("set the nice value of", "this process")
 }
 
 /// Closes every descriptor above 2 that this process was started with, so that no child inherits one. For the
