@@ -96,6 +96,17 @@ fn perform(name: &str, line: &str) -> Result<()> {
             std::fs::write(format!("/fake/{name}.daemon"), std::process::id().to_string())?;
             wait()
         }
+        // The same, in no service's cgroup either, and deaf.
+        ["outlaw"] => child(&["--", "away"])?.wait().map(drop).context("wait"),
+        ["away"] => child(&["--", "deaf"]).map(drop),
+        ["deaf"] => {
+            rustix::process::setsid()?;
+            SigSet::all().thread_block()?;
+            // Who is not root has no cgroups to leave.
+            drop(std::fs::write("/sys/fs/cgroup/cgroup.procs", "0"));
+            std::fs::write(format!("/fake/{name}.outlaw"), "")?;
+            wait()
+        }
         // A process of a pod, which ends by SIGTERM and leaves a mark then.
         ["pod"] => {
             child(&["--", "contained"])?;
