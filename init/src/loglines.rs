@@ -4,6 +4,10 @@
 //! Lines are kept as the service wrote them (most carry a time of their own), so the files read like those of any
 //! other system. Podium's own lines in them begin with [`MARK`].
 
+mod queue;
+
+pub use queue::{QUEUE_MAX, Queue, Taken};
+
 /// A file is put aside at this size: with the old ones, 4 MiB a service, which the smallest /var affords.
 pub const FILE_MAX: u64 = 1 << 20;
 /// How many old files are kept: `kubelet.log.1` (newest) to `kubelet.log.3`.
@@ -60,6 +64,11 @@ impl Health {
         let lost = std::mem::take(&mut self.lost);
         (lost > 0).then(|| format!("log: {file}: written again, {lost} bytes were lost"))
     }
+}
+
+/// The line that tells the file's reader of what fell out of the queue before it could be written.
+pub fn too_fast(lost: u64) -> String {
+    format!("{MARK}{lost} bytes are missing here, they came faster than they could be written\n")
 }
 
 /// The line that begins a boot in each file. `id` is the kernel's boot id, `unix` the wall clock, which may be wrong
