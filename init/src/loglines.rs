@@ -77,6 +77,26 @@ pub fn boot_mark(id: &str, unix: u64) -> String {
     format!("{MARK}boot {id} at {}\n", utc(unix))
 }
 
+/// The part of a log that one boot wrote, with its mark: 0 is the last one, which a running node's own is.
+///
+/// # Errors
+/// The log holds only so many boots.
+pub fn of_boot(text: &[u8], back: u64) -> Result<&[u8], usize> {
+    let mark = [MARK.as_bytes(), b"boot "].concat();
+    let mut starts = Vec::new();
+    let mut start = 0;
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        if line.starts_with(&mark) {
+            starts.push(start);
+        }
+        start += line.len();
+    }
+    let place = usize::try_from(back).ok().and_then(|back| starts.len().checked_sub(back.checked_add(1)?));
+    let from = place.and_then(|place| starts.get(place)).ok_or(starts.len())?;
+    let to = place.and_then(|place| starts.get(place + 1)).copied().unwrap_or(text.len());
+    Ok(text.get(*from..to).unwrap_or_default())
+}
+
 /// `2026-10-01T12:00:00Z` for seconds since 1970.
 pub fn utc(unix: u64) -> String {
     let (days, of_day) = (unix / 86_400, unix % 86_400);
@@ -103,6 +123,14 @@ fn civil(days: u64) -> (u64, u64, u64) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_boots_lines_are_those_from_its_mark_to_the_next() {
+        let text = b"cut off\n-- podium: boot a at x\n1\n-- podium: 5 bytes\n-- podium: boot b at y\n2\n";
+        assert_eq!(of_boot(text, 0), Ok(&b"-- podium: boot b at y\n2\n"[..]));
+        assert_eq!(of_boot(text, 1), Ok(&b"-- podium: boot a at x\n1\n-- podium: 5 bytes\n"[..]));
+        assert_eq!((of_boot(text, 2), of_boot(text, u64::MAX), of_boot(b"", 0)), (Err(2), Err(2), Err(0)));
+    }
 
     #[test]
     fn what_fits_is_written_whole() {
