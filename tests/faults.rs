@@ -11,6 +11,8 @@ mod config;
 mod control;
 #[path = "faults/directory/mod.rs"]
 mod directory;
+#[path = "faults/logs.rs"]
+mod logs;
 #[path = "faults/manifests.rs"]
 mod manifests;
 #[path = "faults/power.rs"]
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         processes::faults(),
         signals::faults(),
         resources::faults(),
+        logs::faults(),
         boot::faults(),
         control::faults(),
         shutdown::faults(),

@@ -8,6 +8,7 @@ mod dmesg;
 mod logs;
 mod pods;
 
+use self::logs::Wanted;
 use crate::job::{self, Client};
 use crate::parse;
 use crate::stored::{self, Vault};
@@ -42,7 +43,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
 fn answer(request: Request, client: &mut Client) -> Result<()> {
     match request {
-        Request::Logs { service, tail, follow } => logs::answer(&service, tail, follow, client),
+        Request::Logs { service, tail, follow, boots_back } => {
+            logs::answer(&service, &Wanted { tail, follow, boots_back }, client)
+        }
         Request::Dmesg { follow } => dmesg::answer(follow, client),
         Request::Pods => client.send(&pods::list()?),
         Request::PodStatus { watch } => pods::status(watch, client),

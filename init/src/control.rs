@@ -61,6 +61,8 @@ pub enum Request {
         tail: Option<u64>,
         /// And what it says from now on.
         follow: bool,
+        /// Only what it said in one boot: 0 is this one, 1 the one before it.
+        boots_back: Option<u64>,
     },
     /// What has happened.
     Events {
@@ -146,7 +148,7 @@ const REQUESTS: [(&str, &[&str]); 16] = [
     ("version", &[]),
     ("services", &[]),
     ("service", &["name", "action"]),
-    ("logs", &["service", "tail", "follow"]),
+    ("logs", &["service", "tail", "follow", "boots_back"]),
     ("events", &["since", "boot", "follow"]),
     ("pods", &[]),
     ("pod status", &["watch"]),
@@ -229,6 +231,7 @@ fn build(name: &str, given: &mut Arguments) -> Result<Request, Refusal> {
             service: service_name(given, "service")?,
             tail: given.number("tail")?,
             follow: given.flag("follow")?,
+            boots_back: given.number("boots_back")?,
         },
         "events" => Request::Events {
             since: given.number("since")?.unwrap_or(0),

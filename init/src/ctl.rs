@@ -29,6 +29,7 @@ init ctl: asks this node, by PID 1's control socket. Only root may.
   init ctl service start|stop|restart NAME
                                           acts on one service; those that need it stay as they are
   init ctl logs NAME [-f] [--tail N]      what a service has said; -f: and what it says from now on
+                [-b -1]                   what it said in the boot before this one; -b 0: in this one
   init ctl events [-f] [--since N] [--boot ID]
                                           what has happened since boot, or after event number N
   init ctl pods                           the static pods that there should be, and what is wrong with them

@@ -4,6 +4,7 @@
 //! broken disk or server cannot keep the machine from going down. What could not be done is said, with who is in
 //! the way. Nobody else calls reboot(2), and nothing here returns to the loop.
 
+mod ending;
 mod holders;
 mod wipe;
 
@@ -13,8 +14,10 @@ use crate::kmsg;
 use crate::sys::process::Reaped;
 use crate::sys::{At, cgroup, clock, process, reboot};
 use anyhow::{Context, Result, bail};
+use ending::Ending;
 use nix::libc::{EINVAL, EIO, EPERM, SIGKILL, SIGTERM};
-use podium_init::shutdown::Shutdown;
+use podium_init::clock::Time;
+use podium_init::shutdown::{LAST_ACTS, LastActs, Shutdown};
 use podium_init::supervisor::Exit;
 use podium_init::unmounts::{Target, plan, to_save};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -29,16 +32,25 @@ const TERM_LIMIT: Duration = Duration::from_secs(2);
 /// SIGKILL works at once, or on a process in D state perhaps never.
 const KILL_LIMIT: Duration = Duration::from_secs(3);
 /// One unmount writes what was not written yet; a slow disk gets time, a dead server does not get for ever.
-const UNMOUNT_LIMIT: Duration = Duration::from_secs(5);
-/// All unmounts together.
-const UNMOUNTS_LIMIT: Duration = Duration::from_secs(15);
-/// All attempts together to make read-only what cannot be unmounted.
-const SAVES_LIMIT: Duration = Duration::from_secs(15);
+const UNMOUNT_LIMIT: Duration = Duration::from_secs(10);
+/// Of the time that is left: SIGTERM and then SIGKILL have one of so many shares each, all unmounts together, one
+/// unmount, one attempt to make read-only what cannot be unmounted. What is then left is sync's.
+const KILL_SHARES: u32 = 3;
+/// See [`KILL_SHARES`].
+const UNMOUNTS_SHARES: u32 = 2;
+/// See [`KILL_SHARES`].
+const UNMOUNT_SHARES: u32 = 4;
+/// See [`KILL_SHARES`].
+const SAVE_SHARES: u32 = 3;
 /// Passes without any success before the rest is given up.
 const FRUITLESS_PASSES: u32 = 3;
 /// Between two such passes: what holds a mount may be on its way out.
 const PASS_DELAY: Duration = Duration::from_millis(100);
-/// One sync(2).
+/// An act that has less is not begun, but for sync, which is worth this much in any case.
+const LEAST_LIMIT: Duration = Duration::from_millis(200);
+/// Mounts that stay and are named; more are only counted.
+const SAID_MAX: usize = 5;
+/// sync(2) when PID 1 has failed.
 const SYNC_LIMIT: Duration = Duration::from_secs(5);
 /// From reboot(2) to the end of the world; drivers have their own shutdown to do.
 const REBOOT_LIMIT: Duration = Duration::from_secs(20);
@@ -51,19 +63,22 @@ const EXIT_REBOOT: i32 = 133;
 
 /// Ends the machine, or the container. An error (a boot that could not go on) is shown, and then the machine starts
 /// again: what was wrong may be gone, and a node that hangs helps nobody.
-pub(crate) fn finish(end: Result<Shutdown>) -> ! {
-    let how = end.unwrap_or_else(|error| {
+pub(crate) fn finish(end: Result<(Shutdown, LastActs)>) -> ! {
+    let (how, last_acts) = end.unwrap_or_else(|error| {
         kmsg::shout(&format_args!("cannot go on: {error:#}; rebooting in {} s", HOLD.as_secs()));
         std::thread::sleep(HOLD);
-        Shutdown::Reboot
+        (Shutdown::Reboot, LastActs::new(clock::now() + LAST_ACTS))
     });
     let plan = match how {
         Shutdown::Reset(reset) => wipe::begin(reset),
         Shutdown::Reboot | Shutdown::PowerOff | Shutdown::Halt => wipe::Plan::default(),
     };
-    kill_all();
-    unmount_all();
-    sync();
+    let mut ending = Ending::begin(last_acts);
+    let left = ending.left().as_secs();
+    kmsg::say(&format!("halt: kill what is left, unmount, write to the disks; at most {left} s"));
+    kill_all(&mut ending);
+    unmount_all(&mut ending);
+    sync(ending.left());
     kmsg::say(&format!("halt: {how}"));
     match how {
         Shutdown::Reset(reset) => {
@@ -80,7 +95,7 @@ pub(crate) fn panicked(info: &PanicHookInfo<'_>) {
     static BEFORE: AtomicBool = AtomicBool::new(false);
     if !BEFORE.swap(true, Ordering::SeqCst) {
         kmsg::shout(&format_args!("PID 1 {info}; rebooting"));
-        sync();
+        sync(SYNC_LIMIT);
         last(Shutdown::Reboot)
     }
 }
@@ -116,7 +131,7 @@ pub(crate) fn act(args: &[String]) -> Result<()> {
 }
 
 /// Kills all other processes: first what is in the cgroups of services and pods, then everybody who is left.
-fn kill_all() {
+fn kill_all(ending: &mut Ending) {
     for group in ["podium", "kubepods"] {
         // Without cgroups, and without pods, there is no such group; the next step reaches everybody.
         drop(cgroup::kill(group));
@@ -125,48 +140,70 @@ fn kill_all() {
         if let Err(error) = process::signal_everybody(signal) {
             log::warn!("halt: {error}");
         }
-        if all_ended(limit) {
+        // What is on the disks counts for more than a daemon's last words.
+        if all_ended(ending, limit) {
             kmsg::say("halt: all processes ended");
             return;
         }
     }
-    kmsg::say("halt: not all processes ended; going on without them");
+    kmsg::say(&format!("halt: going on without the end of {}", holders::left()));
 }
 
 /// Reaps until there is no child any more; orphans become our children.
-fn all_ended(limit: Duration) -> bool {
-    let until = clock::now() + limit;
+fn all_ended(ending: &mut Ending, most: Duration) -> bool {
+    let mut until = clock::now() + ending.share(KILL_SHARES, most);
     loop {
         match process::reap() {
             Reaped::One(..) => {}
             Reaped::NoChildren => return true,
-            Reaped::NoneEnded if clock::now() >= until => return false,
-            Reaped::NoneEnded => std::thread::sleep(LOOK),
+            Reaped::NoneEnded => {
+                until = ending.shortened(until, KILL_SHARES);
+                if clock::now() >= until {
+                    return false;
+                }
+                std::thread::sleep(LOOK);
+            }
         }
     }
 }
 
 /// Unmounts everything but what we stand on, in passes, as one mount may hold another.
-fn unmount_all() {
-    let until = clock::now() + UNMOUNTS_LIMIT;
+fn unmount_all(ending: &mut Ending) {
+    let mut until = clock::now() + ending.share(UNMOUNTS_SHARES, Duration::MAX);
     let mut fruitless = 0;
-    let mut refused: Vec<Target> = Vec::new();
+    // Those of a container's runtime, and those that hang: each keeps a child for ever.
+    let (mut refused, mut hung): (Vec<Target>, Vec<Target>) = (Vec::new(), Vec::new());
     loop {
-        let targets: Vec<Target> = mounted().into_iter().filter(|target| !refused.contains(target)).collect();
-        if targets.is_empty() {
+        let targets = mounted().into_iter().filter(|target| !refused.contains(target));
+        let (stuck, targets): (Vec<_>, Vec<_>) = targets.partition(|target| hung.contains(target));
+        if targets.is_empty() && stuck.is_empty() {
             return unmounted(refused.len());
         }
-        if fruitless == FRUITLESS_PASSES || clock::now() >= until {
-            return save_all(&targets);
+        until = ending.shortened(until, UNMOUNTS_SHARES);
+        if targets.is_empty() || fruitless == FRUITLESS_PASSES || clock::now() >= until {
+            return save_all(&[stuck, targets].concat(), ending);
         }
         let mut progress = false;
         for target in targets {
             let left = until.saturating_sub(clock::now());
-            match helper(&["halt", "umount", &target.path], UNMOUNT_LIMIT.min(left)) {
+            // One that hangs leaves time for the others, however many do.
+            match act_within(
+                &["halt", "umount", &target.path],
+                ending,
+                UNMOUNT_SHARES,
+                UNMOUNT_LIMIT.min(left),
+            ) {
                 Outcome::Done => progress = true,
                 // A container's runtime made it, and it is the runtime's to undo.
                 Outcome::Failed(EINVAL | EPERM) if reboot::in_pid_namespace() => refused.push(target),
-                Outcome::Failed(_) | Outcome::Hung => {}
+                Outcome::Failed(_) => {}
+                Outcome::Hung => {
+                    kmsg::say(&format!(
+                        "halt: {} does not unmount ({}), going on without it",
+                        target.path, target.what
+                    ));
+                    hung.push(target);
+                }
             }
         }
         if !progress {
@@ -184,25 +221,31 @@ fn unmounted(refused: usize) {
 }
 
 /// What stays mounted: each disk is saved, in the time that all of them have.
-fn save_all(stuck: &[Target]) {
-    let until = clock::now() + SAVES_LIMIT;
+fn save_all(stuck: &[Target], ending: &mut Ending) {
     let disks = to_save(stuck);
+    for target in stuck.iter().filter(|target| !target.on_disk).take(SAID_MAX) {
+        kmsg::say(&format!(
+            "halt: {} stays mounted ({}), held by {}",
+            target.path,
+            target.what,
+            holders::of(Path::new(&target.path))
+        ));
+    }
     for (done, target) in disks.iter().enumerate() {
-        let left = until.saturating_sub(clock::now());
-        if left.is_zero() {
+        if ending.share(SAVE_SHARES, UNMOUNT_LIMIT) < LEAST_LIMIT {
             kmsg::say(&format!("halt: {} disks more stay mounted", disks.len() - done));
             break;
         }
-        save(target, UNMOUNT_LIMIT.min(left));
+        save(target, ending);
     }
     kmsg::say(&format!("halt: {} mounts are left, of {} disks", stuck.len(), disks.len()));
 }
 
 /// A file system that stays mounted: says why, and makes it read-only if that keeps data from being lost.
-fn save(target: &Target, limit: Duration) {
+fn save(target: &Target, ending: &mut Ending) {
     let path = &target.path;
     let held = format!("halt: {path} stays mounted, held by {}", holders::of(Path::new(path)));
-    match helper(&["halt", "read-only", path], limit) {
+    match act_within(&["halt", "read-only", path], ending, SAVE_SHARES, UNMOUNT_LIMIT) {
         Outcome::Done => kmsg::say(&format!("{held}; now read-only")),
         Outcome::Failed(errno) => {
             let error = std::io::Error::from_raw_os_error(errno);
@@ -224,14 +267,16 @@ fn mounted() -> Vec<Target> {
 }
 
 /// Writes everything to the disks. A container's disks are its host's, which syncs them in its own time.
-fn sync() {
+fn sync(limit: Duration) {
     if reboot::in_pid_namespace() {
         return;
     }
-    match helper(&["halt", "sync"], SYNC_LIMIT) {
+    // The kernel begins to write even if nobody waits for its end.
+    let limit = limit.max(LEAST_LIMIT);
+    match helper(&["halt", "sync"], limit) {
         Outcome::Done => {}
         Outcome::Failed(_) | Outcome::Hung => {
-            kmsg::say(&format!("halt: sync not done after {} s, going on", SYNC_LIMIT.as_secs()));
+            kmsg::say(&format!("halt: sync not done after {:.1} s, going on", limit.as_secs_f32()));
         }
     }
 }
@@ -283,11 +328,21 @@ pub(crate) enum Outcome {
 
 /// Runs this binary with `args` as a child, for at most `limit`.
 fn helper(args: &[&str], limit: Duration) -> Outcome {
+    run(args, clock::now() + limit, &mut |until| until)
+}
+
+/// The same for an act that has one of so many shares of the time, and `most` at the most.
+fn act_within(args: &[&str], ending: &mut Ending, shares: u32, most: Duration) -> Outcome {
+    let until = clock::now() + ending.share(shares, most);
+    run(args, until, &mut |until| ending.shortened(until, shares))
+}
+
+/// `shortened`: what has become of the time meanwhile.
+fn run(args: &[&str], mut until: Time, shortened: &mut dyn FnMut(Time) -> Time) -> Outcome {
     let pid = match process::spawn_ourselves(args) {
         Ok(pid) => pid,
         Err(error) => return Outcome::Failed(error.errno().unwrap_or(EIO)),
     };
-    let until = clock::now() + limit;
     loop {
         match process::reap() {
             Reaped::One(ended, Exit::Code(0)) if ended == pid => return Outcome::Done,
@@ -295,11 +350,14 @@ fn helper(args: &[&str], limit: Duration) -> Outcome {
             Reaped::One(ended, Exit::Signal(_)) if ended == pid => return Outcome::Failed(EIO),
             Reaped::One(..) => {}
             Reaped::NoChildren => return Outcome::Failed(EIO),
-            Reaped::NoneEnded if clock::now() < until => std::thread::sleep(LOOK),
             Reaped::NoneEnded => {
-                // One in D state does not even hear this.
-                drop(process::signal(pid, SIGKILL));
-                return Outcome::Hung;
+                until = shortened(until);
+                if clock::now() >= until {
+                    // One in D state does not even hear this.
+                    drop(process::signal(pid, SIGKILL));
+                    return Outcome::Hung;
+                }
+                std::thread::sleep(LOOK);
             }
         }
     }

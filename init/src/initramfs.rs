@@ -12,7 +12,7 @@ use podium_init::blockdev::{Choice, LOADER_VARIABLE, Partition, choose, loader_d
 use podium_init::cmdline::{self, Cmdline};
 use podium_init::mounts::{EARLY, NO_SUID_DEV};
 use podium_init::paths;
-use podium_init::shutdown::Shutdown;
+use podium_init::shutdown::{LastActs, Shutdown};
 use rustix::fs::inotify;
 use rustix::mount::MountFlags;
 use std::collections::BTreeSet;
@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const SMALL: usize = 64 << 10;
 
 /// The initramfs stage: returns only when the root could not be mounted and executed.
-pub(crate) fn stage() -> Result<Shutdown> {
+pub(crate) fn stage() -> Result<(Shutdown, LastActs)> {
     run().map(|never| match never {})
 }
 

@@ -365,6 +365,11 @@ pub(crate) fn remember(in_use: &InUse, text: &[u8]) {
     if let Err(error) = write_in_use(in_use, paths::CONFIG_IN_USE, text, paths::CONFIG_TEXT) {
         log::error!("{}: {error:#}; helpers use defaults", paths::CONFIG_IN_USE);
     }
+    let limits = serde_json::to_vec(&in_use.config.machine.shutdown).context("as JSON");
+    let written = limits.and_then(|json| file::replace(Path::new(paths::SHUTDOWN_LIMITS), &json, 0o600));
+    if let Err(error) = written {
+        log::error!("{}: {error:#}; a shutdown has the limits that it had", paths::SHUTDOWN_LIMITS);
+    }
 }
 
 /// Writes a config and what is known of it, the latter last.

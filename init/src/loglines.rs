@@ -4,6 +4,10 @@
 //! Lines are kept as the service wrote them (most carry a time of their own), so the files read like those of any
 //! other system. Podium's own lines in them begin with [`MARK`].
 
+mod queue;
+
+pub use queue::{QUEUE_MAX, Queue, Taken};
+
 /// A file is put aside at this size: with the old ones, 4 MiB a service, which the smallest /var affords.
 pub const FILE_MAX: u64 = 1 << 20;
 /// How many old files are kept: `kubelet.log.1` (newest) to `kubelet.log.3`.
@@ -62,10 +66,35 @@ impl Health {
     }
 }
 
+/// The line that tells the file's reader of what fell out of the queue before it could be written.
+pub fn too_fast(lost: u64) -> String {
+    format!("{MARK}{lost} bytes are missing here, they came faster than they could be written\n")
+}
+
 /// The line that begins a boot in each file. `id` is the kernel's boot id, `unix` the wall clock, which may be wrong
 /// this early.
 pub fn boot_mark(id: &str, unix: u64) -> String {
     format!("{MARK}boot {id} at {}\n", utc(unix))
+}
+
+/// The part of a log that one boot wrote, with its mark: 0 is the last one, which a running node's own is.
+///
+/// # Errors
+/// The log holds only so many boots.
+pub fn of_boot(text: &[u8], back: u64) -> Result<&[u8], usize> {
+    let mark = [MARK.as_bytes(), b"boot "].concat();
+    let mut starts = Vec::new();
+    let mut start = 0;
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        if line.starts_with(&mark) {
+            starts.push(start);
+        }
+        start += line.len();
+    }
+    let place = usize::try_from(back).ok().and_then(|back| starts.len().checked_sub(back.checked_add(1)?));
+    let from = place.and_then(|place| starts.get(place)).ok_or(starts.len())?;
+    let to = place.and_then(|place| starts.get(place + 1)).copied().unwrap_or(text.len());
+    Ok(text.get(*from..to).unwrap_or_default())
 }
 
 /// `2026-10-01T12:00:00Z` for seconds since 1970.
@@ -94,6 +123,14 @@ fn civil(days: u64) -> (u64, u64, u64) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_boots_lines_are_those_from_its_mark_to_the_next() {
+        let text = b"cut off\n-- podium: boot a at x\n1\n-- podium: 5 bytes\n-- podium: boot b at y\n2\n";
+        assert_eq!(of_boot(text, 0), Ok(&b"-- podium: boot b at y\n2\n"[..]));
+        assert_eq!(of_boot(text, 1), Ok(&b"-- podium: boot a at x\n1\n-- podium: 5 bytes\n"[..]));
+        assert_eq!((of_boot(text, 2), of_boot(text, u64::MAX), of_boot(b"", 0)), (Err(2), Err(2), Err(0)));
+    }
 
     #[test]
     fn what_fits_is_written_whole() {

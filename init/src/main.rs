@@ -33,7 +33,7 @@ mod wait;
 mod watch;
 
 use anyhow::{Result, bail};
-use podium_init::shutdown::Shutdown;
+use podium_init::shutdown::{LastActs, Shutdown};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -92,7 +92,7 @@ fn main() -> ExitCode {
 }
 
 /// The node stage: cmdline -> mounts -> config -> prepare -> reactor. Its end is always a shutdown.
-fn pid1(args: &[String]) -> Result<Shutdown> {
+fn pid1(args: &[String]) -> Result<(Shutdown, LastActs)> {
     let (cmdline, container) = boot::begin(args);
     // Only the loop's own data outlives this: a config with its pods may be some MiB.
     let ready = {

@@ -41,6 +41,8 @@ pub const CONFIG_TEXT: &str = "/run/podium/config.yaml";
 pub const BEFORE_TRY: &str = "/run/podium/before-try.json";
 /// The text of that config.
 pub const BEFORE_TRY_TEXT: &str = "/run/podium/before-try.yaml";
+/// The limits of a shutdown in the config in use, for PID 1: JSON, see [`crate::config::ShutdownLimits`].
+pub const SHUTDOWN_LIMITS: &str = "/run/podium/shutdown.json";
 /// What is known of the machine since the boot: JSON, for changes while it runs.
 pub const MACHINE: &str = "/run/podium/machine.json";
 /// The static pods: JSON, see [`crate::staticpods::StaticPods`].

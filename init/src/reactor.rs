@@ -30,8 +30,9 @@ use podium_init::live::guard::{self, Guard};
 use podium_init::live::{self, Ask, Policy};
 use podium_init::paths;
 use podium_init::services::API_USER;
-use podium_init::shutdown::{Shutdown, request};
+use podium_init::shutdown::{LastActs, Shutdown, request};
 use podium_init::supervisor::{Action, Event, Exit, Id, Pid, Supervisor};
+use pods::Leaving;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -51,7 +52,7 @@ const RESERVE: usize = 3;
 ///
 /// # Errors
 /// None: an error after this point would be the end of the node.
-pub(crate) fn run(ready: Ready) -> Result<Shutdown> {
+pub(crate) fn run(ready: Ready) -> Result<(Shutdown, LastActs)> {
     let mut reactor = Reactor::new(ready);
     let actions = reactor.supervisor.begin(clock::now());
     reactor.perform(actions);
@@ -59,8 +60,8 @@ pub(crate) fn run(ready: Ready) -> Result<Shutdown> {
     reactor.wait_for_held();
     loop {
         reactor.flush();
-        if let Some(how) = reactor.finished {
-            return Ok(how);
+        if let Some(end) = reactor.finished {
+            return Ok(end);
         }
         reactor.turn();
     }
@@ -99,7 +100,9 @@ struct Reactor {
     more_deaths: bool,
     /// Everything that belongs to the boot was told.
     booted: bool,
-    finished: Option<Shutdown>,
+    /// The pods that there were when the end was asked for, for those who wait for them.
+    leaving: Leaving,
+    finished: Option<(Shutdown, LastActs)>,
 }
 
 impl Reactor {
@@ -154,6 +157,7 @@ impl Reactor {
             versions: requests::versions(build_id),
             more_deaths: false,
             booted: false,
+            leaving: Leaving::default(),
             finished: None,
         }
     }
@@ -234,7 +238,7 @@ impl Reactor {
         for _ in 0..SIGNALS_A_TURN {
             let Some(signal) = self.signals.as_ref().and_then(Signals::next) else { return };
             if let Some((how, by)) = request(signal) {
-                self.step(Event::Shutdown(how, by.to_owned()));
+                self.end(how, by.to_owned());
             }
         }
     }
@@ -299,7 +303,8 @@ impl Reactor {
                 Action::RemoveManifests => self.hide_manifests(),
                 Action::EndPods => self.end_pods(),
                 Action::WatchPods => self.watch_pods(),
-                Action::Finish(how) => self.finished = Some(how),
+                Action::TellPods(left) => self.tell_pods(left),
+                Action::Finish(how, last) => self.finished = Some((how, last)),
             }
         }
     }

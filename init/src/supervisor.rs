@@ -18,7 +18,7 @@ mod tests;
 
 use crate::clock::Time;
 use crate::services::Service;
-use crate::shutdown::{Next, PHASES, Phase, Progress, Shutdown};
+use crate::shutdown::{LastActs, Limits, Next, PHASES, Phase, Progress, Shutdown};
 use record::Record;
 pub use record::{Death, MAX_DEATHS};
 use std::time::Duration;
@@ -120,8 +120,8 @@ pub enum Event {
     Restart(Id),
     /// No pod has a process left.
     PodsGone,
-    /// The longest grace period that a pod of ours asks for.
-    Grace(Duration),
+    /// What holds for a shutdown that begins from now on; and the longest grace period that a pod of ours asks for.
+    Limits(Limits, Duration),
     /// The node's life shall end. The text names who asked.
     Shutdown(Shutdown, String),
     /// [`Supervisor::deadline`] has come.
@@ -139,14 +139,16 @@ pub enum Action {
     KillGroup(Id, Pid),
     /// One line for the boot log.
     Report(String),
-    /// Take all manifests out of the kubelet's sight, so that it stops the pods; say `Grace` before any other event.
+    /// Take all manifests out of the kubelet's sight, so that it stops the pods.
     RemoveManifests,
     /// SIGTERM to every process of a pod that is left.
     EndPods,
     /// Say `PodsGone` when the pods' cgroup is empty or absent.
     WatchPods,
-    /// Leave the loop.
-    Finish(Shutdown),
+    /// One line about the pods that have processes left, if there are any; they have so long still.
+    TellPods(Duration),
+    /// Leave the loop, for the last acts.
+    Finish(Shutdown, LastActs),
 }
 
 /// What the outside may know of one service.
@@ -177,6 +179,7 @@ const KUBELET: &str = "kubelet";
 #[derive(Debug)]
 pub struct Supervisor {
     records: Vec<Record>,
+    limits: (Limits, Duration),
     shutdown: Option<Progress>,
 }
 
@@ -185,6 +188,7 @@ impl Supervisor {
     pub fn new(services: Vec<Service>, now: Time) -> Self {
         Self {
             records: services.into_iter().map(|service| Record::new(service, now)).collect(),
+            limits: (Limits::default(), Duration::ZERO),
             shutdown: None,
         }
     }
@@ -227,19 +231,17 @@ impl Supervisor {
                 let next = self.shutdown.as_mut().map_or(Next::Wait, |progress| progress.pods_gone(now));
                 self.follow(next, "no pod is left", now, &mut actions);
             }
-            Event::Grace(longest) => {
-                if let Some(progress) = &mut self.shutdown {
-                    progress.grant(longest);
-                }
-            }
+            Event::Limits(limits, longest) => self.limits = (limits, longest),
             Event::Shutdown(kind, by) => self.shutdown_asked(kind, &by, now, &mut actions),
             Event::Deadline => {
+                let most = self.stop_limit(now);
                 for (place, record) in self.records.iter_mut().enumerate() {
-                    record.deadline_passed(Id(place), now, &mut actions);
+                    record.deadline_passed(Id(place), most, now, &mut actions);
                 }
             }
         }
         self.settle(now, &mut actions);
+        self.tell_progress(now, &mut actions);
         actions
     }
 
@@ -324,7 +326,8 @@ impl Supervisor {
                 record.start(id, now, actions);
             });
         } else if self.may_stop(record) {
-            self.with(id, |record| record.stop(now, actions));
+            let most = self.stop_limit(now);
+            self.with(id, |record| record.stop(most, now, actions));
         }
     }
 

@@ -18,6 +18,8 @@ pub struct Target {
     pub device: String,
     /// It is on a block device, so that unwritten data can be lost.
     pub on_disk: bool,
+    /// The kind of file system and its source, for people: `fuse.sshfs of host:/folder`.
+    pub what: String,
 }
 
 /// The mounts to undo, latest first: what was mounted over or below another is undone before it.
@@ -42,11 +44,13 @@ fn target(line: &str) -> Option<Target> {
     let mut fields = mount.split(' ').skip(2);
     let device = fields.next()?.to_owned();
     let path = unescape(fields.nth(1)?);
-    let source = file_system.split(' ').nth(1)?;
+    let mut words = file_system.split(' ');
+    let (kind, source) = (words.next()?, words.next()?);
     let on_disk = source.starts_with("/dev/");
+    let what = format!("{kind} of {}", unescape(source));
     let needed = ["/", "/run", "/proc", "/sys", "/dev"].contains(&path.as_str());
     let kernels = ["/proc/", "/sys/", "/dev/"].iter().any(|tree| path.starts_with(tree));
-    (!needed && !kernels).then_some(Target { path, device, on_disk })
+    (!needed && !kernels).then_some(Target { path, device, on_disk, what })
 }
 
 /// The kernel writes blank, tab, line feed and backslash as `\` and three octal digits.
@@ -113,6 +117,11 @@ mod tests {
             on_disk.iter().map(|target| target.path.as_str()).collect::<Vec<_>>(),
             ["/system/state", "/var"]
         );
+    }
+
+    #[test]
+    fn what_is_mounted_is_told_for_people() {
+        assert_eq!(plan("1 0 0:1 / /a rw - fuse.x a\\040b rw\n")[0].what, "fuse.x of a b");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use podium_init::clock::Time;
 use podium_init::services::{Need, Readiness, Restart, Scope, Service, Stop};
-use podium_init::shutdown::{Shutdown, TOTAL_LIMIT};
+use podium_init::shutdown::{LAST_ACTS, Limits, Shutdown};
 use podium_init::supervisor::{Action, Event, Exit, Id, MAX_DEATHS, Pid, State, Supervisor, Wanted};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
@@ -91,6 +91,11 @@ fn late_chance() -> impl Strategy<Value = Chance> {
     prop_oneof![8 => chance(), 1 => Just(Chance::Shutdown), 1 => Just(Chance::PodsGone)]
 }
 
+/// From the request to reboot(2).
+fn total() -> Duration {
+    Limits::default().total
+}
+
 struct World {
     node: Supervisor,
     now: Time,
@@ -152,15 +157,18 @@ impl World {
                     assert_ne!(id.0, CONTAINERD, "containerd's shims are never killed with it");
                     queue.extend(self.kill(pid));
                 }
-                Action::Finish(kind) => {
+                Action::Finish(kind, last) => {
                     assert!(self.finished.is_none(), "finished twice");
+                    assert!(
+                        self.asked_at.is_some_and(|asked| self.now + last.left(self.now) <= asked + total())
+                    );
                     self.finished = Some((kind, self.now));
                 }
                 Action::Report(line) => {
                     assert!(!line.is_empty() && !line.contains('\n'));
                     self.pods_done |= line.starts_with("shutdown: pods done");
                 }
-                Action::RemoveManifests | Action::WatchPods | Action::EndPods => {
+                Action::RemoveManifests | Action::WatchPods | Action::EndPods | Action::TellPods(_) => {
                     assert!(self.asked_at.is_some());
                 }
             }
@@ -217,7 +225,7 @@ impl World {
             }
         }
         if let (Some(asked), None) = (self.asked_at, self.finished) {
-            assert!(self.now <= asked + TOTAL_LIMIT, "the shutdown takes too long");
+            assert!(self.now <= asked + total() - LAST_ACTS, "the shutdown takes too long");
         }
     }
 
@@ -304,11 +312,11 @@ proptest! {
             world.happen(*place, chance);
         }
         if world.finished.is_none() {
-            world.pass(TOTAL_LIMIT);
+            world.pass(total());
         }
         let (kind, at) = world.finished.unwrap_or_else(|| panic!("never finished"));
         prop_assert_eq!(kind, Shutdown::PowerOff);
-        prop_assert!(at <= world.asked_at.unwrap_or_default() + TOTAL_LIMIT);
+        prop_assert!(at <= world.asked_at.unwrap_or_default() + total() - LAST_ACTS);
     }
 }
 

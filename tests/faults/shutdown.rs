@@ -3,7 +3,7 @@
 use super::support::{SIGHUP, SIGINT, SIGTERM, STUBBORN_LIMIT, goes_down, shown};
 use anyhow::{Result, ensure};
 use podium_tests::faults::Fault;
-use podium_tests::ns::{LIMIT, Node, Setup, eventually};
+use podium_tests::ns::{LIMIT, Node, Setup, eventually, is_root};
 use std::time::{Duration, Instant};
 
 const RTMIN_5: i32 = 39;
@@ -24,6 +24,26 @@ pub(super) fn faults() -> Vec<Fault> {
             asked_again(7)
         }),
         fault(
+            "another request during the last acts",
+            "told there, and they are hurried as well",
+            asked_during_the_last_acts,
+        ),
+        fault(
+            "a pod that asks for more time than pods have",
+            "told with the pod, and the key to raise",
+            a_pod_asks_for_more,
+        ),
+        fault(
+            "a pod that does not end (root)",
+            "told by its name, killed when the pods' time is over; the node goes down in order",
+            a_pod_does_not_end,
+        ),
+        fault(
+            "every service ignores TERM, in turn",
+            "each is killed within the time that they share, containerd after the kubelet",
+            all_ignore_term,
+        ),
+        fault(
             "a service that forks while it is killed",
             "it does not get away: the node goes down in order",
             forks_while_killed,
@@ -43,7 +63,9 @@ pub(super) fn faults() -> Vec<Fault> {
 }
 
 fn asked_again(more: u32) -> Result<String> {
-    let mut node = Node::up(&Setup::default().script("containerd", "ignore\nready\n"))?;
+    // With that much time for all of them, its own limit is the one that counts.
+    let setup = Setup::default().script("containerd", "ignore\nready\n");
+    let mut node = Node::up(&setup.config(&config("{servicesLimit: 10m}", 30)))?;
     node.signal(RTMIN_5)?;
     node.wait("podium: containerd: stopping")?;
     let since = Instant::now();
@@ -59,6 +81,78 @@ fn asked_again(more: u32) -> Result<String> {
     ensure!(took < PATIENCE, "it took {took:?}");
     let line = node.wait("podium: shutdown: asked again by signal RTMIN+5")?;
     Ok(format!("{}, down {:.1} s later", shown(&line), took.as_secs_f64()))
+}
+
+fn asked_during_the_last_acts() -> Result<String> {
+    let mut node = Node::up(&Setup::default().script("kubelet", "outlaw\nready\n"))?;
+    eventually("its daemon", LIMIT, || node.root("/fake/kubelet.outlaw").exists().then_some(()))?;
+    node.signal(RTMIN_5)?;
+    node.wait("podium: halt: kill what is left")?;
+    node.signal(RTMIN_5)?;
+    let line = node.wait("podium: halt: asked again by signal RTMIN+5, going quicker")?;
+    ensure!(node.end(STUBBORN_LIMIT)? == SIGHUP);
+    node.wait("podium: halt: all processes ended")?;
+    Ok(shown(&line))
+}
+
+/// One pod, with a grace period.
+fn config(shutdown: &str, grace: u32) -> Vec<u8> {
+    format!(
+        "version: v1alpha1
+machine:
+  shutdown: {shutdown}
+  pods:
+    - apiVersion: v1
+      kind: Pod
+      metadata: {{name: hello}}
+      spec: {{terminationGracePeriodSeconds: {grace}, containers: [{{name: a, image: podium.local/hello:1}}]}}
+"
+    )
+    .into_bytes()
+}
+
+fn a_pod_asks_for_more() -> Result<String> {
+    let mut node = Node::up(&Setup::default().config(&config("{podsLimit: 40s}", 300)))?;
+    goes_down(&mut node)?;
+    node.wait("podium: shutdown: power off, asked by signal TERM; at most 70 s")?;
+    let line =
+        node.wait("podium: shutdown: pods get 40 s to end, and some ask for more: default/hello (300 s)")?;
+    ensure!(line.text.ends_with("raise machine.shutdown.podsLimit"), "{line}");
+    Ok(shown(&line))
+}
+
+fn a_pod_does_not_end() -> Result<String> {
+    if !is_root() {
+        return Ok("not seen: cgroups are root's alone".to_owned());
+    }
+    let setup = Setup::default().script("kubelet", "ready\npods\n").config(&config("{podsLimit: 1s}", 30));
+    let mut node = Node::up(&setup)?;
+    eventually("the pod", LIMIT, || node.root("/fake/hello.up").exists().then_some(()))?;
+    goes_down(&mut node)?;
+    let line = node.wait("podium: shutdown: waiting for pods: default/hello; at most 4 s")?;
+    let killed = node.wait("podium: halt: all processes ended")?;
+    let order = ["podium: shutdown: pods done: limit passed", "podium: shutdown: services done"];
+    let order =
+        order.map(|text| node.wait(text).map(|line| line.number)).into_iter().collect::<Result<Vec<_>>>()?;
+    ensure!(line.number < order[0] && order[0] < order[1] && order[1] < killed.number, "{order:?}");
+    Ok(shown(&line))
+}
+
+fn all_ignore_term() -> Result<String> {
+    let setup = Setup::default().script("kubelet", "ignore\nready\n").script("containerd", "ignore\nready\n");
+    let mut node = Node::up(&setup.config(&config("{servicesLimit: 4s}", 30)))?;
+    node.signal(SIGTERM)?;
+    node.wait("podium: shutdown: waiting for services: ")?;
+    ensure!(node.end(STUBBORN_LIMIT)? == SIGINT);
+    let number = |text: &str| node.wait(text).map(|line| line.number);
+    let lines = [
+        number("podium: kubelet: still there, killed")?,
+        number("podium: containerd: stopping")?,
+        number("podium: containerd: still there, killed")?,
+        number("podium: shutdown: services done: all services are down")?,
+    ];
+    ensure!(lines.is_sorted(), "{lines:?}");
+    Ok("kubelet, containerd, the log writer: one after the other".to_owned())
 }
 
 fn forks_while_killed() -> Result<String> {

@@ -14,7 +14,7 @@ pub(super) const SIGTERM: i32 = 15;
 pub(super) const SIGHUP: i32 = 1;
 /// See [`SIGHUP`].
 pub(super) const SIGINT: i32 = 2;
-/// A service that ignores SIGTERM has up to 20 s; this is more than that and less than the whole minute.
+/// A service that ignores SIGTERM is killed within 20 s; this is more than that and less than the whole minute.
 pub(super) const STUBBORN_LIMIT: Duration = Duration::from_secs(45);
 /// The manifest of the image's own config.
 pub(super) const HELLO: &str = "podium-default-hello.yaml";

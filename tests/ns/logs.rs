@@ -24,6 +24,12 @@ fn what_a_service_says_is_in_its_file_and_is_kept_over_a_reboot() {
     eventually("the line of the second boot", LIMIT, twice).unwrap();
     let text = log(&node, "kubelet.log");
     assert_eq!(text.matches("-- podium: boot ").count(), 2, "{text}");
+    for boot in ["0", "-1"] {
+        let printed = node.ctl(&["logs", "kubelet", "-b", boot]).unwrap();
+        assert_eq!(printed.out.matches("hello from the kubelet\n").count(), 1, "{printed:?}");
+        assert!(printed.out.starts_with("-- podium: boot "), "{printed:?}");
+    }
+    assert!(node.ctl(&["logs", "kubelet", "-b", "-2"]).unwrap().err.contains("holds 2 boots"));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 const TERM: i32 = 15;
 const SIGINT: i32 = 2;
-/// A service that ignores SIGTERM has up to 20 s; this is more than that and less than the whole minute.
+/// A service that ignores SIGTERM is killed within 20 s; this is more than that and less than the whole minute.
 const STUBBORN_LIMIT: Duration = Duration::from_secs(45);
 
 #[test]

@@ -7,8 +7,8 @@ use crate::job::Client;
 use crate::sys::At;
 use crate::sys::poll::{self, For};
 use anyhow::Result;
-use podium_init::control::{self, is_service_name, no_such_service};
-use podium_init::loglines::{MARK, OLD_FILES};
+use podium_init::control::{self, Refusal, is_service_name, no_such_service};
+use podium_init::loglines::{MARK, OLD_FILES, of_boot};
 use podium_init::paths;
 use rustix::fs::inotify;
 use serde_json::json;
@@ -28,18 +28,27 @@ const FILE_MAX: u64 = 4 << 20;
 /// How often a follower looks when the kernel has no inotify left for it.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Lines of `service`: the last `tail`, or all that there are.
-pub(super) fn answer(service: &str, tail: Option<u64>, follow: bool, client: &mut Client) -> Result<()> {
-    answer_from(Path::new(paths::LOGS), service, tail, follow, client)
+/// Which of its lines.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Wanted {
+    /// Only so many of the last ones.
+    pub(super) tail: Option<u64>,
+    /// And those to come.
+    pub(super) follow: bool,
+    /// Only those of one boot: 0 is this one.
+    pub(super) boots_back: Option<u64>,
 }
 
-fn answer_from(
-    folder: &Path,
-    service: &str,
-    tail: Option<u64>,
-    follow: bool,
-    client: &mut Client,
-) -> Result<()> {
+/// Lines of `service`.
+pub(super) fn answer(service: &str, wanted: &Wanted, client: &mut Client) -> Result<()> {
+    answer_from(Path::new(paths::LOGS), service, wanted, client)
+}
+
+fn answer_from(folder: &Path, service: &str, wanted: &Wanted, client: &mut Client) -> Result<()> {
+    let &Wanted { tail, follow, boots_back } = wanted;
+    if follow && boots_back.is_some_and(|back| back > 0) {
+        return Err(Refusal::new("an earlier boot says nothing more", "leave out -f").into());
+    }
     let known = services(folder);
     if !is_service_name(service) || !known.iter().any(|known| known == service) {
         return Err(no_such_service(service, known.iter().map(String::as_str)).into());
@@ -53,9 +62,18 @@ fn answer_from(
         (&mut file).take(FILE_MAX).read_to_end(&mut text).at("read", &path)?;
         last = Some(file);
     }
+    let part = match boots_back {
+        None => text.as_slice(),
+        Some(back) => of_boot(&text, back).map_err(|count| {
+            Refusal::new(
+                "the log of that boot is not kept any more",
+                format!("it holds {count} boots: 0 is this one"),
+            )
+        })?,
+    };
     client.send_line(&control::ok())?;
     let mut lines = Lines { client, rest: Vec::new() };
-    lines.take(last_lines(&text, tail))?;
+    lines.take(last_lines(part, tail))?;
     drop(text);
     if !follow {
         return lines.end();

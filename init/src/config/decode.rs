@@ -9,6 +9,8 @@ use super::*;
 const VERSION: &str = "v1alpha1";
 /// All mode bits a file can have.
 const MAX_PERMISSIONS: u64 = 0o7777;
+/// The longest limit of a shutdown.
+const MOST_LIMIT: Seconds = Seconds(crate::shutdown::MOST.as_secs());
 /// What a file gets that is given none: readable, as configs are; secrets are to be given 0o600.
 const DEFAULT_PERMISSIONS: u32 = 0o644;
 
@@ -50,6 +52,7 @@ fn machine(fields: &Fields<'_>, report: &mut Report<'_>) -> Machine {
         time: below("time", report)
             .map(|fields| TimeConfig { servers: fields.texts("servers", report) })
             .unwrap_or_default(),
+        shutdown: below("shutdown", report).map(|fields| shutdown(&fields, report)).unwrap_or_default(),
         pods: fields.items("pods", report).iter().map(Cursor::json).collect(),
         sysctls: fields.text_map("sysctls", report),
         sysfs: fields.text_map("sysfs", report),
@@ -161,6 +164,26 @@ fn kernel(fields: &Fields<'_>, report: &mut Report<'_>) -> Kernel {
             parameters: fields.texts("parameters", report),
         }),
     }
+}
+
+fn shutdown(fields: &Fields<'_>, report: &mut Report<'_>) -> ShutdownLimits {
+    let mut seconds = |key: &str| fields.get(key).and_then(|at| duration(&at, report));
+    ShutdownLimits {
+        total_limit: seconds("totalLimit"),
+        pods_limit: seconds("podsLimit"),
+        services_limit: seconds("servicesLimit"),
+    }
+}
+
+/// A duration as in the kubelet's config, `90s` or `1m30s`: whole seconds, of which there is at least one.
+fn duration(at: &Cursor<'_>, report: &mut Report<'_>) -> Option<Seconds> {
+    let text = at.text(report)?;
+    let seconds = text.parse().ok().filter(|seconds| (Seconds(1)..=MOST_LIMIT).contains(seconds));
+    if seconds.is_none() {
+        let remedy = format!("write one from 1s to {MOST_LIMIT}, like 45s or 1m30s");
+        report.unread(&at.path, format!("{text:?} is no such duration"), Some(&remedy));
+    }
+    seconds
 }
 
 fn registries(fields: &Fields<'_>, report: &mut Report<'_>) -> Registries {

@@ -285,6 +285,30 @@ pub const KEYS: &[Key] = &[
         "Do not try the registry itself.",
         "true",
     ),
+    key(
+        "machine.shutdown",
+        "mapping",
+        "How long a shutdown takes at the most: of pods, of services, and of the last acts (kill, unmount, sync), which get what the others leave. Asked for twice it waits for no pod.",
+        "",
+    ),
+    key(
+        "machine.shutdown.totalLimit",
+        "duration, up to 1h",
+        "From the request to the reset of the machine; without it 20s more than pods and services have, which is 60s.",
+        "2m",
+    ),
+    key(
+        "machine.shutdown.podsLimit",
+        "duration, up to 1h",
+        "The longest `terminationGracePeriodSeconds` that a pod gets; without it what the total leaves, else 30s.",
+        "1m30s",
+    ),
+    key(
+        "machine.shutdown.servicesLimit",
+        "duration, up to 1h",
+        "For the services after that, each told to end and then killed; 10s without it.",
+        "10s",
+    ),
     key("machine.time", "mapping", "The clock.", ""),
     key(
         "machine.time.servers",

@@ -3,6 +3,7 @@
 //! Only what Podium implements is here; every other key is an error that names it. This file holds no logic: the
 //! text is decoded and checked in `parse.rs` and `validate.rs`. PID 1 takes it as JSON from the parsing child.
 
+use super::Seconds;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -70,6 +71,8 @@ pub struct Machine {
     pub registries: Registries,
     /// `machine.time`.
     pub time: TimeConfig,
+    /// `machine.shutdown`.
+    pub shutdown: ShutdownLimits,
 }
 
 /// `machine.ca`.
@@ -317,6 +320,18 @@ pub struct Mirror {
     pub override_path: bool,
     /// Do not fall back to the registry itself.
     pub skip_fallback: bool,
+}
+
+/// `machine.shutdown`: what is not given follows from the rest, see [`crate::shutdown::Limits`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ShutdownLimits {
+    /// From the request to reboot(2).
+    pub total_limit: Option<Seconds>,
+    /// The longest grace period that a pod is given.
+    pub pods_limit: Option<Seconds>,
+    /// All services together.
+    pub services_limit: Option<Seconds>,
 }
 
 /// `machine.time`.

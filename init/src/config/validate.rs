@@ -11,6 +11,7 @@ mod words;
 use super::report::Report;
 use super::tree::join;
 use super::{File, FileOp, Kernel, Machine, Registries};
+use crate::shutdown::Limits;
 use crate::{paths, sysctls};
 use std::collections::HashMap;
 use words::{is_host, is_name, is_under};
@@ -55,6 +56,14 @@ pub(super) fn machine(machine: &Machine, report: &mut Report<'_>) {
     files(&machine.files, report);
     modules(&machine.kernel, report);
     mirrors(&machine.registries, report);
+    if let Some(needed) = Limits::excess(&machine.shutdown) {
+        let message = format!(
+            "is less than pods, services and the last acts ({} s) have: {} s",
+            Limits::BESIDE.as_secs(),
+            needed.as_secs()
+        );
+        report.error_with("machine.shutdown.totalLimit", message, "raise it, or leave it out");
+    }
     for (index, server) in machine.time.servers.iter().enumerate() {
         if !is_host(server) {
             let path = format!("machine.time.servers[{index}]");

@@ -50,9 +50,10 @@ impl Request {
             Self::Service { name, action } => {
                 json!({"request": "service", "name": name, "action": word(*action, &ACTIONS)})
             }
-            Self::Logs { service, tail, follow } => {
-                json!({"request": "logs", "service": service, "tail": tail, "follow": follow})
-            }
+            Self::Logs { service, tail, follow, boots_back } => json!({
+                "request": "logs", "service": service, "tail": tail, "follow": follow,
+                "boots_back": boots_back,
+            }),
             Self::Events { since, boot, follow } => {
                 json!({"request": "events", "since": since, "boot": boot, "follow": follow})
             }

@@ -21,8 +21,8 @@ fn all() -> Vec<Request> {
         Request::Service { name: name(), action: Action::Start },
         Request::Service { name: name(), action: Action::Stop },
         Request::Service { name: name(), action: Action::Restart },
-        Request::Logs { service: name(), tail: None, follow: false },
-        Request::Logs { service: name(), tail: Some(0), follow: true },
+        Request::Logs { service: name(), tail: None, follow: false, boots_back: None },
+        Request::Logs { service: name(), tail: Some(0), follow: true, boots_back: Some(1) },
         Request::Events { since: 0, boot: None, follow: false },
         Request::Events { since: 7, boot: Some("abc".into()), follow: true },
         Request::Pods,
@@ -64,7 +64,10 @@ fn every_request_is_read_as_it_was_written() {
 fn blanks_and_nulls_do_not_matter() {
     assert_eq!(request(" { \"version\" : 1 , \"request\" : \"services\" } \r"), Request::Services);
     let line = r#"{"request":"logs","version":1,"service":"log","tail":null,"follow":null}"#;
-    assert_eq!(request(line), Request::Logs { service: "log".into(), tail: None, follow: false });
+    assert_eq!(
+        request(line),
+        Request::Logs { service: "log".into(), tail: None, follow: false, boots_back: None }
+    );
 }
 
 #[test]

@@ -42,7 +42,7 @@ const OPTIONS: [Known; 13] = [
     Known { long: "--watch", short: "-w", has_value: false },
     Known { long: "--tail", short: "", has_value: true },
     Known { long: "--since", short: "", has_value: true },
-    Known { long: "--boot", short: "", has_value: true },
+    Known { long: "--boot", short: "-b", has_value: true },
     Known { long: "--mode", short: "", has_value: true },
     Known { long: "--dry-run", short: "", has_value: false },
     Known { long: "--timeout", short: "", has_value: true },
@@ -91,8 +91,11 @@ fn command(words: &[&str], options: &mut Options) -> Result<Command> {
             service: (*service).to_owned(),
             tail: options.number("--tail")?,
             follow: options.flag("--follow"),
+            boots_back: boots_back(options)?,
         },
-        ["logs", ..] => bail!("usage: init ctl logs NAME [-f] [--tail N]; `init ctl services` has the names"),
+        ["logs", ..] => {
+            bail!("usage: init ctl logs NAME [-f] [--tail N] [-b 0|-1|-2]; `init ctl services` has the names")
+        }
         ["events"] => Request::Events {
             since: options.number("--since")?.unwrap_or(0),
             boot: options.value("--boot"),
@@ -111,6 +114,13 @@ fn command(words: &[&str], options: &mut Options) -> Result<Command> {
         [other, ..] => bail!("there is no command `{other}`{}", hint(other, &COMMANDS)),
         [] => return Ok(Command::Help),
     }))
+}
+
+/// As journalctl counts boots: 0 is this one, -1 the one before it.
+fn boots_back(options: &mut Options) -> Result<Option<u64>> {
+    let Some(text) = options.value("--boot") else { return Ok(None) };
+    let back = if text == "0" { Some(0) } else { text.strip_prefix('-').and_then(|back| back.parse().ok()) };
+    back.map(Some).with_context(|| format!("--boot {text}: it is 0 for this boot, -1 for the one before it"))
 }
 
 fn reset(options: &mut Options) -> Result<Reset> {
@@ -254,9 +264,23 @@ mod tests {
             ("version", Request::Version),
             ("services", Request::Services),
             ("service restart kubelet", Request::Service { name: name(), action: Action::Restart }),
-            ("logs kubelet", Request::Logs { service: name(), tail: None, follow: false }),
-            ("logs -f --tail 5 kubelet", Request::Logs { service: name(), tail: Some(5), follow: true }),
-            ("logs kubelet --tail=0", Request::Logs { service: name(), tail: Some(0), follow: false }),
+            ("logs kubelet", Request::Logs { service: name(), tail: None, follow: false, boots_back: None }),
+            (
+                "logs -f --tail 5 kubelet",
+                Request::Logs { service: name(), tail: Some(5), follow: true, boots_back: None },
+            ),
+            (
+                "logs kubelet --tail=0",
+                Request::Logs { service: name(), tail: Some(0), follow: false, boots_back: None },
+            ),
+            (
+                "logs kubelet -b -1",
+                Request::Logs { service: name(), tail: None, follow: false, boots_back: Some(1) },
+            ),
+            (
+                "logs kubelet --boot=0",
+                Request::Logs { service: name(), tail: None, follow: false, boots_back: Some(0) },
+            ),
             ("events", Request::Events { since: 0, boot: None, follow: false }),
             (
                 "events --since 7 --boot x -f",
@@ -313,6 +337,7 @@ mod tests {
             ("reset --partitions STATE,EFI", "--partitions EFI: it is STATE, EPHEMERAL, or both"),
             ("reboot --partitions STATE", "`reboot` takes no --partitions"),
             ("logs", "usage: init ctl logs NAME"),
+            ("logs a -b 1", "--boot 1: it is 0 for this boot"),
             ("logs a --tail", "--tail wants a value"),
             ("logs a --tail x", "--tail x: it is a whole number"),
             ("logs a -f=1", "-f takes no value"),

@@ -367,7 +367,7 @@ applied, generation 3, pods 2, on-proof for 300 s, restarting kubelet
 
     #[test]
     fn logs_and_the_kernels_log_are_plain_lines() {
-        let request = Request::Logs { service: "a".into(), tail: None, follow: false };
+        let request = Request::Logs { service: "a".into(), tail: None, follow: false, boots_back: None };
         let lines = [json!({"ok": true}), json!({"line": "x", "partial": true}), json!({"line": "y"})];
         assert_eq!(printed(&request, false, &lines), "xy\n");
         let lines = [json!({"ok": true}), json!({"at_us": 1_000_002, "text": "z"}), json!({"gap": true})];

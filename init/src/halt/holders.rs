@@ -7,6 +7,8 @@ use std::path::Path;
 
 /// More names do not help who reads them on a console.
 const MOST: usize = 3;
+/// `PF_KTHREAD` of the kernel's sched.h.
+const KERNEL_THREAD: u64 = 0x0020_0000;
 
 /// Up to three processes that use something below `path`: `312 kubelet, 401 runc`; or `nobody that /proc knows`.
 pub(super) fn of(path: &Path) -> String {
@@ -21,6 +23,31 @@ pub(super) fn of(path: &Path) -> String {
         .take(MOST)
         .collect();
     if names.is_empty() { "nobody that /proc knows".to_owned() } else { names.join(", ") }
+}
+
+/// Up to three processes that are left, with the state that they are in: `312 kubelet (D in nfs_wait)`.
+pub(super) fn left() -> String {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let processes = entries.filter(|entry| {
+        entry.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok_and(|pid| pid > 1))
+    });
+    let described: Vec<String> = processes.filter_map(|entry| describe(&entry.path())).take(MOST).collect();
+    if described.is_empty() { "processes that /proc does not show".to_owned() } else { described.join(", ") }
+}
+
+/// `None` for a kernel thread, which is not ours to end, and for one that has ended.
+fn describe(process: &Path) -> Option<String> {
+    let stat = std::fs::read_to_string(process.join("stat")).ok()?;
+    // After the name, which may hold anything: state, parent, group, session, terminal, its group, flags.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let (state, flags) = (fields.next()?, fields.nth(5)?.parse::<u64>().ok()?);
+    if flags & KERNEL_THREAD != 0 || state == "Z" {
+        return None;
+    }
+    let place = std::fs::read_to_string(process.join("wchan")).unwrap_or_default();
+    let place =
+        if matches!(place.trim(), "" | "0") { String::new() } else { format!(" in {}", place.trim()) };
+    Some(format!("{} ({state}{place})", name(process)))
 }
 
 /// Whether one of the process's folders, its program or a descriptor lies below `path`.
@@ -52,6 +79,13 @@ mod tests {
         assert!(holds(ourselves, dir.path()));
         drop(file);
         assert!(!holds(ourselves, dir.path()));
+    }
+
+    #[test]
+    fn a_process_is_told_with_its_state_and_a_kernel_thread_is_not() {
+        let told = describe(Path::new("/proc/self")).unwrap();
+        assert!(told.contains(" (R") || told.contains(" (S"), "{told}");
+        assert_eq!(describe(Path::new("/proc/nobody")), None);
     }
 
     #[test]

@@ -147,6 +147,7 @@ fn machine(old: &Machine, new: &Machine, found: &mut Vec<Change>) {
         kernel,
         registries,
         time,
+        shutdown,
     } = new;
     // Who serves the API looks at the config in use by itself.
     one("machine.ca", &old.ca, ca, found, || Needs::Nothing);
@@ -180,6 +181,8 @@ fn machine(old: &Machine, new: &Machine, found: &mut Vec<Change>) {
     self::kernel(&old.kernel, kernel, found);
     one("machine.registries", &old.registries, registries, found, || Needs::Nothing);
     one("machine.time", &old.time, time, found, || Needs::Restart);
+    // PID 1 looks it up when the end is asked for.
+    one("machine.shutdown", &old.shutdown, shutdown, found, || Needs::Nothing);
 }
 
 fn kubelet(old: &Kubelet, new: &Kubelet, found: &mut Vec<Change>) {
@@ -325,6 +328,7 @@ mod tests {
                 Nothing,
             ),
             ("{}", "{time: {servers: [a.example]}}", "machine.time", Restart),
+            ("{}", "{shutdown: {podsLimit: 5s}}", "machine.shutdown", Nothing),
             ("{}", "{certSANs: [a.example]}", "machine.certSANs", Nothing),
             ("{}", "{kernel: {modules: [{name: nbd}]}}", "machine.kernel.modules", Nothing),
             ("{kernel: {modules: [{name: nbd}]}}", "{}", "machine.kernel.modules", Later(text())),

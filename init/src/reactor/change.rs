@@ -218,7 +218,7 @@ impl Reactor {
                 Action::Adopt(services, restart) => self.adopt(services, &restart, now),
                 Action::Report(line) => self.say(line),
                 Action::Reboot(why) => {
-                    self.step(supervisor::Event::Shutdown(Shutdown::Reboot, format!("a new config: {why}")));
+                    self.end(Shutdown::Reboot, format!("a new config: {why}"));
                 }
             }
         }

@@ -166,7 +166,7 @@ impl Reactor {
         }
         let by = format!("the control socket, {}", self.who(place));
         self.ring.push(events::Kind::Control, None, &format!("{how}, asked by {by}"), clock::now());
-        self.step(Event::Shutdown(how, by));
+        self.end(how, by);
         Ok(control::ok())
     }
 

@@ -6,6 +6,7 @@ use super::{Action, Exit, Id, KILL_LIMIT, Pid, State, Status, Wanted};
 use crate::backoff::Backoff;
 use crate::clock::Time;
 use crate::services::{Readiness, Restart, Scope, Service};
+use std::time::Duration;
 
 /// How many deaths of a service are remembered.
 pub const MAX_DEATHS: usize = 10;
@@ -89,13 +90,20 @@ impl Record {
         }
     }
 
+    /// Of one that was told to end: has it killed at `until` at the latest.
+    pub(super) fn hasten(&mut self, latest: Time) {
+        if let State::Stopping { until, killed: false } = &mut self.state {
+            *until = latest.min(*until);
+        }
+    }
+
     /// Ends what runs, by its stop rule, and starts it at once after that.
     pub(super) fn restart(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.want(Wanted::Up, now);
         match self.state {
             State::Starting { .. } | State::Up if self.pid.is_some() => {
                 self.again = true;
-                self.terminate(now, actions);
+                self.terminate(None, now, actions);
             }
             State::Stopping { .. } | State::Failed => self.again = true,
             // A step that is done is done again, and nobody waits for the end of a delay.
@@ -115,13 +123,13 @@ impl Record {
         actions.push(Action::Spawn(id));
     }
 
-    /// Ends it, from whatever state.
-    pub(super) fn stop(&mut self, now: Time, actions: &mut Vec<Action>) {
+    /// Ends it, from whatever state; `most`: its own limit may be longer.
+    pub(super) fn stop(&mut self, most: Option<Duration>, now: Time, actions: &mut Vec<Action>) {
         match self.state {
-            State::Starting { .. } => self.terminate(now, actions),
+            State::Starting { .. } => self.terminate(most, now, actions),
             // A step that is done has no process.
             State::Up if self.pid.is_none() => self.down(now, actions),
-            State::Up => self.terminate(now, actions),
+            State::Up => self.terminate(most, now, actions),
             State::Backoff { .. } => self.down(now, actions),
             State::Down | State::Stopping { .. } | State::Failed => {}
         }
@@ -208,12 +216,19 @@ impl Record {
         }
     }
 
-    pub(super) fn deadline_passed(&mut self, id: Id, now: Time, actions: &mut Vec<Action>) {
+    /// `most`: how long a service that is told to end, or was killed, may take at the most.
+    pub(super) fn deadline_passed(
+        &mut self,
+        id: Id,
+        most: Option<Duration>,
+        now: Time,
+        actions: &mut Vec<Action>,
+    ) {
         match self.state {
             State::Starting { until: Some(until) } if now >= until => {
                 self.reason = format!("not ready after {:?}", until.saturating_sub(self.since));
                 self.report(&self.reason.clone(), actions);
-                self.terminate(now, actions);
+                self.terminate(most, now, actions);
             }
             State::Stopping { until, killed: false } if now >= until => {
                 if let Some(pid) = self.pid {
@@ -223,7 +238,8 @@ impl Record {
                         Scope::Main => Action::Signal(pid, SIGKILL),
                     });
                 }
-                self.state = State::Stopping { until: now + KILL_LIMIT, killed: true };
+                let limit = most.map_or(KILL_LIMIT, |most| KILL_LIMIT.min(most));
+                self.state = State::Stopping { until: now + limit, killed: true };
             }
             State::Stopping { until, killed: true } if now >= until => {
                 self.enter(State::Failed, now);
@@ -250,8 +266,10 @@ impl Record {
         self.report("down", actions);
     }
 
-    fn terminate(&mut self, now: Time, actions: &mut Vec<Action>) {
-        self.enter(State::Stopping { until: now + self.service.stop.limit, killed: false }, now);
+    fn terminate(&mut self, most: Option<Duration>, now: Time, actions: &mut Vec<Action>) {
+        let own = self.service.stop.limit;
+        let limit = most.map_or(own, |most| own.min(most));
+        self.enter(State::Stopping { until: now + limit, killed: false }, now);
         self.report("stopping", actions);
         if let Some(pid) = self.pid {
             actions.push(Action::Signal(pid, self.service.stop.signal));

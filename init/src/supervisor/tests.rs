@@ -1,7 +1,9 @@
 //! One test a rule. The random life of whole nodes is in `init/tests/supervision.rs`.
 
 use super::*;
+use crate::config::{Seconds, ShutdownLimits};
 use crate::services::{Need, Readiness, Restart, Scope, Stop};
+use crate::shutdown::{HURRY_LIMIT, LAST_ACTS};
 
 fn service(id: &str, readiness: Readiness, needs: &[(&str, Option<u64>)]) -> Service {
     Service {
@@ -202,9 +204,10 @@ fn shutdown_stops_pods_then_kubelet_then_containerd() {
     assert_eq!(
         actions,
         [
-            Action::Report("shutdown: power off, asked by power button".into()),
+            Action::Report("shutdown: power off, asked by power button; at most 60 s".into()),
             Action::RemoveManifests,
-            Action::WatchPods
+            Action::WatchPods,
+            Action::TellPods(at(33)),
         ]
     );
     let actions = node.step(Event::PodsGone, at(12));
@@ -213,16 +216,21 @@ fn shutdown_stops_pods_then_kubelet_then_containerd() {
     let actions = node.step(Event::Exited(12, Exit::Code(0)), at(13));
     assert!(actions.contains(&Action::Signal(10, 15)), "preload, a step, holds nothing up");
     let actions = node.step(Event::Exited(10, Exit::Code(0)), at(14));
-    assert!(actions.ends_with(&[Action::EndPods, Action::WatchPods]), "{actions:?}");
-    assert_eq!(node.step(Event::PodsGone, at(14)), [Action::Finish(Shutdown::PowerOff)]);
+    let rest = [Action::EndPods, Action::WatchPods, Action::TellPods(at(28))];
+    assert!(actions.ends_with(&rest), "{actions:?}");
+    let actions = node.step(Event::PodsGone, at(14));
+    let [Action::Finish(Shutdown::PowerOff, last)] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!(last.left(at(14)), at(56), "what the others have left");
 }
 
 #[test]
 fn services_are_stopped_in_the_very_step_in_which_the_pods_limit_passes() {
     let mut node = running();
     node.step(Event::Shutdown(Shutdown::Reboot, "test".into()), at(10));
-    assert_eq!(node.deadline(), Some(at(45)));
-    assert!(node.step(Event::Deadline, at(45)).contains(&Action::Signal(12, 15)), "the kubelet");
+    let told: Vec<_> = [20, 30, 40].map(|now| node.step(Event::Deadline, at(now))).into();
+    assert_eq!(told, [23, 13, 3].map(|left| vec![Action::TellPods(at(left))]));
+    assert_eq!(node.deadline(), Some(at(43)));
+    assert!(node.step(Event::Deadline, at(43)).contains(&Action::Signal(12, 15)), "the kubelet");
 }
 
 #[test]
@@ -241,15 +249,17 @@ fn without_a_kubelet_pods_are_told_to_end_once_the_services_have() {
     let mut node = node();
     node.begin(Time::ZERO);
     node.step(Event::Spawned(CONTAINERD, 10), at(0));
+    let config = ShutdownLimits { pods_limit: Some(Seconds(120)), ..ShutdownLimits::default() };
+    node.step(Event::Limits(Limits::of(&config), at(500)), at(1));
     let actions = node.step(Event::Shutdown(Shutdown::Halt, "test".into()), at(1));
     assert!(actions.contains(&Action::Signal(10, 15)));
     assert!(!actions.contains(&Action::WatchPods) && !actions.contains(&Action::EndPods));
-    node.step(Event::Grace(at(120)), at(1));
     let actions = node.step(Event::Exited(10, Exit::Code(0)), at(2));
-    assert!(actions.ends_with(&[Action::EndPods, Action::WatchPods]), "{actions:?}");
-    assert_eq!(node.deadline(), Some(at(2 + 125)));
-    assert_eq!(node.step(Event::Deadline, at(126)), []);
-    assert_eq!(node.step(Event::Deadline, at(127)), [Action::Finish(Shutdown::Halt)]);
+    let rest = [Action::EndPods, Action::WatchPods, Action::TellPods(at(120))];
+    assert!(actions.ends_with(&rest), "{actions:?}");
+    assert_eq!(node.step(Event::Deadline, at(121)), [Action::TellPods(at(1))]);
+    assert_eq!(node.deadline(), Some(at(122)));
+    assert!(matches!(node.step(Event::Deadline, at(122))[..], [Action::Finish(Shutdown::Halt, _)]));
 }
 
 #[test]
@@ -262,9 +272,31 @@ fn a_service_that_cannot_be_killed_does_not_stop_a_shutdown() {
     while let Some(deadline) = node.deadline() {
         assert!(deadline > now, "no livelock");
         now = deadline;
-        finished |= node.step(Event::Deadline, now).contains(&Action::Finish(Shutdown::Reboot));
+        let actions = node.step(Event::Deadline, now);
+        finished |= actions.iter().any(|action| matches!(action, Action::Finish(Shutdown::Reboot, _)));
     }
-    assert!(finished && now <= at(10) + crate::shutdown::TOTAL_LIMIT);
+    assert!(finished && now <= at(10) + Limits::default().total - LAST_ACTS);
+}
+
+#[test]
+fn services_that_ignore_term_share_the_time_and_each_is_told_to_end() {
+    let mut node = running();
+    node.step(Event::Shutdown(Shutdown::Reboot, "test".into()), at(10));
+    node.step(Event::PodsGone, at(11));
+    assert_eq!(node.deadline(), Some(at(16)), "half of the ten seconds");
+    assert!(node.step(Event::Deadline, at(16)).contains(&Action::KillGroup(KUBELET_ID, 12)));
+    let actions = node.step(Event::Exited(12, Exit::Signal(9)), at(16));
+    assert!(actions.contains(&Action::Signal(10, 15)), "containerd is told to end: {actions:?}");
+    assert_eq!(node.deadline(), Some(at(16) + Duration::from_millis(2500)));
+}
+
+#[test]
+fn a_second_request_is_no_longer_patient_with_a_service_either() {
+    let mut node = running();
+    node.step(Event::Shutdown(Shutdown::Reboot, "test".into()), at(10));
+    node.step(Event::PodsGone, at(11));
+    node.step(Event::Shutdown(Shutdown::Reboot, "test".into()), at(12));
+    assert_eq!(node.deadline(), Some(at(12) + HURRY_LIMIT / 2));
 }
 
 #[test]

@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 /// Where the kubelet puts the cgroups of pods, by their QoS class: `pod<uid>` in one of these.
 pub(crate) const POD_FOLDERS: [&str; 3] = ["kubepods", "kubepods/burstable", "kubepods/besteffort"];
 
+/// More pods than a kubelet runs by far.
+const PODS_MAX: usize = 1000;
+
 /// Whether cgroup2 is mounted at its place; a cgroup v1 host mounts a tmpfs there.
 pub(crate) fn present() -> bool {
     folder("cgroup.controllers").exists()
@@ -98,6 +101,17 @@ pub(crate) fn pod_is_gone(uid: &str) -> bool {
         Err(_) => false,
     };
     present() && POD_FOLDERS.into_iter().all(is_empty)
+}
+
+/// The UIDs of pods that have processes, sorted; at most [`PODS_MAX`].
+pub(crate) fn pods_with_processes() -> Vec<String> {
+    let pods = POD_FOLDERS.into_iter().flat_map(|parent| {
+        let entries = std::fs::read_dir(folder(parent)).into_iter().flatten().flatten();
+        entries.filter_map(|entry| Some(entry.file_name().to_str()?.strip_prefix("pod")?.to_owned()))
+    });
+    let mut uids: Vec<String> = pods.take(PODS_MAX).filter(|uid| !pod_is_gone(uid)).collect();
+    uids.sort();
+    uids
 }
 
 /// `cgroup.events` of a group: readable at once, then watched with [`super::poll::For::Change`].

@@ -79,6 +79,24 @@ fn perform(name: &str, line: &str) -> Result<()> {
             }
             Ok(())
         }
+        // As fast as it goes, until FILE appears: lines of 100 bytes.
+        ["pour", file] => {
+            while !Path::new(file).exists() {
+                print(name, 1000)?;
+            }
+            Ok(())
+        }
+        // A file system of SIZE bytes over a folder.
+        ["tmpfs", folder, size] => {
+            let options = std::ffi::CString::new(format!("size={size}"))?;
+            let flags = rustix::mount::MountFlags::empty();
+            rustix::mount::mount("none", *folder, "tmpfs", flags, options.as_c_str()).context("mount")
+        }
+        ["remount", folder, how] => {
+            let read_only = rustix::mount::MountFlags::RDONLY;
+            let flags = if *how == "ro" { read_only } else { rustix::mount::MountFlags::empty() };
+            rustix::mount::mount_remount(*folder, flags, c"").context("remount")
+        }
         ["mark", file] => Ok(std::fs::write(file, "")?),
         ["ignore"] => Ok(SigSet::all().thread_block()?),
         ["exit", code] => exit(code.parse()?),
@@ -94,6 +112,17 @@ fn perform(name: &str, line: &str) -> Result<()> {
         ["session"] => {
             rustix::process::setsid()?;
             std::fs::write(format!("/fake/{name}.daemon"), std::process::id().to_string())?;
+            wait()
+        }
+        // The same, in no service's cgroup either, and deaf.
+        ["outlaw"] => child(&["--", "away"])?.wait().map(drop).context("wait"),
+        ["away"] => child(&["--", "deaf"]).map(drop),
+        ["deaf"] => {
+            rustix::process::setsid()?;
+            SigSet::all().thread_block()?;
+            // Who is not root has no cgroups to leave.
+            drop(std::fs::write("/sys/fs/cgroup/cgroup.procs", "0"));
+            std::fs::write(format!("/fake/{name}.outlaw"), "")?;
             wait()
         }
         // A process of a pod, which ends by SIGTERM and leaves a mark then.

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 
 fn told(folder: &Path, service: &str, tail: Option<u64>) -> Result<Vec<String>> {
     let (mut client, theirs) = Client::pair();
-    answer_from(folder, service, tail, false, &mut client)?;
+    answer_from(folder, service, &Wanted { tail, ..Wanted::default() }, &mut client)?;
     drop(client);
     let lines: Vec<serde_json::Value> =
         BufReader::new(theirs).lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
