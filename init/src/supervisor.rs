@@ -5,7 +5,8 @@
 //! - `Starting`: a start was asked for; up once its `Readiness` says so, else stopped at its limit.
 //! - `Up`: ready. A step (`Restart::OnFailure`) that has ended well stays up, without a process.
 //! - `Stopping`: told to end; SIGKILL at its limit.
-//! - `Backoff`: ended unasked; started again at `until`. There is no last try.
+//! - `Backoff`: ended unasked; started again at `until`. There is no last try. Many failures in a row are a crash loop,
+//!   which is told as such.
 //! - `Failed`: not even SIGKILL ended it (a process in D state). It is waited for, and nothing waits for it.
 //!
 //! [`Supervisor::step`] never blocks, fails or reads a clock. Only the reactor performs an [`Action`], and its
@@ -370,7 +371,8 @@ impl Supervisor {
             State::Starting { until } => until,
             State::Stopping { until, .. } | State::Backoff { until } => Some(until),
             State::Down if record.wanted == Wanted::Up => self.needs_given_up_at(record),
-            State::Down | State::Up | State::Failed => None,
+            State::Up => record.loop_over_at(),
+            State::Down | State::Failed => None,
         }
     }
 

@@ -3,7 +3,7 @@
 //! Knows nothing of the other services; what depends on them is decided in `supervisor.rs`.
 
 use super::{Action, Exit, Id, KILL_LIMIT, Pid, State, Status, Wanted};
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, RESET_AFTER};
 use crate::clock::Time;
 use crate::services::{Readiness, Restart, Scope, Service};
 
@@ -37,6 +37,8 @@ pub(super) struct Record {
     /// It is stopped only to be started again: its end is no death.
     again: bool,
     backoff: Backoff,
+    /// What was last said of its crash loop; empty outside of one.
+    told_loop: String,
     reason: String,
     deaths: Vec<Death>,
 }
@@ -55,6 +57,7 @@ impl Record {
             starts: 0,
             again: false,
             backoff: Backoff::default(),
+            told_loop: String::new(),
             reason: String::new(),
             deaths: Vec::new(),
         }
@@ -230,6 +233,11 @@ impl Record {
                 self.report("SIGKILL did not end it; not waiting for it any longer", actions);
             }
             State::Backoff { until } if now >= until => self.enter(State::Down, now),
+            State::Up if self.loop_over_at().is_some_and(|until| now >= until) => {
+                self.backoff.reset();
+                self.told_loop.clear();
+                self.report(&format!("crash loop over: up for {RESET_AFTER:?}"), actions);
+            }
             State::Down
             | State::Starting { .. }
             | State::Up
@@ -237,6 +245,13 @@ impl Record {
             | State::Backoff { .. }
             | State::Failed => {}
         }
+    }
+
+    /// When one that is up has been so for long enough to be out of its crash loop.
+    pub(super) fn loop_over_at(&self) -> Option<Time> {
+        self.ready_since
+            .filter(|_| self.state == State::Up && self.backoff.is_loop())
+            .map(|at| at + RESET_AFTER)
     }
 
     fn up(&mut self, now: Time, actions: &mut Vec<Action>) {
@@ -260,17 +275,29 @@ impl Record {
 
     /// Ended unasked: the next start is a matter of backoff.
     fn died(&mut self, exit: Option<Exit>, now: Time, actions: &mut Vec<Action>) {
-        let delay = self.backoff.next(self.ready_since, now);
+        let delay = self.backoff.next(&self.service.id, self.ready_since, now);
         let how =
             exit.map_or_else(|| format!("not started: {}", self.reason), |exit| format!("ended, {exit}"));
         let when =
             if delay.is_zero() { "now".to_owned() } else { format!("in {:.1} s", delay.as_secs_f64()) };
         self.report(&format!("{how}; next start {when}"), actions);
+        self.tell_loop(how, actions);
         if self.deaths.len() == MAX_DEATHS {
             self.deaths.remove(0);
         }
         self.deaths.push(Death { at: now, exit, reason: std::mem::take(&mut self.reason) });
         self.enter(if delay.is_zero() { State::Down } else { State::Backoff { until: now + delay } }, now);
+    }
+
+    /// Says that it ends again and again: once, and anew when it ends in another way.
+    fn tell_loop(&mut self, how: String, actions: &mut Vec<Action>) {
+        if !self.backoff.is_loop() {
+            self.told_loop.clear();
+        } else if self.told_loop != how {
+            let count = self.backoff.failures();
+            self.report(&format!("crash loop: {count} failures in a row, the last: {how}"), actions);
+            self.told_loop = how;
+        }
     }
 
     fn enter(&mut self, state: State, now: Time) {

@@ -1,6 +1,7 @@
 //! One test a rule. The random life of whole nodes is in `init/tests/supervision.rs`.
 
 use super::*;
+use crate::backoff::{LOOP_FAILURES, RESET_AFTER, full_delay};
 use crate::services::{Need, Readiness, Restart, Scope, Stop};
 
 fn service(id: &str, readiness: Readiness, needs: &[(&str, Option<u64>)]) -> Service {
@@ -99,8 +100,10 @@ fn a_death_restarts_at_once_and_the_second_one_later() {
     node.step(Event::Spawned(CONTAINERD, 20), at(5));
     let actions = node.step(Event::Exited(20, Exit::Code(1)), at(6));
     assert_eq!(spawns(&actions), []);
-    assert!(actions.contains(&Action::Report("containerd: ended, code 1; next start in 0.2 s".into())));
-    assert_eq!(node.deadline(), Some(at(6) + Duration::from_millis(200)));
+    let reported = |action: &Action| matches!(action, Action::Report(line) if line.starts_with("containerd: ended, code 1; next start in 0."));
+    assert!(actions.iter().any(reported), "{actions:?}");
+    let delay = node.deadline().expect("a next start") - at(6);
+    assert!(delay >= full_delay(1) / 2 && delay <= full_delay(1), "{delay:?}");
     assert_eq!(spawns(&node.step(Event::Deadline, at(7))), [CONTAINERD]);
     assert_eq!(state(&node, KUBELET_ID), State::Up, "the kubelet is left alone");
 }
@@ -168,6 +171,49 @@ fn deaths_are_remembered_up_to_a_bound() {
     let status = node.statuses().next().expect("containerd");
     assert_eq!(status.deaths.len(), MAX_DEATHS);
     assert_eq!(status.deaths.last().map(|death| death.reason.as_str()), Some("try 49"));
+}
+
+/// What is said of crash loops in these actions.
+fn loops(actions: &[Action]) -> Vec<&str> {
+    let lines = actions.iter().filter_map(|action| match action {
+        Action::Report(line) => Some(line.as_str()),
+        _ => None,
+    });
+    lines.filter(|line| line.contains("crash loop")).collect()
+}
+
+#[test]
+fn a_crash_loop_is_told_once_and_at_each_other_way_to_end_and_when_it_is_over() {
+    let mut node = running();
+    let mut now = at(5);
+    let mut end = |node: &mut Supervisor, code| {
+        if let State::Backoff { until } = state(node, CONTAINERD) {
+            now = until;
+            node.step(Event::Deadline, now);
+        }
+        node.step(Event::Spawned(CONTAINERD, 20), now);
+        (node.step(Event::Exited(20, Exit::Code(code)), now), now)
+    };
+    node.step(Event::Exited(10, Exit::Code(1)), at(5));
+    for _ in 2..LOOP_FAILURES {
+        assert_eq!(loops(&end(&mut node, 1).0), [""; 0]);
+    }
+    let expected = "containerd: crash loop: 5 failures in a row, the last: ended, code 1";
+    assert_eq!(loops(&end(&mut node, 1).0), [expected]);
+    assert_eq!(loops(&end(&mut node, 1).0), [""; 0]);
+    let (actions, ended) = end(&mut node, 2);
+    assert_eq!(loops(&actions), ["containerd: crash loop: 7 failures in a row, the last: ended, code 2"]);
+
+    let State::Backoff { until } = state(&node, CONTAINERD) else { panic!("no backoff") };
+    assert!(until - ended >= full_delay(6) / 2 && until - ended <= full_delay(6));
+    node.step(Event::Deadline, until);
+    node.step(Event::Spawned(CONTAINERD, 21), until);
+    node.step(Event::Ready(CONTAINERD), until);
+    assert_eq!(node.deadline(), Some(until + RESET_AFTER), "one look");
+    let actions = node.step(Event::Deadline, until + RESET_AFTER);
+    assert_eq!(loops(&actions), ["containerd: crash loop over: up for 60s"]);
+    assert_eq!(node.deadline(), None, "and no more");
+    assert_eq!(spawns(&node.step(Event::Exited(21, Exit::Code(1)), until + at(61))), [CONTAINERD], "at once");
 }
 
 #[test]
