@@ -292,7 +292,9 @@ fn helper(args: &[&str], limit: Duration) -> Outcome {
         match process::reap() {
             Reaped::One(ended, Exit::Code(0)) if ended == pid => return Outcome::Done,
             Reaped::One(ended, Exit::Code(errno)) if ended == pid => return Outcome::Failed(errno),
-            Reaped::One(ended, Exit::Signal(_)) if ended == pid => return Outcome::Failed(EIO),
+            Reaped::One(ended, Exit::Signal(_) | Exit::OomKilled) if ended == pid => {
+                return Outcome::Failed(EIO);
+            }
             Reaped::One(..) => {}
             Reaped::NoChildren => return Outcome::Failed(EIO),
             Reaped::NoneEnded if clock::now() < until => std::thread::sleep(LOOK),

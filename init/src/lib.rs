@@ -42,3 +42,4 @@ pub mod shutdown;
 pub mod staticpods;
 pub mod supervisor;
 pub mod unmounts;
+pub mod usage;

@@ -11,6 +11,7 @@ impl Request {
             Self::Version
             | Self::Services
             | Self::Service { .. }
+            | Self::ServiceStatus { .. }
             | Self::Events { .. }
             | Self::ConfigStatus
             | Self::Shutdown(_) => By::Init,
@@ -32,6 +33,7 @@ impl Request {
             Self::Version
             | Self::Services
             | Self::Service { .. }
+            | Self::ServiceStatus { .. }
             | Self::Pods
             | Self::ConfigGet
             | Self::ConfigStatus
@@ -50,6 +52,7 @@ impl Request {
             Self::Service { name, action } => {
                 json!({"request": "service", "name": name, "action": word(*action, &ACTIONS)})
             }
+            Self::ServiceStatus { name } => json!({"request": "service status", "name": name}),
             Self::Logs { service, tail, follow } => {
                 json!({"request": "logs", "service": service, "tail": tail, "follow": follow})
             }
