@@ -11,6 +11,8 @@ mod boot;
 mod control;
 #[path = "ns/fields.rs"]
 mod fields;
+#[path = "ns/health.rs"]
+mod health;
 #[path = "ns/history.rs"]
 mod history;
 #[path = "ns/holds.rs"]

@@ -20,5 +20,6 @@ mod vm {
     mod settings;
     mod sources;
     mod status;
+    mod supervision;
     mod support;
 }

@@ -54,6 +54,7 @@ fn answer(request: Request, client: &mut Client) -> Result<()> {
         Request::Version
         | Request::Services
         | Request::Service { .. }
+        | Request::ServiceStatus { .. }
         | Request::Events { .. }
         | Request::ConfigStatus
         | Request::ConfigApply { .. }

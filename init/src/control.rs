@@ -9,7 +9,7 @@ mod line;
 mod request;
 mod roles;
 
-pub use answers::{Versions, events_begin, ok, refusal, service, services, versions};
+pub use answers::{Told, Versions, events_begin, ok, refusal, service, services, versions};
 pub use roles::{Role, allowed};
 
 use crate::config::nearest;
@@ -52,6 +52,11 @@ pub enum Request {
         name: String,
         /// What to do.
         action: Action,
+    },
+    /// One service with all that is known of it.
+    ServiceStatus {
+        /// Its id.
+        name: String,
     },
     /// What a service has said.
     Logs {
@@ -144,10 +149,11 @@ pub struct Refusal {
 const ACTIONS: [(&str, Action); 3] =
     [("start", Action::Start), ("stop", Action::Stop), ("restart", Action::Restart)];
 /// Every request with its arguments.
-const REQUESTS: [(&str, &[&str]); 16] = [
+const REQUESTS: [(&str, &[&str]); 17] = [
     ("version", &[]),
     ("services", &[]),
     ("service", &["name", "action"]),
+    ("service status", &["name"]),
     ("logs", &["service", "tail", "follow", "boots_back"]),
     ("events", &["since", "boot", "follow"]),
     ("pods", &[]),
@@ -227,6 +233,7 @@ fn build(name: &str, given: &mut Arguments) -> Result<Request, Refusal> {
             let action = action.ok_or_else(|| missing("action", "start, stop or restart"))?;
             Request::Service { name: service_name(given, "name")?, action }
         }
+        "service status" => Request::ServiceStatus { name: service_name(given, "name")? },
         "logs" => Request::Logs {
             service: service_name(given, "service")?,
             tail: given.number("tail")?,

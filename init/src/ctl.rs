@@ -6,6 +6,7 @@
 
 mod arguments;
 mod connection;
+mod services;
 mod show;
 mod table;
 
@@ -25,7 +26,8 @@ const HELP: &str = "\
 init ctl: asks this node, by PID 1's control socket. Only root may.
 
   init ctl version                        versions of Podium, kernel and image
-  init ctl services                       every service: state, since when, restarts, how it last ended
+  init ctl services                       every service: state, health, since when, restarts, how it last ended
+  init ctl service NAME                   one service: also why, its last ends, memory, time of processors
   init ctl service start|stop|restart NAME
                                           acts on one service; those that need it stay as they are
   init ctl logs NAME [-f] [--tail N]      what a service has said; -f: and what it says from now on
@@ -139,6 +141,7 @@ fn has_more(request: &Request) -> bool {
         Request::Version
         | Request::Services
         | Request::Service { .. }
+        | Request::ServiceStatus { .. }
         | Request::Pods
         | Request::ConfigGet
         | Request::ConfigStatus

@@ -347,7 +347,9 @@ fn run(args: &[&str], mut until: Time, shortened: &mut dyn FnMut(Time) -> Time) 
         match process::reap() {
             Reaped::One(ended, Exit::Code(0)) if ended == pid => return Outcome::Done,
             Reaped::One(ended, Exit::Code(errno)) if ended == pid => return Outcome::Failed(errno),
-            Reaped::One(ended, Exit::Signal(_)) if ended == pid => return Outcome::Failed(EIO),
+            Reaped::One(ended, Exit::Signal(_) | Exit::OomKilled) if ended == pid => {
+                return Outcome::Failed(EIO);
+            }
             Reaped::One(..) => {}
             Reaped::NoChildren => return Outcome::Failed(EIO),
             Reaped::NoneEnded => {

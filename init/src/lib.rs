@@ -42,4 +42,5 @@ pub mod shutdown;
 pub mod staticpods;
 pub mod supervisor;
 pub mod unmounts;
+pub mod usage;
 pub mod words;

@@ -16,6 +16,9 @@ pub const FAILED: &str = "PODIUM_FAILED=";
 /// `init pods` says this with `1` behind it when all pods run, with `0` when that is over.
 pub const PODS: &str = "PODIUM_PODS=";
 
+/// The prober says this of another service; [`health`] writes it, and what follows it stands there.
+const HEALTH: &str = "PODIUM_HEALTH=";
+
 /// A service says in words what it does; [`Status`] makes lines of them.
 const STATUS: &str = "STATUS=";
 /// The longest line that comes of a status: an address and a fingerprint fit.
@@ -38,6 +41,15 @@ pub enum Notice<'a> {
     Pods(bool),
     /// `STATUS=`: words for people.
     Status(&'a str),
+    /// What [`health`] has written.
+    Health {
+        /// The service that was asked.
+        service: &'a str,
+        /// When the question was put.
+        asked: Time,
+        /// What was wrong; `None`: it is healthy.
+        failure: Option<&'a str>,
+    },
 }
 
 /// What a service has said of itself on the console. It may be one that strangers talk to, so its words are bounded in
@@ -66,6 +78,21 @@ impl Status {
     }
 }
 
+/// What the prober says: the service, when it was asked in nanoseconds since boot, and what was wrong, if anything.
+pub fn health(service: &str, asked: Time, failure: Option<&str>) -> String {
+    let failure = failure.map(|why| format!(" {}", why.replace('\n', " "))).unwrap_or_default();
+    format!("{HEALTH}{service} {}{failure}", asked.as_nanos())
+}
+
+fn parse_health(text: &str) -> Option<Notice<'_>> {
+    let (service, rest) = text.split_once(' ')?;
+    let (asked, failure) = match rest.split_once(' ') {
+        Some((asked, failure)) => (asked, Some(failure)),
+        None => (rest, None),
+    };
+    Some(Notice::Health { service, asked: Time::from_nanos(asked.parse().ok()?), failure })
+}
+
 /// Reads one message: a word a line. Lines that are not UTF-8 or not known are passed over.
 pub fn parse(message: &[u8]) -> impl Iterator<Item = Notice<'_>> {
     message.split(|byte| *byte == b'\n').filter_map(|line| match std::str::from_utf8(line).ok()? {
@@ -75,7 +102,8 @@ pub fn parse(message: &[u8]) -> impl Iterator<Item = Notice<'_>> {
         "PODIUM_PODS=0" => Some(Notice::Pods(false)),
         line => {
             let failed = line.strip_prefix(FAILED).map(Notice::StageFailed);
-            failed.or_else(|| line.strip_prefix(STATUS).map(Notice::Status))
+            let status = || line.strip_prefix(STATUS).map(Notice::Status);
+            failed.or_else(status).or_else(|| line.strip_prefix(HEALTH).and_then(parse_health))
         }
     })
 }
@@ -97,6 +125,20 @@ mod tests {
             all(b"PODIUM_FAILED=exec: /usr/bin/x: not found\nREADY=1"),
             [Notice::StageFailed("exec: /usr/bin/x: not found"), Notice::Ready]
         );
+    }
+
+    #[test]
+    fn health_is_read_as_it_was_written() {
+        let asked = Duration::new(12, 345);
+        for failure in [None, Some("no answer"), Some("")] {
+            let message = health("kubelet", asked, failure);
+            assert_eq!(all(message.as_bytes()), [Notice::Health { service: "kubelet", asked, failure }]);
+        }
+        let two_lines = health("kubelet", asked, Some("a\nREADY=1"));
+        assert_eq!(all(two_lines.as_bytes()).len(), 1, "{two_lines}");
+        for text in ["", "kubelet", "kubelet x", "kubelet -1 y", "kubelet 1.5"] {
+            assert_eq!(all(format!("{HEALTH}{text}").as_bytes()), [], "{text}");
+        }
     }
 
     #[test]

@@ -261,9 +261,10 @@ impl Reactor {
         if let Some(place) = self.places.iter().position(|place| place.pid == Some(pid)) {
             // Its last words belong to this life and not to the next one.
             self.hear(Id(place));
-            if let Some(place) = self.places.get_mut(place) {
+            let exit = self.places.get_mut(place).map_or(exit, |place| {
                 place.pid = None;
-            }
+                place.judge(exit)
+            });
             self.step(Event::Exited(pid, exit));
         } else if let Some(job) = self.jobs.ended(pid) {
             match job.kind {
@@ -313,6 +314,7 @@ impl Reactor {
     fn spawn(&mut self, id: Id) -> Result<Pid> {
         let place = self.places.get_mut(id.0).context("no such service")?;
         place.equip()?;
+        place.count_oom_kills();
         let pid = process::spawn_ourselves(&["exec", &place.service])?;
         (place.pid, place.is_executed, place.has_failed) = (Some(pid), false, false);
         Ok(pid)

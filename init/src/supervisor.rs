@@ -5,12 +5,16 @@
 //! - `Starting`: a start was asked for; up once its `Readiness` says so, else stopped at its limit.
 //! - `Up`: ready. A step (`Restart::OnFailure`) that has ended well stays up, without a process.
 //! - `Stopping`: told to end; SIGKILL at its limit.
-//! - `Backoff`: ended unasked; started again at `until`. There is no last try.
+//! - `Backoff`: ended unasked; started again at `until`. There is no last try. Many failures in a row are a crash loop,
+//!   which is told as such.
 //! - `Failed`: not even SIGKILL ended it (a process in D state). It is waited for, and nothing waits for it.
 //!
 //! [`Supervisor::step`] never blocks, fails or reads a clock. Only the reactor performs an [`Action`], and its
 //! outcome comes back as an [`Event`].
 
+mod exit;
+mod health;
+mod reason;
 mod record;
 mod stopping;
 #[cfg(test)]
@@ -19,6 +23,8 @@ mod tests;
 use crate::clock::Time;
 use crate::services::Service;
 use crate::shutdown::{LastActs, Limits, Next, PHASES, Phase, Progress, Shutdown};
+pub use exit::Exit;
+pub use health::Health;
 use record::Record;
 pub use record::{Death, MAX_DEATHS};
 use std::time::Duration;
@@ -81,24 +87,6 @@ impl State {
     }
 }
 
-/// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// By itself, with this code.
-    Code(i32),
-    /// By this signal.
-    Signal(i32),
-}
-
-impl std::fmt::Display for Exit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Code(code) => write!(f, "code {code}"),
-            Self::Signal(signal) => write!(f, "signal {signal}"),
-        }
-    }
-}
-
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -112,6 +100,8 @@ pub enum Event {
     StageFailed(Id, String),
     /// The service said `READY=1`.
     Ready(Id),
+    /// The prober has asked the service at a time, and this was wrong, if anything.
+    Probed(Id, Time, Option<String>),
     /// A child ended; it may be nobody's.
     Exited(Pid, Exit),
     /// Somebody wants something else of a service. It is about this one alone: what needs it stays as it is.
@@ -168,8 +158,11 @@ pub struct Status<'a> {
     pub restarts: u64,
     /// Its last deaths, oldest first, at most [`MAX_DEATHS`].
     pub deaths: &'a [Death],
+    /// Whether it does its work; `None`: it is not asked.
+    pub health: Option<Health<'a>>,
 }
 
+const SIGKILL: i32 = 9;
 /// SIGKILL works at once or, on a process in D state, perhaps never.
 pub const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// The one service whose absence means that nobody stops pods.
@@ -218,6 +211,11 @@ impl Supervisor {
             Event::Ready(id) => {
                 self.with(id, |record| record.ready(now, &mut actions));
                 self.restart_those_without(id, now, &mut actions);
+            }
+            // A node that goes down is slow, and what it ends it ends by its own rules.
+            Event::Probed(..) if self.shutdown.is_some() => {}
+            Event::Probed(id, asked, failure) => {
+                self.with(id, |record| record.probed(asked, failure.as_deref(), now, &mut actions));
             }
             Event::Want(id, wanted) => {
                 // Once the node goes down, nothing is started any more.
@@ -373,7 +371,8 @@ impl Supervisor {
             State::Starting { until } => until,
             State::Stopping { until, .. } | State::Backoff { until } => Some(until),
             State::Down if record.wanted == Wanted::Up => self.needs_given_up_at(record),
-            State::Down | State::Up | State::Failed => None,
+            State::Up => record.loop_over_at(),
+            State::Down | State::Failed => None,
         }
     }
 

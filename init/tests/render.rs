@@ -12,7 +12,7 @@ use podium_init::render::lease::Lease;
 use podium_init::render::names;
 use podium_init::render::text::toml_string;
 use podium_init::render::{self, RenderedFile};
-use podium_init::services::{self, ImageFacts, InterfaceFacts, NodeFacts, Service};
+use podium_init::services::{self, Health, ImageFacts, InterfaceFacts, NodeFacts, Service};
 use proptest::prelude::*;
 use std::fmt::Write;
 use std::path::Path;
@@ -106,6 +106,7 @@ fn describe(text: &mut String, service: &Service) {
         user,
         memory_max,
         stop,
+        health,
     } = service;
     writeln!(text, "\n=== service {id}").unwrap();
     argv.iter().for_each(|arg| writeln!(text, "argv      {arg:?}").unwrap());
@@ -119,6 +120,10 @@ fn describe(text: &mut String, service: &Service) {
         writeln!(text, "bounds    user {user:?}, memory {memory_max:?}").unwrap();
     }
     writeln!(text, "stop      signal {}, limit {:?}, {:?}", stop.signal, stop.limit, stop.scope).unwrap();
+    if let Some(Health { probe, interval, timeout, failures }) = health {
+        writeln!(text, "health    {probe:?} every {interval:?}, limit {timeout:?}, {failures} failures")
+            .unwrap();
+    }
 }
 
 /// The file is the truth unless asked to write it.

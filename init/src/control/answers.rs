@@ -3,10 +3,11 @@
 use super::{Refusal, VERSION};
 use crate::clock::Time;
 use crate::events::{Event, Gap, clean, millis};
-use crate::supervisor::{State, Status, Wanted};
+use crate::supervisor::{Exit, Health, State, Status, Wanted};
+use crate::usage::Usage;
 use serde_json::{Value, json};
 
-/// What is told of a death: twelve services with ten deaths each stay below [`super::OUTPUT_MAX`], also when every
+/// What is told of a death and of a state: fourteen services with ten deaths each stay below [`super::OUTPUT_MAX`], also when every
 /// character is one that JSON doubles.
 const REASON_MAX: usize = 120;
 
@@ -21,6 +22,17 @@ pub struct Versions {
     pub build_id: String,
     /// Names this life of PID 1: event numbers are of one life.
     pub boot: String,
+}
+
+/// One service as an answer tells it.
+#[derive(Debug, Clone)]
+pub struct Told<'a> {
+    /// What the supervisor knows.
+    pub status: Status<'a>,
+    /// Why it is so; may be empty.
+    pub reason: String,
+    /// What the kernel counts for it.
+    pub usage: Usage,
 }
 
 /// `{"ok":true}`.
@@ -52,14 +64,14 @@ pub fn versions(versions: &Versions) -> String {
 }
 
 /// The answer to `services`.
-pub fn services<'a>(statuses: impl Iterator<Item = Status<'a>>, now: Time) -> String {
-    let services: Vec<Value> = statuses.map(|status| describe(&status)).collect();
+pub fn services<'a>(told: impl Iterator<Item = Told<'a>>, now: Time) -> String {
+    let services: Vec<Value> = told.map(|told| describe(&told)).collect();
     line(&json!({"ok": true, "now_ms": millis(now), "services": services}))
 }
 
-/// The answer to `service`: what it is right after the request was taken.
-pub fn service(status: &Status<'_>, now: Time) -> String {
-    line(&json!({"ok": true, "now_ms": millis(now), "service": describe(status)}))
+/// The answer to `service status`, and to `service`: what it is right after the request was taken.
+pub fn service(told: &Told<'_>, now: Time) -> String {
+    line(&json!({"ok": true, "now_ms": millis(now), "service": describe(told)}))
 }
 
 /// The first line of the answer to `events`. `lost`: what was asked for and is not here any more. `new_boot`: the
@@ -85,7 +97,8 @@ impl Event {
     }
 }
 
-fn describe(status: &Status<'_>) -> Value {
+fn describe(told: &Told<'_>) -> Value {
+    let status = &told.status;
     let deaths: Vec<Value> = status
         .deaths
         .iter()
@@ -93,6 +106,9 @@ fn describe(status: &Status<'_>) -> Value {
             json!({
                 "at_ms": millis(death.at),
                 "exit": death.exit.map(|exit| exit.to_string()),
+                "code": death.exit.and_then(Exit::code),
+                "signal": death.exit.and_then(Exit::signal),
+                "oom": death.exit == Some(Exit::OomKilled),
                 "reason": clean(&death.reason, REASON_MAX),
             })
         })
@@ -106,6 +122,16 @@ fn describe(status: &Status<'_>) -> Value {
         "service": status.service,
         "wanted": match status.wanted { Wanted::Up => "up", Wanted::Down => "down" },
         "state": status.state.word(),
+        "reason": clean(&told.reason, REASON_MAX),
+        "health": status.health.map(|health| match health {
+            Health::Unknown => json!({"state": "unknown"}),
+            Health::Healthy => json!({"state": "healthy"}),
+            Health::Failing { failures, limit, why } => {
+                json!({"state": "failing", "failures": failures, "limit": limit, "why": clean(why, REASON_MAX)})
+            }
+        }),
+        "memory_bytes": told.usage.memory,
+        "cpu_us": told.usage.cpu_us,
         "since_ms": millis(status.since),
         "until_ms": until.map(millis),
         "pid": status.pid,

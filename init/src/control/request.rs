@@ -11,6 +11,7 @@ impl Request {
             Self::Version
             | Self::Services
             | Self::Service { .. }
+            | Self::ServiceStatus { .. }
             | Self::Events { .. }
             | Self::ConfigStatus
             | Self::Shutdown(_) => By::Init,
@@ -32,6 +33,7 @@ impl Request {
             Self::Version
             | Self::Services
             | Self::Service { .. }
+            | Self::ServiceStatus { .. }
             | Self::Pods
             | Self::ConfigGet
             | Self::ConfigStatus
@@ -54,6 +56,7 @@ impl Request {
                 "request": "logs", "service": service, "tail": tail, "follow": follow,
                 "boots_back": boots_back,
             }),
+            Self::ServiceStatus { name } => json!({"request": "service status", "name": name}),
             Self::Events { since, boot, follow } => {
                 json!({"request": "events", "since": since, "boot": boot, "follow": follow})
             }

@@ -72,6 +72,7 @@ fn needed(request: &Request) -> Role {
     match request {
         Request::Version
         | Request::Services
+        | Request::ServiceStatus { .. }
         | Request::Events { .. }
         | Request::ConfigStatus
         | Request::Pods

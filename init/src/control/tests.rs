@@ -23,6 +23,7 @@ fn all() -> Vec<Request> {
         Request::Service { name: name(), action: Action::Restart },
         Request::Logs { service: name(), tail: None, follow: false, boots_back: None },
         Request::Logs { service: name(), tail: Some(0), follow: true, boots_back: Some(1) },
+        Request::ServiceStatus { name: name() },
         Request::Events { since: 0, boot: None, follow: false },
         Request::Events { since: 7, boot: Some("abc".into()), follow: true },
         Request::Pods,
@@ -86,7 +87,7 @@ fn what_is_wrong_is_named_with_its_remedy() {
         (
             r#"{"version":1,"request":"xyzzy"}"#,
             "unknown request",
-            "there is: version, services, service, logs",
+            "there is: version, services, service, service status, logs",
         ),
         (r#"{"version":1,"request":"services","all":true}"#, "no argument \"all\"", "it has none"),
         (
@@ -175,7 +176,7 @@ fn a_reset_is_of_both_partitions_unless_it_names_one() {
 /// Written by hand, so that a request that moves to another role is seen.
 #[test]
 fn every_role_may_what_it_should_and_nothing_more() {
-    let reader = ["version", "services", "events", "config status", "pods", "pod status"];
+    let reader = ["version", "services", "service status", "events", "config status", "pods", "pod status"];
     let operator = ["service", "reboot", "power off"];
     let admin = ["config get", "config apply", "config history", "config rollback", "reset"];
     let root = ["logs", "dmesg"];
@@ -229,12 +230,13 @@ fn a_service_that_is_not_there_is_compared_with_those_that_are() {
 
 #[test]
 fn the_largest_answer_fits_into_the_output_that_may_wait() {
-    use crate::supervisor::{Death, Exit, MAX_DEATHS, State, Status, Wanted};
+    use crate::supervisor::{Death, Exit, Health, MAX_DEATHS, State, Status, Wanted};
+    use crate::usage::Usage;
     use std::time::Duration;
     let at = Duration::from_secs(1 << 40);
-    let death = Death { at, exit: Some(Exit::Signal(64)), reason: "\"".repeat(4096) };
+    let death = Death { at, exit: Some(Exit::OomKilled), reason: "\"".repeat(4096) };
     let deaths = vec![death; MAX_DEATHS];
-    let name = "s".repeat(20);
+    let (name, reason) = ("s".repeat(20), "\"".repeat(4096));
     let status = Status {
         service: &name,
         wanted: Wanted::Down,
@@ -243,8 +245,11 @@ fn the_largest_answer_fits_into_the_output_that_may_wait() {
         pid: Some(i32::MAX),
         restarts: u64::MAX,
         deaths: &deaths,
+        health: Some(Health::Failing { failures: u32::MAX, limit: u32::MAX, why: &reason }),
     };
-    let answer = services(std::iter::repeat_n(status, 12), at);
+    let usage = Usage { memory: Some(u64::MAX), cpu_us: Some(u64::MAX) };
+    let told = Told { status, reason: reason.clone(), usage };
+    let answer = services(std::iter::repeat_n(told, 14), at);
     assert!(answer.len() <= OUTPUT_MAX, "{}", answer.len());
 }
 

@@ -86,7 +86,10 @@ fn command(words: &[&str], options: &mut Options) -> Result<Command> {
             })?;
             Request::Service { name: (*name).to_owned(), action }
         }
-        ["service", ..] => bail!("usage: init ctl service start|stop|restart NAME"),
+        ["service", name] if Action::named(name).is_none() => {
+            Request::ServiceStatus { name: (*name).to_owned() }
+        }
+        ["service", ..] => bail!("usage: init ctl service NAME, or start|stop|restart NAME"),
         ["logs", service] => Request::Logs {
             service: (*service).to_owned(),
             tail: options.number("--tail")?,
@@ -263,6 +266,7 @@ mod tests {
         for (line, expected) in [
             ("version", Request::Version),
             ("services", Request::Services),
+            ("service kubelet", Request::ServiceStatus { name: name() }),
             ("service restart kubelet", Request::Service { name: name(), action: Action::Restart }),
             ("logs kubelet", Request::Logs { service: name(), tail: None, follow: false, boots_back: None }),
             (

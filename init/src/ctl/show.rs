@@ -4,7 +4,8 @@
 //! older client can be used with a newer node.
 
 use super::connection::Line;
-use super::table::{cell, of_objects, span, stamp, table};
+use super::services::{service, services};
+use super::table::{cell, of_objects, stamp, table};
 use anyhow::Result;
 use podium_init::control::Request;
 use serde_json::{Value, json};
@@ -35,6 +36,7 @@ impl<'a> Printer<'a> {
                 self.print(&of_objects(&[object]))
             }
             Request::Services => self.print(&services(answer)),
+            Request::ServiceStatus { .. } => self.print(&service(answer)),
             Request::Service { action, .. } => {
                 let service = answer.get("service");
                 let part = |name: &str| cell(service.and_then(|service| service.get(name)));
@@ -93,6 +95,7 @@ impl<'a> Printer<'a> {
             | Request::Version
             | Request::Services
             | Request::Service { .. }
+            | Request::ServiceStatus { .. }
             | Request::Pods
             | Request::ConfigGet
             | Request::ConfigStatus
@@ -123,31 +126,6 @@ impl<'a> Printer<'a> {
     fn print(&mut self, text: &str) -> Result<()> {
         Ok(self.out.write_all(text.as_bytes())?)
     }
-}
-
-fn services(answer: &Value) -> String {
-    let now = answer.get("now_ms").and_then(Value::as_u64).unwrap_or_default();
-    let ago = |value: Option<&Value>| span(now.saturating_sub(value.and_then(Value::as_u64).unwrap_or(now)));
-    let row = |service: &Value| {
-        let part = |name: &str| cell(service.get(name));
-        let last = service.get("deaths").and_then(Value::as_array).and_then(|deaths| deaths.last());
-        let last = last.map(|death| {
-            let how = [cell(death.get("exit")), cell(death.get("reason"))];
-            let how: Vec<String> = how.into_iter().filter(|word| word != "-").collect();
-            format!("{}, {} ago", how.join(", "), ago(death.get("at_ms")))
-        });
-        vec![
-            part("service"),
-            part("wanted"),
-            part("state"),
-            ago(service.get("since_ms")),
-            part("pid"),
-            part("restarts"),
-            last.unwrap_or_else(|| "-".to_owned()),
-        ]
-    };
-    let headings = ["SERVICE", "WANTED", "STATE", "AGE", "PID", "RESTARTS", "LAST-END"];
-    table(&headings, &list(answer, "services").iter().map(row).collect::<Vec<_>>())
 }
 
 fn pods(answer: &Value) -> String {
@@ -246,7 +224,7 @@ fn progress(item: &Value) -> String {
     format!("{}\n", words.join(", "))
 }
 
-fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+pub(super) fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
     value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
@@ -273,23 +251,6 @@ mod tests {
             }
         }
         String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn services_are_a_table_with_their_last_end() {
-        let answer = json!({"ok": true, "now_ms": 100_000, "services": [
-            {"service": "kubelet", "wanted": "up", "state": "up", "since_ms": 40_000, "pid": 12, "restarts": 1,
-             "deaths": [{"at_ms": 39_000, "exit": "signal 9", "reason": ""}]},
-            {"service": "log", "wanted": "up", "state": "backoff", "since_ms": 0, "pid": null, "restarts": 0,
-             "deaths": [{"at_ms": 0, "exit": null, "reason": "no memory"}]},
-        ]});
-        let expected = "\
-SERVICE  WANTED  STATE    AGE   PID  RESTARTS  LAST-END
-kubelet  up      up       60s   12   1         signal 9, 61s ago
-log      up      backoff  100s  -    0         no memory, 100s ago
-";
-        assert_eq!(printed(&Request::Services, false, std::slice::from_ref(&answer)), expected);
-        assert_eq!(printed(&Request::Services, true, std::slice::from_ref(&answer)), format!("{answer}\n"));
     }
 
     #[test]

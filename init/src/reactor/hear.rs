@@ -5,8 +5,9 @@
 
 use super::Reactor;
 use crate::sys::clock;
+use podium_init::clock::Time;
 use podium_init::notices::{self, MESSAGE_MAX, Notice};
-use podium_init::services::API;
+use podium_init::services::{API, PROBE};
 use podium_init::supervisor::{Event, Id};
 
 /// Messages of one service a turn; a service that floods its socket fills only its own queue.
@@ -26,6 +27,9 @@ impl Reactor {
                     Notice::StageFailed(text) => self.stage_failed(id, text),
                     Notice::Pods(up) => self.pods_are(id, up),
                     Notice::Status(words) => self.take_status(id, words),
+                    Notice::Health { service, asked, failure } => {
+                        self.take_health(id, service, asked, failure);
+                    }
                 }
             }
         }
@@ -37,6 +41,16 @@ impl Reactor {
         let Some(place) = self.places.get_mut(id.0).filter(|place| place.service == API) else { return };
         if let Some(line) = place.status.line(words, clock::now()) {
             self.say(format!("{API}: {line}"));
+        }
+    }
+
+    /// What the prober says; nobody else's word for another service counts.
+    fn take_health(&mut self, id: Id, service: &str, asked: Time, failure: Option<&str>) {
+        if self.places.get(id.0).is_none_or(|place| place.service != PROBE) {
+            return;
+        }
+        if let Some(of) = self.places.iter().position(|place| place.service == service) {
+            self.step(Event::Probed(Id(of), asked, failure.map(str::to_owned)));
         }
     }
 

@@ -1,11 +1,11 @@
 //! What belongs to one service in the loop: its socket, its log pipe, its process.
 
 use crate::child;
-use crate::sys::{file, notify};
+use crate::sys::{cgroup, file, notify};
 use anyhow::{Context, Result};
 use podium_init::notices::Status;
 use podium_init::services::{LOG, Service};
-use podium_init::supervisor::Pid;
+use podium_init::supervisor::{Exit, Pid};
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -21,6 +21,8 @@ pub(super) struct Place {
     /// Both ends of its log pipe, so that neither a new logger nor a new service finds it closed.
     pipe: Option<OwnedFd>,
     pub(super) pid: Option<Pid>,
+    /// How often the OOM killer had acted in its cgroup before this life: the cgroup outlives its processes.
+    oom_kills: u64,
     /// What it has said on the console.
     pub(super) status: Status,
     /// Its chain loader has said how far it came: once each, then whoever it became cannot flood the console with it.
@@ -41,11 +43,26 @@ impl Place {
             socket: None,
             pipe: None,
             pid: None,
+            oom_kills: 0,
             status: Status::default(),
             is_executed: false,
             has_failed: false,
             dropped: false,
         }
+    }
+
+    /// Called before each start.
+    pub(super) fn count_oom_kills(&mut self) {
+        self.oom_kills = cgroup::oom_kills(&self.cgroup).unwrap_or(self.oom_kills);
+    }
+
+    /// How it ended, with the kernel's word for a SIGKILL that nobody has sent.
+    pub(super) fn judge(&self, exit: Exit) -> Exit {
+        let is_killed = exit.signal() == Some(nix::libc::SIGKILL);
+        if is_killed && cgroup::oom_kills(&self.cgroup).is_some_and(|kills| kills > self.oom_kills) {
+            return Exit::OomKilled;
+        }
+        exit
     }
 
     /// Makes what is missing of the service's socket and log pipe.

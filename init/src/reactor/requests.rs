@@ -1,17 +1,17 @@
 //! What a request on the control socket brings about: an answer from memory, a step of the supervisor, or a job.
 //!
-//! PID 1 reads no file and waits for nobody here. What writes is said on the console with who asked for it, before it
+//! PID 1 reads no file of a disk and waits for nobody here. What writes is said on the console with who asked for it, before it
 //! is done.
 
 use super::jobs::Kind;
 use super::{Reactor, events};
 use crate::sys::stream::Peer;
-use crate::sys::{clock, reboot};
+use crate::sys::{cgroup, clock, reboot};
 use podium_init::clock::Time;
-use podium_init::control::{self, Action, By, Refusal, Request, Role, Versions};
+use podium_init::control::{self, Action, By, Refusal, Request, Role, Told, Versions};
 use podium_init::live::{Ask, Phase};
 use podium_init::shutdown::Shutdown;
-use podium_init::supervisor::{Event, Id, Wanted};
+use podium_init::supervisor::{Event, Id, Status, Wanted};
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde_json::json;
 use std::ops::RangeInclusive;
@@ -87,7 +87,14 @@ impl Reactor {
     ) -> Result<String, Refusal> {
         match request {
             Request::Version => Ok(control::versions(&self.versions)),
-            Request::Services => Ok(control::services(self.supervisor.statuses(), now)),
+            Request::Services => {
+                let told = self.supervisor.statuses().enumerate().map(|(at, status)| self.told(at, status));
+                Ok(control::services(told, now))
+            }
+            Request::ServiceStatus { name } => {
+                let id = self.place_of(&name)?;
+                self.tell_service(id, now)
+            }
             Request::Service { name, action } => self.act(place, &name, action, now),
             Request::Events { since, boot, follow } => {
                 if follow && !self.clients.may_follow(role) {
@@ -110,10 +117,7 @@ impl Reactor {
     }
 
     fn act(&mut self, place: usize, name: &str, action: Action, now: Time) -> Result<String, Refusal> {
-        let known = self.places.iter().map(|place| place.service.as_str());
-        let Some(id) = known.clone().position(|known| known == name) else {
-            return Err(control::no_such_service(name, known));
-        };
+        let id = self.place_of(name)?;
         if action != Action::Stop {
             self.refuse_at_the_end()?;
         }
@@ -125,8 +129,23 @@ impl Reactor {
             Action::Stop => Event::Want(Id(id), Wanted::Down),
             Action::Restart => Event::Restart(Id(id)),
         });
-        let status = self.supervisor.statuses().nth(id);
-        Ok(status.map_or_else(control::ok, |status| control::service(&status, now)))
+        self.tell_service(id, now)
+    }
+
+    fn place_of(&self, name: &str) -> Result<usize, Refusal> {
+        let known = self.places.iter().map(|place| place.service.as_str());
+        known.clone().position(|known| known == name).ok_or_else(|| control::no_such_service(name, known))
+    }
+
+    fn tell_service(&self, at: usize, now: Time) -> Result<String, Refusal> {
+        let told = self.supervisor.statuses().nth(at).map(|status| self.told(at, status));
+        Ok(told.map_or_else(control::ok, |told| control::service(&told, now)))
+    }
+
+    /// With what the kernel counts for it now: two files of the kernel's own memory.
+    fn told<'a>(&self, at: usize, status: Status<'a>) -> Told<'a> {
+        let usage = self.places.get(at).map(|place| cgroup::usage(&place.cgroup)).unwrap_or_default();
+        Told { status, reason: self.supervisor.reason(Id(at)), usage }
     }
 
     /// The first line of an answer to `events`; the events follow from the ring.

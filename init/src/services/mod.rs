@@ -4,10 +4,12 @@
 //! writes it to `/run/podium/services/<service>.json`. [`plan`] makes all of them from the config and from what is
 //! known of image and machine. Nothing here starts anything.
 
+mod health;
 mod kubelet;
 mod plan;
 mod version;
 
+pub use health::{Health, PROBE, Probe};
 pub use kubelet::{NODE_IP_MARK, NODE_NAME_MARK, fill, fits};
 pub use plan::plan;
 pub use version::Version;
@@ -25,7 +27,7 @@ pub const API_USER: u32 = 52;
 /// One supervised program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
-    /// Short name, unique: `containerd`, `kubelet`, `dhcpcd`, `chronyd`, `log`, `devices`, `preload`, `pods`, `pki`, `apid`, `api`, `podlist`.
+    /// Short name, unique: `containerd`, `kubelet`, `dhcpcd`, `chronyd`, `log`, `devices`, `preload`, `pods`, `pki`, `apid`, `api`, `podlist`, `probe`.
     pub id: String,
     /// Absolute program and its arguments.
     pub argv: Vec<String>,
@@ -51,6 +53,8 @@ pub struct Service {
     pub memory_max: Option<u64>,
     /// How it is stopped.
     pub stop: Stop,
+    /// How it is known that it still does its work; `None`: it is not asked.
+    pub health: Option<Health>,
 }
 
 /// A condition on another service.

@@ -4,7 +4,8 @@
 //! container the runtime owns devices, network and clock, so those services are not in the plan.
 
 use super::{
-    API, API_USER, ImageFacts, LOG, Need, NodeFacts, Readiness, Restart, Scope, Service, Stop, kubelet,
+    API, API_USER, ImageFacts, LOG, Need, NodeFacts, PROBE, Readiness, Restart, Scope, Service, Stop, health,
+    kubelet,
 };
 use crate::config::{Delivery, MachineConfig};
 use crate::paths;
@@ -87,6 +88,7 @@ pub fn plan(config: &MachineConfig, facts: &ImageFacts, node: &NodeFacts) -> Vec
     }
     services.push(kubelet_service(&env, config, facts, node));
     services.push(pods(&env));
+    services.push(probe(&env));
     services.push(apid(&env, config));
     services.push(api(&env));
     for service in services.iter_mut().filter(|service| service.id != LOG) {
@@ -155,6 +157,7 @@ fn containerd(env: &[(String, String)]) -> Service {
         nofile: CONTAINERD_NOFILE,
         // Its shims are in its cgroup, and each holds a pod.
         stop: Stop { signal: TERM, limit: CONTAINERD_STOP_LIMIT, scope: Scope::Main },
+        health: Some(health::containerd()),
         ..helper("containerd", &["/usr/bin/containerd", "--config", paths::CONTAINERD_CONFIG], env)
     }
 }
@@ -215,6 +218,7 @@ fn kubelet_service(
         oom_score_adj: PODS_OOM_SCORE,
         nofile: KUBELET_NOFILE,
         stop: Stop { signal: TERM, limit: KUBELET_STOP_LIMIT, scope: Scope::Group },
+        health: health::kubelet(config),
         ..helper("kubelet", &[], env)
     }
 }
@@ -222,6 +226,11 @@ fn kubelet_service(
 /// Says which static pods run; before containerd does, none can.
 fn pods(env: &[(String, String)]) -> Service {
     Service { needs: vec![need("containerd", None)], ..helper("pods", &[paths::INIT, "pods"], env) }
+}
+
+/// Asks the others whether they still do their work. Nothing depends on it: who is not asked is left alone.
+fn probe(env: &[(String, String)]) -> Service {
+    Service { readiness: Readiness::Notify, ..helper(PROBE, &[paths::APID, PROBE], env) }
 }
 
 /// What most services have in common: up once executed, always restarted, the whole group ended by TERM.
@@ -240,6 +249,7 @@ fn helper(id: &str, argv: &[&str], env: &[(String, String)]) -> Service {
         user: None,
         memory_max: None,
         stop: Stop { signal: TERM, limit: HELPER_STOP_LIMIT, scope: Scope::Group },
+        health: None,
     }
 }
 

@@ -2,24 +2,24 @@
 //!
 //! Knows nothing of the other services; what depends on them is decided in `supervisor.rs`.
 
-use super::{Action, Exit, Id, KILL_LIMIT, Pid, State, Status, Wanted};
-use crate::backoff::Backoff;
+use super::health::{Answers, Verdict};
+use super::{Action, Exit, Id, KILL_LIMIT, Pid, SIGKILL, State, Status, Wanted};
+use crate::backoff::{Backoff, RESET_AFTER};
 use crate::clock::Time;
 use crate::services::{Readiness, Restart, Scope, Service};
 use std::time::Duration;
 
 /// How many deaths of a service are remembered.
 pub const MAX_DEATHS: usize = 10;
-const SIGKILL: i32 = 9;
 
-/// One end of a service that nobody asked for, or of a start that took too long.
+/// One end of a service that nobody asked for: by itself, or because it was not ready in time or not healthy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Death {
     /// When.
     pub at: Time,
     /// How; `None` when it could not even be started.
     pub exit: Option<Exit>,
-    /// The stage that failed, the limit that passed, or nothing.
+    /// The stage that failed, the limit that passed, what was unhealthy, or nothing.
     pub reason: String,
 }
 
@@ -33,11 +33,15 @@ pub(super) struct Record {
     /// Needs that were not met when it was started, and whose arrival starts it again.
     pub(super) without: Vec<String>,
     since: Time,
+    started: Time,
     ready_since: Option<Time>,
+    answers: Answers,
     starts: u64,
     /// It is stopped only to be started again: its end is no death.
     again: bool,
     backoff: Backoff,
+    /// What was last said of its crash loop; empty outside of one.
+    told_loop: String,
     reason: String,
     deaths: Vec<Death>,
 }
@@ -52,10 +56,13 @@ impl Record {
             pid: None,
             without: Vec::new(),
             since: now,
+            started: now,
             ready_since: None,
+            answers: Answers::default(),
             starts: 0,
             again: false,
             backoff: Backoff::default(),
+            told_loop: String::new(),
             reason: String::new(),
             deaths: Vec::new(),
         }
@@ -70,6 +77,26 @@ impl Record {
             pid: self.pid,
             restarts: self.starts.saturating_sub(1),
             deaths: &self.deaths,
+            health: self.answers.health(&self.service),
+        }
+    }
+
+    /// What its last failures say of it: a crash loop, or how it ended last.
+    pub(super) fn crash(&self) -> String {
+        if self.backoff.is_loop() {
+            let count = self.backoff.failures();
+            return format!("crash loop, {count} failures in a row: {}", self.told_loop);
+        }
+        let last = self.deaths.last().filter(|_| matches!(self.state, State::Backoff { .. }));
+        last.map(|death| how(death.exit, &death.reason)).unwrap_or_default()
+    }
+
+    /// Why it is being stopped.
+    pub(super) fn why_stopping(&self) -> String {
+        match (self.wanted, self.again) {
+            (Wanted::Down, _) => "not wanted".to_owned(),
+            (Wanted::Up, true) => "to be started anew".to_owned(),
+            (Wanted::Up, false) => self.reason.clone(),
         }
     }
 
@@ -117,7 +144,9 @@ impl Record {
     pub(super) fn start(&mut self, id: Id, now: Time, actions: &mut Vec<Action>) {
         self.starts = self.starts.saturating_add(1);
         self.again = false;
+        self.started = now;
         self.ready_since = None;
+        self.answers = Answers::default();
         self.reason.clear();
         self.enter(State::Starting { until: self.service.ready_limit.map(|limit| now + limit) }, now);
         actions.push(Action::Spawn(id));
@@ -177,6 +206,34 @@ impl Record {
             (State::Starting { .. }, Readiness::Exec)
             | (State::Down | State::Up | State::Stopping { .. } | State::Backoff { .. } | State::Failed, _) =>
                 {}
+        }
+    }
+
+    /// `asked`: when the question was put; an answer may be that of an earlier life.
+    pub(super) fn probed(
+        &mut self,
+        asked: Time,
+        failure: Option<&str>,
+        now: Time,
+        actions: &mut Vec<Action>,
+    ) {
+        match self.state {
+            State::Up if self.pid.is_some() && self.ready_since.is_some_and(|since| asked >= since) => {}
+            State::Down
+            | State::Starting { .. }
+            | State::Up
+            | State::Stopping { .. }
+            | State::Backoff { .. }
+            | State::Failed => return,
+        }
+        match self.answers.take(&self.service, self.started, failure, now) {
+            Verdict::Nothing => {}
+            Verdict::Say(line) => self.report(&line, actions),
+            Verdict::Restart(reason) => {
+                self.report(&reason, actions);
+                self.reason = reason;
+                self.terminate(None, now, actions);
+            }
         }
     }
 
@@ -246,6 +303,11 @@ impl Record {
                 self.report("SIGKILL did not end it; not waiting for it any longer", actions);
             }
             State::Backoff { until } if now >= until => self.enter(State::Down, now),
+            State::Up if self.loop_over_at().is_some_and(|until| now >= until) => {
+                self.backoff.reset();
+                self.told_loop.clear();
+                self.report(&format!("crash loop over: up for {RESET_AFTER:?}"), actions);
+            }
             State::Down
             | State::Starting { .. }
             | State::Up
@@ -253,6 +315,13 @@ impl Record {
             | State::Backoff { .. }
             | State::Failed => {}
         }
+    }
+
+    /// When one that is up has been so for long enough to be out of its crash loop.
+    pub(super) fn loop_over_at(&self) -> Option<Time> {
+        self.ready_since
+            .filter(|_| self.state == State::Up && self.backoff.is_loop())
+            .map(|at| at + RESET_AFTER)
     }
 
     fn up(&mut self, now: Time, actions: &mut Vec<Action>) {
@@ -278,17 +347,31 @@ impl Record {
 
     /// Ended unasked: the next start is a matter of backoff.
     fn died(&mut self, exit: Option<Exit>, now: Time, actions: &mut Vec<Action>) {
-        let delay = self.backoff.next(self.ready_since, now);
-        let how =
-            exit.map_or_else(|| format!("not started: {}", self.reason), |exit| format!("ended, {exit}"));
+        let delay = self.backoff.next(&self.service.id, self.ready_since, now);
+        let end = match exit {
+            Some(_) => how(exit, ""),
+            None => how(None, &self.reason),
+        };
         let when =
             if delay.is_zero() { "now".to_owned() } else { format!("in {:.1} s", delay.as_secs_f64()) };
-        self.report(&format!("{how}; next start {when}"), actions);
+        self.report(&format!("{end}; next start {when}"), actions);
+        self.tell_loop(how(exit, &self.reason), actions);
         if self.deaths.len() == MAX_DEATHS {
             self.deaths.remove(0);
         }
         self.deaths.push(Death { at: now, exit, reason: std::mem::take(&mut self.reason) });
         self.enter(if delay.is_zero() { State::Down } else { State::Backoff { until: now + delay } }, now);
+    }
+
+    /// Says that it ends again and again: once, and anew when it ends in another way.
+    fn tell_loop(&mut self, end: String, actions: &mut Vec<Action>) {
+        if !self.backoff.is_loop() {
+            self.told_loop.clear();
+        } else if self.told_loop != end {
+            let count = self.backoff.failures();
+            self.report(&format!("crash loop: {count} failures in a row, the last: {end}"), actions);
+            self.told_loop = end;
+        }
     }
 
     fn enter(&mut self, state: State, now: Time) {
@@ -298,5 +381,14 @@ impl Record {
 
     fn report(&self, what: &str, actions: &mut Vec<Action>) {
         actions.push(Action::Report(format!("{}: {what}", self.service.id)));
+    }
+}
+
+/// An end in words.
+fn how(exit: Option<Exit>, reason: &str) -> String {
+    match exit {
+        None => format!("not started: {reason}"),
+        Some(exit) if reason.is_empty() => format!("ended, {exit}"),
+        Some(exit) => format!("ended, {exit}: {reason}"),
     }
 }

@@ -1,8 +1,9 @@
 //! One test a rule. The random life of whole nodes is in `init/tests/supervision.rs`.
 
 use super::*;
+use crate::backoff::{LOOP_FAILURES, RESET_AFTER, full_delay};
 use crate::config::{Seconds, ShutdownLimits};
-use crate::services::{Need, Readiness, Restart, Scope, Stop};
+use crate::services::{Health, Need, Probe, Readiness, Restart, Scope, Stop};
 use crate::shutdown::{HURRY_LIMIT, LAST_ACTS};
 
 fn service(id: &str, readiness: Readiness, needs: &[(&str, Option<u64>)]) -> Service {
@@ -26,6 +27,7 @@ fn service(id: &str, readiness: Readiness, needs: &[(&str, Option<u64>)]) -> Ser
         nofile: 1024,
         user: None,
         memory_max: None,
+        health: None,
         stop: Stop {
             signal: 15,
             limit: Duration::from_secs(10),
@@ -101,8 +103,10 @@ fn a_death_restarts_at_once_and_the_second_one_later() {
     node.step(Event::Spawned(CONTAINERD, 20), at(5));
     let actions = node.step(Event::Exited(20, Exit::Code(1)), at(6));
     assert_eq!(spawns(&actions), []);
-    assert!(actions.contains(&Action::Report("containerd: ended, code 1; next start in 0.2 s".into())));
-    assert_eq!(node.deadline(), Some(at(6) + Duration::from_millis(200)));
+    let reported = |action: &Action| matches!(action, Action::Report(line) if line.starts_with("containerd: ended, code 1; next start in 0."));
+    assert!(actions.iter().any(reported), "{actions:?}");
+    let delay = node.deadline().expect("a next start") - at(6);
+    assert!(delay >= full_delay(1) / 2 && delay <= full_delay(1), "{delay:?}");
     assert_eq!(spawns(&node.step(Event::Deadline, at(7))), [CONTAINERD]);
     assert_eq!(state(&node, KUBELET_ID), State::Up, "the kubelet is left alone");
 }
@@ -170,6 +174,49 @@ fn deaths_are_remembered_up_to_a_bound() {
     let status = node.statuses().next().expect("containerd");
     assert_eq!(status.deaths.len(), MAX_DEATHS);
     assert_eq!(status.deaths.last().map(|death| death.reason.as_str()), Some("try 49"));
+}
+
+/// What is said of crash loops in these actions.
+fn loops(actions: &[Action]) -> Vec<&str> {
+    let lines = actions.iter().filter_map(|action| match action {
+        Action::Report(line) => Some(line.as_str()),
+        _ => None,
+    });
+    lines.filter(|line| line.contains("crash loop")).collect()
+}
+
+#[test]
+fn a_crash_loop_is_told_once_and_at_each_other_way_to_end_and_when_it_is_over() {
+    let mut node = running();
+    let mut now = at(5);
+    let mut end = |node: &mut Supervisor, code| {
+        if let State::Backoff { until } = state(node, CONTAINERD) {
+            now = until;
+            node.step(Event::Deadline, now);
+        }
+        node.step(Event::Spawned(CONTAINERD, 20), now);
+        (node.step(Event::Exited(20, Exit::Code(code)), now), now)
+    };
+    node.step(Event::Exited(10, Exit::Code(1)), at(5));
+    for _ in 2..LOOP_FAILURES {
+        assert_eq!(loops(&end(&mut node, 1).0), [""; 0]);
+    }
+    let expected = "containerd: crash loop: 5 failures in a row, the last: ended, code 1";
+    assert_eq!(loops(&end(&mut node, 1).0), [expected]);
+    assert_eq!(loops(&end(&mut node, 1).0), [""; 0]);
+    let (actions, ended) = end(&mut node, 2);
+    assert_eq!(loops(&actions), ["containerd: crash loop: 7 failures in a row, the last: ended, code 2"]);
+
+    let State::Backoff { until } = state(&node, CONTAINERD) else { panic!("no backoff") };
+    assert!(until - ended >= full_delay(6) / 2 && until - ended <= full_delay(6));
+    node.step(Event::Deadline, until);
+    node.step(Event::Spawned(CONTAINERD, 21), until);
+    node.step(Event::Ready(CONTAINERD), until);
+    assert_eq!(node.deadline(), Some(until + RESET_AFTER), "one look");
+    let actions = node.step(Event::Deadline, until + RESET_AFTER);
+    assert_eq!(loops(&actions), ["containerd: crash loop over: up for 60s"]);
+    assert_eq!(node.deadline(), None, "and no more");
+    assert_eq!(spawns(&node.step(Event::Exited(21, Exit::Code(1)), until + at(61))), [CONTAINERD], "at once");
 }
 
 #[test]
@@ -398,4 +445,139 @@ fn nothing_is_restarted_once_the_node_goes_down() {
     let mut node = running();
     node.step(Event::Shutdown(Shutdown::Reboot, "a test".into()), at(5));
     assert_eq!(node.step(Event::Restart(CONTAINERD), at(5)), []);
+}
+
+/// As [`running`], and the kubelet is asked: three failures in a row restart it. Up since 3 s.
+fn asked() -> Supervisor {
+    let mut services: Vec<Service> = running().records.into_iter().map(|record| record.service).collect();
+    services[2].health = Some(Health {
+        probe: Probe::Http("http://127.0.0.1:10248/healthz".into()),
+        interval: at(10),
+        timeout: at(10),
+        failures: 3,
+    });
+    let mut node = Supervisor::new(services, Time::ZERO);
+    node.begin(at(0));
+    node.step(Event::Spawned(CONTAINERD, 10), at(0));
+    node.step(Event::Ready(CONTAINERD), at(1));
+    node.step(Event::Spawned(PRELOAD, 11), at(1));
+    node.step(Event::Exited(11, Exit::Code(0)), at(2));
+    node.step(Event::Spawned(KUBELET_ID, 12), at(2));
+    node.step(Event::Ready(KUBELET_ID), at(3));
+    node
+}
+
+fn fails(node: &mut Supervisor, seconds: u64) -> Vec<Action> {
+    node.step(Event::Probed(KUBELET_ID, at(seconds), Some("no answer".into())), at(seconds + 5))
+}
+
+fn heals(node: &mut Supervisor, seconds: u64) -> Vec<Action> {
+    node.step(Event::Probed(KUBELET_ID, at(seconds), None), at(seconds))
+}
+
+fn health(node: &Supervisor) -> super::Health<'_> {
+    node.statuses().nth(KUBELET_ID.0).unwrap().health.unwrap()
+}
+
+fn report(line: &str) -> Action {
+    Action::Report(line.into())
+}
+
+#[test]
+fn one_that_fails_again_and_again_is_ended_by_its_rule_and_started_anew() {
+    let mut node = asked();
+    assert_eq!(health(&node), super::Health::Unknown);
+    assert_eq!(heals(&mut node, 4), []);
+    assert_eq!(health(&node), super::Health::Healthy);
+    assert_eq!(fails(&mut node, 14), [report("kubelet: not healthy: no answer")]);
+    assert_eq!(fails(&mut node, 24), [], "told once");
+    assert_eq!(node.reason(KUBELET_ID), "not healthy, 2 of 3: no answer");
+    assert_eq!(node.deadline(), None, "nobody waits for an answer");
+    let actions = fails(&mut node, 34);
+    assert!(actions.contains(&report("kubelet: unhealthy: no answer")), "{actions:?}");
+    assert!(actions.contains(&Action::Signal(12, 15)), "{actions:?}");
+    assert_eq!(node.reason(KUBELET_ID), "unhealthy: no answer");
+    // Stopped processes do not take SIGTERM.
+    assert!(node.step(Event::Deadline, at(49)).contains(&Action::KillGroup(KUBELET_ID, 12)));
+    assert_eq!(spawns(&node.step(Event::Exited(12, Exit::Signal(9)), at(49))), [KUBELET_ID]);
+    let status = node.statuses().nth(KUBELET_ID.0).unwrap();
+    let death = status.deaths.last().unwrap();
+    assert_eq!((death.exit, death.reason.as_str()), (Some(Exit::Signal(9)), "unhealthy: no answer"));
+    assert_eq!((health(&node), state(&node, CONTAINERD)), (super::Health::Unknown, State::Up));
+}
+
+#[test]
+fn failures_count_in_a_row_only_and_of_this_life_only() {
+    let mut node = asked();
+    heals(&mut node, 4);
+    for n in 1..10 {
+        fails(&mut node, n * 100);
+        fails(&mut node, n * 100 + 10);
+        assert_eq!(heals(&mut node, n * 100 + 20), [report("kubelet: healthy again")]);
+    }
+    fails(&mut node, 2000);
+    fails(&mut node, 2010);
+    // It ends by itself and comes back; an answer of before says nothing.
+    node.step(Event::Exited(12, Exit::Code(1)), at(2018));
+    node.step(Event::Spawned(KUBELET_ID, 13), at(2018));
+    assert_eq!(fails(&mut node, 2019), [], "not up");
+    node.step(Event::Ready(KUBELET_ID), at(2024));
+    assert_eq!(fails(&mut node, 2020), []);
+    assert_eq!(health(&node), super::Health::Unknown);
+}
+
+#[test]
+fn one_that_never_was_healthy_has_its_ready_limit() {
+    let mut node = asked();
+    for seconds in [4, 5, 6, 7, 8, 16] {
+        fails(&mut node, seconds);
+        assert_eq!(state(&node, KUBELET_ID), State::Up, "{seconds}");
+    }
+    fails(&mut node, 17);
+    assert!(matches!(state(&node, KUBELET_ID), State::Stopping { .. }), "20 s after its start");
+    let mut node = asked();
+    node.records[2].service.ready_limit = None;
+    (1..100).for_each(|n| drop(fails(&mut node, n * 1000)));
+    assert_eq!(state(&node, KUBELET_ID), State::Up, "without a limit for ever");
+}
+
+#[test]
+fn nobody_is_restarted_for_an_answer_who_is_not_asked_or_on_the_way_down() {
+    let mut node = asked();
+    for _ in 0..9 {
+        assert_eq!(node.step(Event::Probed(CONTAINERD, at(9), Some("x".into())), at(9)), []);
+    }
+    heals(&mut node, 4);
+    node.step(Event::Shutdown(Shutdown::Reboot, "a test".into()), at(10));
+    (0..9).for_each(|_| assert_eq!(fails(&mut node, 11), []));
+}
+
+#[test]
+fn the_oom_killer_is_told_by_name() {
+    let mut node = running();
+    let actions = node.step(Event::Exited(12, Exit::OomKilled), at(5));
+    let line = "kubelet: ended, signal 9, out of memory; next start now";
+    assert!(actions.contains(&report(line)), "{actions:?}");
+}
+
+#[test]
+fn a_state_says_why_it_is_so() {
+    let mut node = node();
+    node.begin(at(0));
+    assert_eq!(node.reason(KUBELET_ID), "waits for containerd, preload");
+    assert_eq!(node.reason(CONTAINERD), "");
+    node.step(Event::Spawned(CONTAINERD, 10), at(0));
+    node.step(Event::Deadline, at(20));
+    assert_eq!(node.reason(CONTAINERD), "not ready after 20s");
+    node.step(Event::Exited(10, Exit::Code(0)), at(21));
+    node.step(Event::Spawned(CONTAINERD, 11), at(21));
+    node.step(Event::Exited(11, Exit::Code(4)), at(21));
+    assert_eq!(node.reason(CONTAINERD), "ended, code 4");
+    assert_eq!(node.reason(Id(77)), "");
+    let mut node = running();
+    assert_eq!(node.reason(PRELOAD), "done");
+    node.step(Event::Restart(CONTAINERD), at(5));
+    assert_eq!(node.reason(CONTAINERD), "to be started anew");
+    node.step(Event::Want(KUBELET_ID, Wanted::Down), at(5));
+    assert_eq!(node.reason(KUBELET_ID), "not wanted");
 }

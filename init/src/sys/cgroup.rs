@@ -2,10 +2,14 @@
 
 use super::{At, Result};
 use podium_init::mounts::CGROUPS as ROOT;
+use podium_init::usage::{self, Usage};
 use std::fs::{File, OpenOptions, create_dir_all};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+
+/// What is read of a file with numbers; the longest, `cpu.stat`, has some hundred bytes.
+const TEXT_MAX: u64 = 4096;
 
 /// Where the kubelet puts the cgroups of pods, by their QoS class: `pod<uid>` in one of these.
 pub(crate) const POD_FOLDERS: [&str; 3] = ["kubepods", "kubepods/burstable", "kubepods/besteffort"];
@@ -93,6 +97,16 @@ pub(crate) fn signal(group: &str, number: i32) -> usize {
     count
 }
 
+/// What a group's processes use; unknown where there is no such group or controller.
+pub(crate) fn usage(group: &str) -> Usage {
+    Usage::parse(text(group, "memory.current").as_deref(), text(group, "cpu.stat").as_deref())
+}
+
+/// How many times the OOM killer has acted in a group or below it, since the group was made.
+pub(crate) fn oom_kills(group: &str) -> Option<u64> {
+    text(group, "memory.events").as_deref().and_then(usage::oom_kills)
+}
+
 /// Whether a pod has no process any more, the sandbox's included. Without cgroup2 that is not known, and is denied.
 pub(crate) fn pod_is_gone(uid: &str) -> bool {
     let is_empty = |folder: &str| match Events::open(&format!("{folder}/pod{uid}")) {
@@ -155,6 +169,13 @@ fn says_populated(text: &[u8]) -> bool {
 /// A group's folder, or a file of the root group.
 fn folder(group: &str) -> PathBuf {
     Path::new(ROOT).join(group.trim_start_matches('/'))
+}
+
+/// The text of one of a group's files, if it is there.
+fn text(group: &str, file: &str) -> Option<String> {
+    let mut text = String::new();
+    File::open(folder(group).join(file)).ok()?.take(TEXT_MAX).read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 /// One write to a file that is there.

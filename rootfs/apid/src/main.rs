@@ -3,11 +3,13 @@
 //! `apid pki` makes the node's CA and, at each boot, the certificates by which the kubelet and apid know each other.
 //! `apid serve` watches the kubelet's pods and answers on unix sockets what each static pod does and what else of the
 //! node only root may see. `apid api` serves the API of the network, without any right of its own. `apid podlist`
-//! gives the manifests to the kubelet over http, when the config wants them delivered so.
+//! gives the manifests to the kubelet over http, when the config wants them delivered so. `apid probe` asks the services
+//! that are up whether they still do their work, and tells PID 1.
 //! It changes nothing on the node but its own files below `/run/podium` and STATE's `pki`.
 
 mod api;
 mod changes;
+mod cri;
 mod files;
 mod klog;
 mod kubelet;
@@ -16,6 +18,7 @@ mod node;
 mod pki;
 mod places;
 mod podlist;
+mod probe;
 mod say;
 mod serve;
 mod socket;
@@ -24,6 +27,7 @@ mod tail;
 
 use anyhow::{Context, Result, bail};
 use places::Places;
+use podium_init::services::PROBE;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,6 +40,7 @@ apid pki [--also-trust=FILE]       make the node's CA and the kubelet's and apid
 apid serve [--kubelet=ADDRESS]     answer on /run/podium/apid.sock what the pods do
 apid api [--listen=ADDRESS]        serve the API of the network
 apid podlist [--port=PORT]         serve the manifests to the kubelet on loopback
+apid probe                         ask the services that are up whether they are healthy
 
 --root=DIR   the node's files are below DIR (for tests)
 ";
@@ -70,6 +75,7 @@ fn run(args: &[String]) -> Result<()> {
         "serve" => waiting(serve::run(places, options.kubelet)),
         "api" => waiting(api::run(places, options.listen)),
         "podlist" => waiting(podlist::run(&places, options.port)),
+        PROBE => waiting(probe::run(places)),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             Ok(())

@@ -5,6 +5,7 @@
 
 use std::io::Write;
 use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
 
 /// The kernel takes records of up to about 1 KiB; one that is too long would be refused.
 const LINE_MAX: usize = 900;
@@ -32,6 +33,11 @@ pub(crate) fn ready() {
 /// Asks PID 1 to say a line on the console.
 pub(crate) fn status(text: &str) {
     notify(&format!("STATUS={text}"));
+}
+
+/// Tells PID 1 what another service has answered; see [`podium_init::notices::health`].
+pub(crate) fn health(service: &str, asked: Duration, failure: Option<&str>) {
+    notify(&podium_init::notices::health(service, asked, failure));
 }
 
 fn notify(word: &str) {

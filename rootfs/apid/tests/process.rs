@@ -5,9 +5,12 @@
 mod kubelet;
 #[path = "process/node.rs"]
 mod node;
+#[path = "process/prober.rs"]
+mod prober;
 
 use kubelet::{Answer, Kubelet};
 use node::{Client, Node, refused};
+use prober::World;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -199,4 +202,29 @@ fn the_pod_list_is_for_who_has_the_token_and_follows_the_manifests() {
     assert!(http(port, &get).1.contains(r#""items":[]"#), "at a shutdown");
     node.remove_directory();
     assert!(http(port, &get).0.starts_with("HTTP/1.1 503 "));
+}
+
+#[test]
+fn a_prober_tells_changes_alone_and_begins_anew_with_each_life() {
+    let node = Node::new();
+    let mut world = World::new(&node);
+    // It may have been asked before the events were there, which is then told anew.
+    assert_eq!(world.next().1, None);
+    world.is_well(false);
+    let mut last = std::time::Duration::ZERO;
+    let failed = std::iter::repeat_with(|| world.next()).skip_while(|(_, failure)| failure.is_none());
+    for (asked, failure) in failed.take(4) {
+        assert_eq!(failure.as_deref(), Some("answers 500 Internal Server Error"));
+        assert!(asked > last, "each failure is told");
+        last = asked;
+    }
+    world.is_well(true);
+    let (well, _) = std::iter::repeat_with(|| world.next()).find(|(_, failure)| failure.is_none()).unwrap();
+    // The next word comes of a new life alone, and of a question after it.
+    let told = prober::since_boot();
+    world.tell(r#"{"seq":1,"service":"kubelet","state":"up","text":"healthy again"}"#);
+    world.tell(r#"{"seq":2,"service":"kubelet","state":"starting","text":"starting, pid 7"}"#);
+    world.tell(r#"{"seq":3,"service":"kubelet","state":"up","text":"up"}"#);
+    let (again, failure) = world.next();
+    assert!(told > well && again >= told && failure.is_none(), "{failure:?}");
 }

@@ -34,8 +34,12 @@ fn main() -> Result<()> {
     {
         return perform(name, &command.join(" "));
     }
-    // One program, several services: the one that is not root has a record of its own.
-    let name = if (name, args.get(1).map(String::as_str)) == ("apid", Some("api")) { "api" } else { name };
+    // One program, several services: the one that is not root and the prober have records of their own.
+    let name = match (name, args.get(1).map(String::as_str)) {
+        ("apid", Some("api")) => "api",
+        ("apid", Some("probe")) => "probe",
+        _ => name,
+    };
     record(name, &args).with_context(|| format!("record of {name}"))?;
     let Ok(script) = std::fs::read_to_string(format!("/fake/{name}")) else { return unscripted(name, &args) };
     for line in script.lines().filter(|line| !line.trim().is_empty()) {
@@ -48,7 +52,7 @@ fn main() -> Result<()> {
 fn unscripted(name: &str, args: &[String]) -> Result<()> {
     match (name, args.get(1).map(String::as_str)) {
         ("apid", Some("pki")) => notify("READY=1"),
-        ("apid" | "api", _) => {
+        ("apid" | "api" | "probe", _) => {
             notify("READY=1")?;
             wait()
         }
@@ -63,6 +67,9 @@ fn perform(name: &str, line: &str) -> Result<()> {
         ["ready"] => notify("READY=1"),
         ["flood", count] => (0..count.parse::<u32>()?).try_for_each(|_| notify("STATUS=busy")),
         ["status", text @ ..] => notify(&format!("STATUS={}", text.join(" "))),
+        // What the prober says of a service that it has just asked.
+        ["health", service] => tell_health(service, None),
+        ["health", service, failure @ ..] => tell_health(service, Some(&failure.join(" "))),
         ["say", text @ ..] => Ok(writeln!(std::io::stdout(), "{}", text.join(" "))?),
         // Lines of 100 bytes.
         ["print", count] => print(name, count.parse()?),
@@ -271,6 +278,13 @@ fn notify(message: &str) -> Result<()> {
     let path = std::env::var("NOTIFY_SOCKET").context("NOTIFY_SOCKET")?;
     UnixDatagram::unbound()?.send_to(message.as_bytes(), path)?;
     Ok(())
+}
+
+fn tell_health(service: &str, failure: Option<&str>) -> Result<()> {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let asked = Duration::new(now.tv_sec.try_into()?, now.tv_nsec.try_into()?);
+    let failure = failure.map(|why| format!(" {why}")).unwrap_or_default();
+    notify(&format!("PODIUM_HEALTH={service} {}{failure}", asked.as_nanos()))
 }
 
 fn child(args: &[&str]) -> Result<std::process::Child> {

@@ -26,6 +26,16 @@ pub(super) struct Service {
     pub(super) pid: Option<u32>,
     restarts: u64,
     deaths: Vec<Death>,
+    /// Why it is in its state.
+    reason: String,
+    health: Option<Health>,
+}
+
+/// What it answers to whoever asks whether it does its work.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Health {
+    state: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -81,7 +91,7 @@ impl Services {
             events: Some(ServiceEvents { events }),
             health: Some(ServiceHealth {
                 unknown: !service.is_up() && !service.is_broken(),
-                healthy: service.is_up(),
+                healthy: service.is_up() && !service.is_failing(),
                 last_message: service.message(),
                 last_change: Some(self.at(service.since_ms)),
             }),
@@ -93,6 +103,11 @@ impl Service {
     /// Ready; a step that has ended well is, too.
     pub(super) fn is_up(&self) -> bool {
         self.state == "up"
+    }
+
+    /// It is up, and does not answer as it should.
+    fn is_failing(&self) -> bool {
+        self.health.as_ref().is_some_and(|health| health.state == "failing")
     }
 
     /// It should be up and is in trouble.
@@ -124,13 +139,12 @@ impl Service {
             count => format!(", started again {count} times"),
         };
         match (self.state.as_str(), self.pid) {
+            ("up", Some(_)) if self.is_failing() => format!("up, {}{again}", self.reason),
             ("up", Some(pid)) => format!("up, pid {pid}{again}"),
             ("up", None) => "done".to_owned(),
-            ("down", _) if self.is_wanted() => "waits for what it needs".to_owned(),
-            ("backoff", _) => {
-                let why = self.deaths.last().map_or("", |death| &death.reason);
-                format!("ended, is started again soon: {why}{again}")
-            }
+            ("down", _) if self.is_wanted() && self.reason.is_empty() => "waits for what it needs".to_owned(),
+            ("down", _) if self.is_wanted() => self.reason.clone(),
+            ("backoff", _) => format!("is started again soon: {}{again}", self.reason),
             (state, _) => format!("{state}{again}"),
         }
     }
@@ -160,6 +174,19 @@ mod tests {
         assert_eq!(of("stopping", "down", Some(7)), unknown("Stopping"));
         assert_eq!(of("backoff", "up", None), ("Failed".to_owned(), false, false));
         assert_eq!(of("failed", "up", Some(7)), ("Failed".to_owned(), false, false));
+    }
+
+    #[test]
+    fn one_that_is_up_and_does_not_answer_is_not_healthy() {
+        let answer = json!({"ok": true, "now_ms": 9000, "services": [{"service": "kubelet", "state": "up",
+            "wanted": "up", "pid": 7, "since_ms": 1000, "restarts": 1, "reason": "not healthy, 2 of 3: refused",
+            "health": {"state": "failing", "failures": 2, "limit": 3, "why": "refused"},
+            "deaths": [{"at_ms": 500, "exit": "signal 9, out of memory", "signal": 9, "oom": true, "reason": ""}]}]});
+        let info = Services::of(&answer).unwrap().infos().remove(0);
+        let health = info.health.unwrap();
+        assert!(!health.healthy && !health.unknown);
+        assert_eq!(health.last_message, "up, not healthy, 2 of 3: refused, started again 1 times");
+        assert_eq!(info.events.unwrap().events[0].msg, "ended: signal 9, out of memory");
     }
 
     #[test]

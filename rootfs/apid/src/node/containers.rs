@@ -4,53 +4,22 @@
 //! sandboxes that are ready are told, and what is in them.
 
 use super::output::Fault;
+use crate::cri::{self, Client};
 use crate::places::Places;
-use hyper::body::Incoming;
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper::http::{Request, Response, Uri};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use podium_init::paths;
-use podium_wire::cri::runtime_service_client::RuntimeServiceClient;
 use podium_wire::cri::{
     Container, ContainerState, ContainerStatusRequest, ListContainerStatsRequest, ListContainersRequest,
     ListPodSandboxRequest, PodSandbox, PodSandboxState, PodSandboxStatusRequest,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::UnixStream;
 use tokio::time::timeout;
-use tonic::body::Body;
-use tonic::codegen::Service;
 
 /// For the whole of one answer. A containerd that pulls and starts many pods is slow.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-/// A list of a thousand containers has a MiB.
-const MESSAGE_MAX: usize = 16 << 20;
 /// So much of an id tells a container from others.
 const SHORT_ID: usize = 12;
-
-/// A connection to containerd, as a client of gRPC wants it.
-#[derive(Debug, Clone)]
-struct Connection(SendRequest<Body>);
-
-impl Service<Request<Body>> for Connection {
-    type Response = Response<Incoming>;
-    type Error = hyper::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        Box::pin(self.0.send_request(request))
-    }
-}
-
-type Client = RuntimeServiceClient<Connection>;
 
 /// The containers of ready pods.
 pub(super) async fn list(places: &Places) -> Result<Value, Fault> {
@@ -102,15 +71,8 @@ async fn limited(answer: impl Future<Output = Result<Value, Fault>>) -> Result<V
 }
 
 async fn connect(places: &Places) -> Result<Client, Fault> {
-    let away = |error: &dyn std::fmt::Display| Fault::unavailable(format!("containerd: {error}"));
-    let stream =
-        UnixStream::connect(places.at(paths::CONTAINERD_SOCKET)).await.map_err(|error| away(&error))?;
-    let shaken = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
-    let (sender, connection) = shaken.map_err(|error| away(&error))?;
-    // Its errors come back from the requests.
-    tokio::spawn(async { drop(connection.await) });
-    let origin = Uri::from_static("http://localhost");
-    Ok(RuntimeServiceClient::with_origin(Connection(sender), origin).max_decoding_message_size(MESSAGE_MAX))
+    let client = cri::connect(&places.at(paths::CONTAINERD_SOCKET)).await;
+    client.map_err(|error| Fault::unavailable(format!("containerd: {error:#}")))
 }
 
 fn of(status: &tonic::Status) -> Fault {

@@ -72,6 +72,11 @@ impl Node {
         apid
     }
 
+    /// `apid probe`, which tells the socket at `notify`.
+    pub(crate) fn probe(&self, notify: &Path) -> Apid {
+        Apid(self.command("probe").env("NOTIFY_SOCKET", notify).spawn().unwrap())
+    }
+
     /// `apid podlist` on a port of its choice.
     pub(crate) fn podlist(&self, token: &str) -> (Apid, u16) {
         std::fs::write(self.root().join("run/podium/podlist.token"), token).unwrap();
