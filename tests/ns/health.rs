@@ -27,6 +27,10 @@ fn a_stopped_kubelet_that_is_not_healthy_is_killed_and_comes_back_alone() {
     until(&node, "kubelet", "health", |kubelet| kubelet["health"] == json!({"state": "healthy"}));
     let before = node.nth_start("kubelet", 1).unwrap().pid;
     node.signal_process(before, SIGSTOP).unwrap();
+    // SIGTERM that came before it is stopped would end it.
+    let is_stopped =
+        || node.processes().iter().any(|one| one.pid == before && one.state == 'T').then_some(());
+    eventually("a stopped kubelet", LIMIT, is_stopped).unwrap();
     node.touch("/fake/fail").unwrap();
     node.wait("podium: kubelet: not healthy: no answer").unwrap();
     node.wait("podium: kubelet: unhealthy: no answer").unwrap();

@@ -32,7 +32,9 @@ impl World {
         std::thread::spawn({
             let is_well = Arc::clone(&is_well);
             move || {
-                listener.incoming().for_each(|stream| answer(stream.unwrap(), is_well.load(Ordering::SeqCst)))
+                for stream in listener.incoming() {
+                    answer(stream.unwrap(), is_well.load(Ordering::SeqCst));
+                }
             }
         });
         let below = |path: &str| node.root().join(path.trim_start_matches('/'));
