@@ -117,7 +117,7 @@ pub(crate) fn act(args: &[String]) -> Result<()> {
 
 /// Kills all other processes: first what is in the cgroups of services and pods, then everybody who is left.
 fn kill_all() {
-    for group in ["podium", "kubepods"] {
+    for group in [cgroup::SERVICES, cgroup::PODS] {
         // Without cgroups, and without pods, there is no such group; the next step reaches everybody.
         drop(cgroup::kill(group));
     }

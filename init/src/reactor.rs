@@ -29,7 +29,7 @@ use podium_init::events::{self, Ring};
 use podium_init::live::guard::{self, Guard};
 use podium_init::live::{self, Ask, Policy};
 use podium_init::paths;
-use podium_init::services::API_USER;
+use podium_init::services::{API_USER, PID_1_OOM_SCORE};
 use podium_init::shutdown::{Shutdown, request};
 use podium_init::supervisor::{Action, Event, Exit, Id, Pid, Supervisor};
 use std::collections::VecDeque;
@@ -106,6 +106,12 @@ impl Reactor {
     /// Prepares signals, folders and what each service needs. What fails is said here and tried again at each start.
     fn new(ready: Ready) -> Self {
         let Ready { services, build_id, proof, configs, foreign, waits, .. } = ready;
+        // Not before: the tools of the boot, as e2fsck, would have inherited it.
+        match process::set_oom_score(PID_1_OOM_SCORE) {
+            // As in a container.
+            Err(error) if error.errno() == Some(nix::libc::EACCES) => {}
+            done => drop(said(done)),
+        }
         let reserve = (0..RESERVE).filter_map(|_| said(File::open("/dev/null"))).collect();
         signals::unignore();
         let signals = said(signals::receive(&signals::all()));

@@ -6,7 +6,7 @@
 #![expect(clippy::panic, reason = "a test may fail loudly")]
 
 use podium_init::clock::Time;
-use podium_init::services::{Need, Readiness, Restart, Scope, Service, Stop};
+use podium_init::services::{Limits, Need, Readiness, Restart, Scope, Service, Stop};
 use podium_init::shutdown::{Shutdown, TOTAL_LIMIT};
 use podium_init::supervisor::{Action, Event, Exit, Id, MAX_DEATHS, Pid, State, Supervisor, Wanted};
 use proptest::prelude::*;
@@ -33,7 +33,7 @@ fn service(id: &str, readiness: Readiness, scope: Scope, needs: &[(&str, Option<
         oom_score_adj: 0,
         nofile: 1024,
         user: None,
-        memory_max: None,
+        limits: Limits { memory_min: 0, memory_max: None, pids_max: None },
         stop: Stop { signal: 15, limit: Duration::from_secs(10), scope },
     }
 }

@@ -1,7 +1,7 @@
 //! One test a rule. The random life of whole nodes is in `init/tests/supervision.rs`.
 
 use super::*;
-use crate::services::{Need, Readiness, Restart, Scope, Stop};
+use crate::services::{Limits, Need, Readiness, Restart, Scope, Stop};
 
 fn service(id: &str, readiness: Readiness, needs: &[(&str, Option<u64>)]) -> Service {
     Service {
@@ -23,7 +23,7 @@ fn service(id: &str, readiness: Readiness, needs: &[(&str, Option<u64>)]) -> Ser
         oom_score_adj: 0,
         nofile: 1024,
         user: None,
-        memory_max: None,
+        limits: Limits { memory_min: 0, memory_max: None, pids_max: None },
         stop: Stop {
             signal: 15,
             limit: Duration::from_secs(10),
