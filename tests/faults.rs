@@ -13,6 +13,8 @@ mod control;
 mod directory;
 #[path = "faults/manifests.rs"]
 mod manifests;
+#[path = "faults/metadata.rs"]
+mod metadata;
 #[path = "faults/power.rs"]
 mod power;
 #[path = "faults/processes.rs"]
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         config::faults(),
         manifests::faults(),
         directory::faults(),
+        metadata::faults(),
         power::faults(),
         processes::faults(),
         signals::faults(),

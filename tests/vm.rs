@@ -11,6 +11,7 @@ mod vm {
     mod in_force;
     mod kubelet_model;
     mod life;
+    mod limits;
     mod live;
     mod manifests;
     mod mounts;

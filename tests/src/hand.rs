@@ -204,6 +204,14 @@ impl Hand {
         self.change("replace", path, text, 0)
     }
 
+    /// Has a process join a cgroup of the node and fork until that fails with EAGAIN; how many children it had.
+    ///
+    /// # Errors
+    /// It could not join, or something else ended it.
+    pub fn bomb(&self, group: &str) -> Result<u64> {
+        Ok(self.ask(&format!("/bomb?group={group}"))?.trim().parse()?)
+    }
+
     /// The UID of the pod that a process belongs to, as its cgroup has it.
     ///
     /// # Errors
