@@ -22,4 +22,5 @@ mod vm {
     mod sources;
     mod status;
     mod support;
+    mod watchdog;
 }

@@ -11,7 +11,7 @@ pub(crate) use wipe::wipe;
 
 use crate::kmsg;
 use crate::sys::process::Reaped;
-use crate::sys::{At, cgroup, clock, process, reboot};
+use crate::sys::{At, cgroup, clock, process, reboot, watchdog};
 use anyhow::{Context, Result, bail};
 use nix::libc::{EINVAL, EIO, EPERM, SIGKILL, SIGTERM};
 use podium_init::shutdown::Shutdown;
@@ -141,9 +141,15 @@ fn all_ended(limit: Duration) -> bool {
             Reaped::One(..) => {}
             Reaped::NoChildren => return true,
             Reaped::NoneEnded if clock::now() >= until => return false,
-            Reaped::NoneEnded => std::thread::sleep(LOOK),
+            Reaped::NoneEnded => rest(),
         }
     }
+}
+
+/// Between two looks at a child. The loops that rest have limits, so the watchdog may be fed here.
+fn rest() {
+    watchdog::feed_now_and_then();
+    std::thread::sleep(LOOK);
 }
 
 /// Unmounts everything but what we stand on, in passes, as one mount may hold another.
@@ -240,6 +246,11 @@ fn sync() {
 fn last(how: Shutdown) -> ! {
     // What a reset is for was done before.
     let how = if let Shutdown::Reset(reset) = how { reset.then() } else { how };
+    if how == Shutdown::Halt
+        && let Err(error) = watchdog::give_up()
+    {
+        kmsg::say(&format!("halt: {error}; the machine will be reset"));
+    }
     let verb = VERBS.iter().find(|(_, shutdown)| *shutdown == how).map_or("reboot", |(verb, _)| verb);
     let by_child = helper(&["halt", verb], REBOOT_LIMIT);
     if by_child != Outcome::Done {
@@ -295,7 +306,7 @@ fn helper(args: &[&str], limit: Duration) -> Outcome {
             Reaped::One(ended, Exit::Signal(_)) if ended == pid => return Outcome::Failed(EIO),
             Reaped::One(..) => {}
             Reaped::NoChildren => return Outcome::Failed(EIO),
-            Reaped::NoneEnded if clock::now() < until => std::thread::sleep(LOOK),
+            Reaped::NoneEnded if clock::now() < until => rest(),
             Reaped::NoneEnded => {
                 // One in D state does not even hear this.
                 drop(process::signal(pid, SIGKILL));

@@ -44,3 +44,4 @@ pub mod shutdown;
 pub mod staticpods;
 pub mod supervisor;
 pub mod unmounts;
+pub mod watchdog;

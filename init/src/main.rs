@@ -102,9 +102,10 @@ fn pid1(args: &[String]) -> Result<Shutdown> {
         let loaded = load::config(&cmdline, &machine);
         prepare::prepare(&machine, &loaded)
     };
+    let watchdog = cmdline.watchdog.clone().setting(container);
     drop(cmdline);
     sys::heap::trim();
-    reactor::run(ready)
+    reactor::run(ready, watchdog)
 }
 
 /// Everything but PID 1.

@@ -21,7 +21,11 @@ impl Reactor {
             let Some(message) = socket.and_then(|socket| socket.receive(&mut buffer)) else { return };
             for notice in notices::parse(message) {
                 match notice {
-                    Notice::Ready => self.step(Event::Ready(id)),
+                    Notice::Ready => {
+                        // It may have been the driver's.
+                        self.arm_watchdog();
+                        self.step(Event::Ready(id));
+                    }
                     Notice::Executed => self.executed(id),
                     Notice::StageFailed(text) => self.stage_failed(id, text),
                     Notice::Pods(up) => self.pods_are(id, up),

@@ -172,6 +172,7 @@ fn act(target: &str) -> Result<Vec<u8>> {
             match word("how")? {
                 "panic" => tamper::fail_each_close(1)?,
                 "fault" => tamper::fault(1)?,
+                "hang" => tamper::hang(1)?,
                 other => bail!("no such failure: {other}"),
             }
             Ok(Vec::new())
