@@ -15,6 +15,8 @@ mod directory;
 mod logs;
 #[path = "faults/manifests.rs"]
 mod manifests;
+#[path = "faults/metadata.rs"]
+mod metadata;
 #[path = "faults/power.rs"]
 mod power;
 #[path = "faults/processes.rs"]
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         config::faults(),
         manifests::faults(),
         directory::faults(),
+        metadata::faults(),
         power::faults(),
         processes::faults(),
         signals::faults(),

@@ -27,3 +27,5 @@ mod mistakes;
 mod panic;
 #[path = "ns/shutdown.rs"]
 mod shutdown;
+#[path = "ns/watchdog.rs"]
+mod watchdog;

@@ -11,6 +11,7 @@ mod vm {
     mod in_force;
     mod kubelet_model;
     mod life;
+    mod limits;
     mod live;
     mod manifests;
     mod mounts;
@@ -22,4 +23,5 @@ mod vm {
     mod status;
     mod supervision;
     mod support;
+    mod watchdog;
 }

@@ -106,6 +106,11 @@ pub(crate) fn mount(container: bool) -> Machine {
     if !absent.is_empty() {
         log::info!("not in this kernel or machine, so not mounted: {}", absent.join(" "));
     }
+    if sys::cgroup::present()
+        && let Err(error) = sys::cgroup::join(sys::cgroup::OURS)
+    {
+        log::info!("{error}; PID 1 stays in the root cgroup");
+    }
     let shared = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
     if let Err(error) = sys::mount::set_propagation(Path::new("/"), shared) {
         log::error!("{error}; volumes with mount propagation will not work");

@@ -4,10 +4,12 @@
 //! has a name; a failure is told to PID 1 on the service's notify socket with the stage in front, and ends this
 //! process with code 125. It decides nothing: everything it does stands in the service's description.
 
-use crate::sys::{self, At, cgroup, notify, rights, signals};
+use crate::sys::{self, At, cgroup, notify, process, rights, signals};
 use anyhow::{Context, Result, bail};
 use podium_init::render::lease::{State, best_first};
-use podium_init::services::{NODE_IP_MARK, NODE_NAME_MARK, Service, fill};
+use podium_init::services::{
+    ABOVE_MEMORY_MIN, NODE_IP_MARK, NODE_NAME_MARK, PID_1_MEMORY_MIN, Service, fill,
+};
 use podium_init::{notices, paths};
 use rustix::fs::{Access, Mode, OFlags};
 use rustix::io::Errno;
@@ -56,13 +58,11 @@ pub(crate) fn log_pipe(service: &str) -> String {
 fn become_service(id: &str) -> Result<Infallible> {
     lift_file_limit().context("limits")?;
     let service = read_description(id).context("description")?;
-    let argv = complete(id, service.argv);
+    let argv = complete(id, service.argv.clone());
     let name = argv.first().context("description: argv is empty")?;
     rustix::process::setsid().context("session")?;
     let mut output = open_output(id).context("output")?;
-    if let Some(most) = service.memory_max {
-        limit_memory(&service.cgroup, most, output.as_mut()).context("memory")?;
-    }
+    limit_group(&service, output.as_mut()).context("limits")?;
     if cgroup::present() {
         cgroup::join(&service.cgroup).context("cgroup")?;
     }
@@ -191,30 +191,58 @@ fn limit_files(wanted: u64, output: Option<&mut File>) -> io::Result<()> {
     }
 }
 
-/// Bounds the service's memory by its cgroup; where that cannot be had (a container whose processes stand in the root
-/// group), by what the one process may ask for. Not done by PID 1: the kernel may have to free memory before it returns.
-fn limit_memory(group: &str, most: u64, output: Option<&mut File>) -> io::Result<()> {
+/// Sets what the service's cgroup may take and what is kept for it. Where that cannot be had (a container whose
+/// processes stand in the root group) it runs without. Not done by PID 1: the kernel may have to free memory before it
+/// returns.
+fn limit_group(service: &Service, mut output: Option<&mut File>) -> io::Result<()> {
     if cgroup::present() {
-        match cgroup::limit_memory(group, most) {
-            Ok(()) => return Ok(()),
-            Err(error) => {
-                note(output, &format!("memory limited by the process and not by its cgroup: {error}"));
-            }
+        let memory = limit_memory(service);
+        let pids = limit_pids(service);
+        let is_limited = memory.is_ok();
+        for error in [memory.err(), pids.err()].into_iter().flatten() {
+            note(output.as_deref_mut(), &format!("not limited by its cgroup: {error}"));
+        }
+        if is_limited {
+            return Ok(());
         }
     }
-    let limit = Rlimit { current: Some(most), maximum: Some(most) };
-    Ok(rustix::process::setrlimit(Resource::Data, limit)?)
+    // What strangers can make large is bounded by what the one process may ask for.
+    match service.limits.memory_max.filter(|_| service.user.is_some()) {
+        Some(most) => {
+            let limit = Rlimit { current: Some(most), maximum: Some(most) };
+            Ok(rustix::process::setrlimit(Resource::Data, limit)?)
+        }
+        None => Ok(()),
+    }
+}
+
+/// `memory.min` counts only as far as the groups above have it too. PID 1's own is set along the way.
+fn limit_memory(service: &Service) -> sys::Result<()> {
+    let group = &service.cgroup;
+    cgroup::make(group, &["memory"])?;
+    if let Some(most) = service.limits.memory_max {
+        cgroup::limit_memory(group, most)?;
+    }
+    cgroup::protect_memory(group, service.limits.memory_min)?;
+    cgroup::protect_memory(cgroup::SERVICES, ABOVE_MEMORY_MIN)?;
+    cgroup::make(cgroup::OURS, &["memory"])?;
+    cgroup::protect_memory(cgroup::OURS, PID_1_MEMORY_MIN)
+}
+
+fn limit_pids(service: &Service) -> sys::Result<()> {
+    let Some(most) = service.limits.pids_max else { return Ok(()) };
+    cgroup::make(&service.cgroup, &["pids"])?;
+    cgroup::limit_pids(&service.cgroup, most)
 }
 
 /// Sets the OOM score; a container may not be permitted to lower it.
 fn set_oom_score(score: i16, output: Option<&mut File>) -> sys::Result<()> {
-    let path = "/proc/self/oom_score_adj";
-    match std::fs::write(path, score.to_string()) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+    match process::set_oom_score(score) {
+        Err(error) if error.errno() == Some(nix::libc::EACCES) => {
             note(output, &format!("not permitted to set the OOM score to {score}"));
             Ok(())
         }
-        done => done.at("write to", path),
+        done => done,
     }
 }
 

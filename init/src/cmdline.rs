@@ -5,6 +5,7 @@
 //! because of a typing error in its boot loader. This file opens nothing; `load.rs` looks the config up.
 
 use crate::config::{Problem, did_you_mean};
+use crate::watchdog::Choice;
 use std::time::Duration;
 
 /// The longest command line that is looked at, in bytes: the largest that a Linux port defines (x86 takes 2048).
@@ -32,6 +33,7 @@ const CONFIG: &str = "podium.config";
 const NOWHERE: &str = "none";
 const ROOT: &str = "podium.root";
 const ROOT_WAIT: &str = "podium.root_wait";
+const WATCHDOG: &str = "podium.watchdog";
 
 /// Every `podium.*` word.
 pub const WORDS: &[Word] = &[
@@ -63,6 +65,14 @@ pub const WORDS: &[Word] = &[
         meaning: "How long the root's disk may take to appear.",
         default: "`30`",
     },
+    Word {
+        name: WATCHDOG,
+        value: "`off`, a device, a timeout, or `/dev/watchdog1,5m`",
+        meaning: "The watchdog that resets the machine when PID 1 does not feed it for so long: 3 seconds to an hour, \
+                  with `s`, `m` or `h`. Without a hardware one it is the kernel's own (softdog). A container uses none \
+                  unless told.",
+        default: "`/dev/watchdog0,60s`",
+    },
 ];
 
 /// What the command line asks of Podium.
@@ -76,6 +86,8 @@ pub struct Cmdline {
     pub root: String,
     /// `podium.root_wait`.
     pub root_wait: Duration,
+    /// `podium.watchdog`.
+    pub watchdog: Choice,
     /// Warnings; `path` is the word they are about.
     pub problems: Vec<Problem>,
 }
@@ -113,6 +125,7 @@ impl Default for Cmdline {
             config: None,
             root: "ROOT-A".into(),
             root_wait: Duration::from_secs(30),
+            watchdog: Choice::default(),
             problems: Vec::new(),
         }
     }
@@ -183,6 +196,10 @@ impl Cmdline {
             },
             ROOT if is_label(value) => value.clone_into(&mut self.root),
             ROOT => self.refuse(word, &format!("{value:?} is no partition label")),
+            WATCHDOG => match Choice::parse(value) {
+                Some(choice) => self.watchdog = choice,
+                None => self.refuse(word, &format!("{value:?} is no watchdog")),
+            },
             _ => match value.parse::<u64>() {
                 Ok(seconds) if seconds <= MAX_ROOT_WAIT => self.root_wait = Duration::from_secs(seconds),
                 Ok(_) | Err(_) => self.refuse(word, &format!("{value:?} is out of range")),

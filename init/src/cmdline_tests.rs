@@ -50,12 +50,14 @@ fn without_words_the_defaults_hold() {
 
 #[test]
 fn every_word_is_taken() {
-    let line = "podium.config.inline=aGk= podium.config=LABEL=CONFIG:/a/m.yaml podium.root=ROOT-B podium.root-wait=5\n";
+    let line = "podium.config.inline=aGk= podium.config=LABEL=CONFIG:/a/m.yaml podium.root=ROOT-B \
+                podium.root-wait=5 podium.watchdog=off\n";
     let want = Cmdline {
         config_inline: Some("aGk=".into()),
         config: Some(Location::Label { label: "CONFIG".into(), path: "/a/m.yaml".into() }),
         root: "ROOT-B".into(),
         root_wait: Duration::from_secs(5),
+        watchdog: Choice::Off,
         problems: vec![],
     };
     assert_eq!(parse(line.as_bytes()), want);

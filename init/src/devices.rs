@@ -11,9 +11,10 @@ use crate::sys::{notify, poll};
 use crate::{kmsg, network};
 use anyhow::{Result, bail};
 use podium_init::input::{EVENT_SIZE, POWER_BUTTON, is_power_pressed};
-use podium_init::modules::SOON;
+use podium_init::modules::{SOFT_WATCHDOG, SOON};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 /// Messages taken in one turn before the power button is looked at again.
 const TURN: usize = 64;
@@ -39,6 +40,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     helper.coldplug();
     helper.follow_cards();
     helper.follow_settings();
+    helper.make_watchdog();
     if let Some(socket) = std::env::var_os("NOTIFY_SOCKET") {
         notify::send(&socket.to_string_lossy(), "READY=1")?;
     }
@@ -95,6 +97,13 @@ impl Helper {
             self.say_once(module, &error.to_string());
         }
         report.loaded.len()
+    }
+
+    /// A machine without a watchdog in hardware gets the kernel's, which at least sees a PID 1 that hangs.
+    fn make_watchdog(&mut self) {
+        if !Path::new("/sys/class/watchdog/watchdog0").exists() {
+            self.load(BTreeSet::from([SOFT_WATCHDOG]));
+        }
     }
 
     fn say_once(&mut self, about: &str, line: &str) {

@@ -12,7 +12,7 @@ pub(crate) use wipe::wipe;
 
 use crate::kmsg;
 use crate::sys::process::Reaped;
-use crate::sys::{At, cgroup, clock, process, reboot};
+use crate::sys::{At, cgroup, clock, process, reboot, watchdog};
 use anyhow::{Context, Result, bail};
 use ending::Ending;
 use nix::libc::{EINVAL, EIO, EPERM, SIGKILL, SIGTERM};
@@ -132,7 +132,7 @@ pub(crate) fn act(args: &[String]) -> Result<()> {
 
 /// Kills all other processes: first what is in the cgroups of services and pods, then everybody who is left.
 fn kill_all(ending: &mut Ending) {
-    for group in ["podium", "kubepods"] {
+    for group in [cgroup::SERVICES, cgroup::PODS] {
         // Without cgroups, and without pods, there is no such group; the next step reaches everybody.
         drop(cgroup::kill(group));
     }
@@ -161,10 +161,16 @@ fn all_ended(ending: &mut Ending, most: Duration) -> bool {
                 if clock::now() >= until {
                     return false;
                 }
-                std::thread::sleep(LOOK);
+                rest();
             }
         }
     }
+}
+
+/// Between two looks at a child. The loops that rest have limits, so the watchdog may be fed here.
+fn rest() {
+    watchdog::feed_now_and_then();
+    std::thread::sleep(LOOK);
 }
 
 /// Unmounts everything but what we stand on, in passes, as one mount may hold another.
@@ -285,6 +291,11 @@ fn sync(limit: Duration) {
 fn last(how: Shutdown) -> ! {
     // What a reset is for was done before.
     let how = if let Shutdown::Reset(reset) = how { reset.then() } else { how };
+    if how == Shutdown::Halt
+        && let Err(error) = watchdog::give_up()
+    {
+        kmsg::say(&format!("halt: {error}; the machine will be reset"));
+    }
     let verb = VERBS.iter().find(|(_, shutdown)| *shutdown == how).map_or("reboot", |(verb, _)| verb);
     let by_child = helper(&["halt", verb], REBOOT_LIMIT);
     if by_child != Outcome::Done {
@@ -359,7 +370,7 @@ fn run(args: &[&str], mut until: Time, shortened: &mut dyn FnMut(Time) -> Time) 
                     drop(process::signal(pid, SIGKILL));
                     return Outcome::Hung;
                 }
-                std::thread::sleep(LOOK);
+                rest();
             }
         }
     }

@@ -10,6 +10,7 @@
 
 pub mod archives;
 pub mod base64;
+pub mod bolt;
 pub mod cmdline;
 pub mod config;
 pub mod digest;
@@ -36,6 +37,7 @@ pub mod events;
 pub mod kernellog;
 pub mod live;
 pub mod loglines;
+pub mod metadata;
 pub mod notices;
 pub mod podstate;
 pub mod shutdown;
@@ -43,4 +45,5 @@ pub mod staticpods;
 pub mod supervisor;
 pub mod unmounts;
 pub mod usage;
+pub mod watchdog;
 pub mod words;

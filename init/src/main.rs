@@ -26,6 +26,7 @@ mod pods;
 mod preload;
 mod prepare;
 mod reactor;
+mod repair;
 mod stored;
 mod sys;
 mod token;
@@ -52,6 +53,7 @@ init wait           wait for what holds a static pod back: a port that is taken,
 init log            write the services' output below /var/log/podium
 init devices        load drivers for devices that appear, watch the power button
 init preload        import the image's OCI archives that containerd does not hold yet
+init repair PROGRAM ARG...  look after containerd's metadata, then become PROGRAM
 init pods           tell PID 1 which static pods run
 init answer LINE    answer a request of the control socket, for PID 1
 init ctl COMMAND    ask this node: services, logs, events, pods, config, reboot, ...; `init ctl help`
@@ -100,13 +102,15 @@ fn pid1(args: &[String]) -> Result<(Shutdown, LastActs)> {
         let loaded = load::config(&cmdline, &machine);
         prepare::prepare(&machine, &loaded)
     };
+    let watchdog = cmdline.watchdog.clone().setting(container);
     drop(cmdline);
     sys::heap::trim();
-    reactor::run(ready)
+    reactor::run(ready, watchdog)
 }
 
 /// Everything but PID 1.
 fn run(verb: &str, args: &[String]) -> Result<()> {
+    sys::process::become_killable();
     match verb {
         "exec" => child::exec(args),
         "parse" => parse::run(args),
@@ -116,6 +120,7 @@ fn run(verb: &str, args: &[String]) -> Result<()> {
         "log" => logger::run(args),
         "devices" => devices::run(args),
         "preload" => preload::run(args),
+        "repair" => repair::run(args),
         "pods" => pods::run(args),
         "answer" => answer::run(args),
         "ctl" => ctl::run(args),

@@ -20,7 +20,7 @@ pub const PODS: &str = "PODIUM_PODS=";
 const HEALTH: &str = "PODIUM_HEALTH=";
 
 /// A service says in words what it does; [`Status`] makes lines of them.
-const STATUS: &str = "STATUS=";
+pub const STATUS: &str = "STATUS=";
 /// The longest line that comes of a status: an address and a fingerprint fit.
 pub const STATUS_MAX: usize = 240;
 /// So many lines come of one service's statuses within [`STATUS_SPAN`]; what it says beyond is dropped.

@@ -1,7 +1,7 @@
 //! The one loop: what the kernel and the services tell becomes events, the supervisor's actions become system calls.
 //!
 //! A turn handles, in this order: readiness messages (a service may say READY and die at once), signals, processes
-//! that ended, the pods' cgroup, deadlines, changes of the config, control requests. Each source gives a bounded number
+//! that ended, the pods' cgroup, deadlines, changes of the config, control requests, the watchdog. Each source gives a bounded number
 //! of items a turn. From here on nothing is fatal: what cannot be done is said, or comes back to the supervisor as an
 //! event.
 
@@ -12,6 +12,7 @@ mod jobs;
 mod place;
 mod pods;
 mod requests;
+mod watchdog;
 
 use crate::prepare::Ready;
 use crate::sys::poll::For;
@@ -29,15 +30,17 @@ use podium_init::events::{self, Ring};
 use podium_init::live::guard::{self, Guard};
 use podium_init::live::{self, Ask, Policy};
 use podium_init::paths;
-use podium_init::services::API_USER;
+use podium_init::services::{API_USER, PID_1_OOM_SCORE};
 use podium_init::shutdown::{LastActs, Shutdown, request};
 use podium_init::supervisor::{Action, Event, Exit, Id, Pid, Supervisor};
+use podium_init::watchdog::Setting;
 use pods::Leaving;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
+use watchdog::Watchdog;
 
 /// Signals a turn. Standard signals do not queue, so more than these are real-time ones.
 const SIGNALS_A_TURN: usize = 64;
@@ -52,8 +55,9 @@ const RESERVE: usize = 3;
 ///
 /// # Errors
 /// None: an error after this point would be the end of the node.
-pub(crate) fn run(ready: Ready) -> Result<(Shutdown, LastActs)> {
-    let mut reactor = Reactor::new(ready);
+pub(crate) fn run(ready: Ready, watchdog: Option<Setting>) -> Result<(Shutdown, LastActs)> {
+    let mut reactor = Reactor::new(ready, watchdog);
+    reactor.arm_watchdog();
     let actions = reactor.supervisor.begin(clock::now());
     reactor.perform(actions);
     reactor.look_at_foreign();
@@ -90,6 +94,7 @@ struct Reactor {
     /// Clients whose change has not begun, in the order of asking.
     waiting: VecDeque<(Ask, OwnedFd, Role)>,
     watch: Option<Watch>,
+    watchdog: Watchdog,
     /// The manifest directory is to be looked at: there were files of others at boot, or a manifest of ours was touched
     /// while a change ran.
     touched: bool,
@@ -107,8 +112,14 @@ struct Reactor {
 
 impl Reactor {
     /// Prepares signals, folders and what each service needs. What fails is said here and tried again at each start.
-    fn new(ready: Ready) -> Self {
+    fn new(ready: Ready, watchdog: Option<Setting>) -> Self {
         let Ready { services, build_id, proof, configs, foreign, waits, .. } = ready;
+        // Not before: the tools of the boot, as e2fsck, would have inherited it.
+        match process::set_oom_score(PID_1_OOM_SCORE) {
+            // As in a container.
+            Err(error) if error.errno() == Some(nix::libc::EACCES) => {}
+            done => drop(said(done)),
+        }
         let reserve = (0..RESERVE).filter_map(|_| said(File::open("/dev/null"))).collect();
         signals::unignore();
         let signals = said(signals::receive(&signals::all()));
@@ -152,6 +163,7 @@ impl Reactor {
             guard: Guard::default(),
             waiting: VecDeque::new(),
             watch: said(Watch::new(&configs)),
+            watchdog: Watchdog::new(watchdog),
             touched: foreign,
             waits,
             versions: requests::versions(build_id),
@@ -185,6 +197,19 @@ impl Reactor {
         self.change(ready.watch, now);
         self.serve(ready.control);
         self.change_for_clients();
+        self.feed_watchdog(clock::now());
+    }
+
+    /// The first deadline but the watchdog's.
+    fn deadline(&self) -> Option<Time> {
+        let deadlines = [
+            self.supervisor.deadline(),
+            self.clients.deadline(),
+            self.jobs.deadline(),
+            self.policy.deadline().filter(|_| self.supervisor.shutting_down().is_none()),
+            self.guard.deadline().filter(|_| self.supervisor.shutting_down().is_none()),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Sleeps until a source is ready or the first deadline has come.
@@ -199,14 +224,7 @@ impl Reactor {
         self.clients.sources(&mut fds);
         fds.extend(self.signals.as_ref().map(|signals| (signals.as_fd(), For::Reading)));
 
-        let deadlines = [
-            self.supervisor.deadline(),
-            self.clients.deadline(),
-            self.jobs.deadline(),
-            self.policy.deadline().filter(|_| self.supervisor.shutting_down().is_none()),
-            self.guard.deadline().filter(|_| self.supervisor.shutting_down().is_none()),
-        ];
-        let deadline = deadlines.into_iter().flatten().min();
+        let deadline = self.deadline().into_iter().chain(self.watchdog.deadline()).min();
         let deadline = deadline.map(|deadline| deadline.saturating_sub(clock::now()));
         let timeout = match (self.more_deaths || self.clients.has_line(), &self.signals) {
             (true, _) => Some(Duration::ZERO),

@@ -12,7 +12,7 @@ use podium_init::render::lease::Lease;
 use podium_init::render::names;
 use podium_init::render::text::toml_string;
 use podium_init::render::{self, RenderedFile};
-use podium_init::services::{self, Health, ImageFacts, InterfaceFacts, NodeFacts, Service};
+use podium_init::services::{self, Health, ImageFacts, InterfaceFacts, Limits, NodeFacts, Service};
 use proptest::prelude::*;
 use std::fmt::Write;
 use std::path::Path;
@@ -104,7 +104,7 @@ fn describe(text: &mut String, service: &Service) {
         oom_score_adj,
         nofile,
         user,
-        memory_max,
+        limits: Limits { memory_min, memory_max, pids_max },
         stop,
         health,
     } = service;
@@ -116,9 +116,9 @@ fn describe(text: &mut String, service: &Service) {
         .for_each(|need| writeln!(text, "needs     {} limit {:?}", need.service, need.limit).unwrap());
     writeln!(text, "up        {readiness:?}, limit {ready_limit:?}, restart {restart:?}").unwrap();
     writeln!(text, "runs in   {cgroup}, oom score {oom_score_adj}, {nofile} files").unwrap();
-    if user.is_some() || memory_max.is_some() {
-        writeln!(text, "bounds    user {user:?}, memory {memory_max:?}").unwrap();
-    }
+    let mib = |bytes: &u64| format!("{} MiB", bytes >> 20);
+    let (least, most) = (mib(memory_min), memory_max.as_ref().map(mib));
+    writeln!(text, "bounds    memory {least} to {most:?}, pids {pids_max:?}, user {user:?}").unwrap();
     writeln!(text, "stop      signal {}, limit {:?}, {:?}", stop.signal, stop.limit, stop.scope).unwrap();
     if let Some(Health { probe, interval, timeout, failures }) = health {
         writeln!(text, "health    {probe:?} every {interval:?}, limit {timeout:?}, {failures} failures")

@@ -7,7 +7,9 @@
 
 use podium_init::backoff::{LONGEST_DELAY, RESET_AFTER, full_delay};
 use podium_init::clock::Time;
-use podium_init::services::{Health, Need, Probe, Readiness, Restart, Scope, Service, Stop};
+use podium_init::services::{
+    Health, Limits as Bounds, Need, Probe, Readiness, Restart, Scope, Service, Stop,
+};
 use podium_init::shutdown::{LAST_ACTS, Limits, Shutdown};
 use podium_init::supervisor::{Action, Event, Exit, Id, MAX_DEATHS, Pid, State, Supervisor, Wanted};
 use std::collections::{BTreeMap, VecDeque};
@@ -86,7 +88,7 @@ fn service(dice: &mut Dice, place: usize, is_kubelet: bool) -> Service {
         oom_score_adj: 0,
         nofile: 1024,
         user: None,
-        memory_max: None,
+        limits: Bounds { memory_min: 0, memory_max: None, pids_max: None },
         stop: Stop {
             signal: 15,
             limit: dice.seconds(1, 20),

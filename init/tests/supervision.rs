@@ -6,7 +6,7 @@
 #![expect(clippy::panic, reason = "a test may fail loudly")]
 
 use podium_init::clock::Time;
-use podium_init::services::{Need, Readiness, Restart, Scope, Service, Stop};
+use podium_init::services::{Limits as Bounds, Need, Readiness, Restart, Scope, Service, Stop};
 use podium_init::shutdown::{LAST_ACTS, Limits, Shutdown};
 use podium_init::supervisor::{Action, Event, Exit, Id, MAX_DEATHS, Pid, State, Supervisor, Wanted};
 use proptest::prelude::*;
@@ -33,8 +33,8 @@ fn service(id: &str, readiness: Readiness, scope: Scope, needs: &[(&str, Option<
         oom_score_adj: 0,
         nofile: 1024,
         user: None,
-        memory_max: None,
         health: None,
+        limits: Bounds { memory_min: 0, memory_max: None, pids_max: None },
         stop: Stop { signal: 15, limit: Duration::from_secs(10), scope },
     }
 }

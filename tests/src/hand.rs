@@ -204,6 +204,22 @@ impl Hand {
         self.change("replace", path, text, 0)
     }
 
+    /// Has PID 1 stop, and no loop of its turn any more.
+    ///
+    /// # Errors
+    /// It cannot be traced.
+    pub fn make_init_hang(&self) -> Result<()> {
+        self.ask("/tamper?how=hang").map(drop)
+    }
+
+    /// Has a process join a cgroup of the node and fork until that fails with EAGAIN; how many children it had.
+    ///
+    /// # Errors
+    /// It could not join, or something else ended it.
+    pub fn bomb(&self, group: &str) -> Result<u64> {
+        Ok(self.ask(&format!("/bomb?group={group}"))?.trim().parse()?)
+    }
+
     /// The UID of the pod that a process belongs to, as its cgroup has it.
     ///
     /// # Errors

@@ -48,6 +48,23 @@ pub fn fault(pid: i32) -> Result<()> {
     Ok(ptrace::detach(pid, None)?)
 }
 
+/// Stops the process for as long as this process lives: its loop does not turn any more.
+///
+/// # Errors
+/// The process cannot be traced.
+pub fn hang(pid: i32) -> Result<()> {
+    let (attached, is_attached) = mpsc::channel();
+    // A tracee goes on when the thread that traces it ends.
+    thread::spawn(move || {
+        // Who asked may have gone.
+        drop(attached.send(stop(Pid::from_raw(pid))));
+        loop {
+            thread::park();
+        }
+    });
+    is_attached.recv().context("the tracing thread is gone")?
+}
+
 fn stop(pid: Pid) -> Result<()> {
     ptrace::seize(pid, Options::PTRACE_O_TRACESYSGOOD).context("trace it")?;
     ptrace::interrupt(pid)?;

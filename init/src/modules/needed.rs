@@ -29,6 +29,9 @@ pub const SOON: &[(&str, &str)] = &[
     ("xt_multiport", "portmap: the ports"),
 ];
 
+/// The kernel's own watchdog; no device asks for it.
+pub const SOFT_WATCHDOG: &str = "softdog";
+
 /// Beginnings of sysctl names, and the module that makes them exist.
 const BEHIND_SYSCTLS: &[(&str, &str)] = &[
     ("net.bridge.", "br_netfilter"),

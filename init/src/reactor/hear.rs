@@ -7,7 +7,7 @@ use super::Reactor;
 use crate::sys::clock;
 use podium_init::clock::Time;
 use podium_init::notices::{self, MESSAGE_MAX, Notice};
-use podium_init::services::{API, PROBE};
+use podium_init::services::{API, CONTAINERD, PROBE};
 use podium_init::supervisor::{Event, Id};
 
 /// Messages of one service a turn; a service that floods its socket fills only its own queue.
@@ -22,7 +22,11 @@ impl Reactor {
             let Some(message) = socket.and_then(|socket| socket.receive(&mut buffer)) else { return };
             for notice in notices::parse(message) {
                 match notice {
-                    Notice::Ready => self.step(Event::Ready(id)),
+                    Notice::Ready => {
+                        // It may have been the driver's.
+                        self.arm_watchdog();
+                        self.step(Event::Ready(id));
+                    }
                     Notice::Executed => self.executed(id),
                     Notice::StageFailed(text) => self.stage_failed(id, text),
                     Notice::Pods(up) => self.pods_are(id, up),
@@ -35,12 +39,13 @@ impl Reactor {
         }
     }
 
-    /// The one service that the console has to speak for: whoever stands before a node without a config learns from it
-    /// where the node can be given one.
+    /// The services that the console has to speak for: whoever stands before a node without a config learns from one
+    /// where the node can be given one, and containerd's tells of a database that had to be replaced.
     fn take_status(&mut self, id: Id, words: &str) {
-        let Some(place) = self.places.get_mut(id.0).filter(|place| place.service == API) else { return };
+        let Some(place) = self.places.get_mut(id.0).filter(|place| speaks(&place.service)) else { return };
         if let Some(line) = place.status.line(words, clock::now()) {
-            self.say(format!("{API}: {line}"));
+            let line = format!("{}: {line}", place.service);
+            self.say(line);
         }
     }
 
@@ -67,4 +72,9 @@ impl Reactor {
         place.has_failed = true;
         self.step(Event::StageFailed(id, text.to_owned()));
     }
+}
+
+/// Whether a service may say a line on the console, by `STATUS=`.
+fn speaks(service: &str) -> bool {
+    [API, CONTAINERD].contains(&service)
 }

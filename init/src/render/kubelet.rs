@@ -3,7 +3,7 @@
 //! Said here is what a standalone node needs otherwise than by default, and what must not change between versions.
 //! Left out with reason:
 //! - `shutdownGracePeriod`: it asks systemd-logind. PID 1 removes the manifests instead, which ends pods gracefully.
-//! - `evictionHard`, `fileCheckFrequency` (20 s), image garbage collection: the defaults are right. New manifests are
+//! - `fileCheckFrequency` (20 s), image garbage collection: the defaults are right. New manifests are
 //!   seen by inotify within half a second; the interval is only for a lost event.
 //! - `systemReserved.ephemeral-storage`: on a disk smaller than the reservation the kubelet would not start.
 //! - `volumePluginDir`: its default is writable on a node, and 1.20 knows the key by another name.
@@ -12,7 +12,7 @@
 
 use crate::config::{Delivery, Kubelet, MachineConfig};
 use crate::paths;
-use crate::services::{ImageFacts, NodeFacts, Version};
+use crate::services::{FOR_KUBE, FOR_SYSTEM, ImageFacts, NodeFacts, Reserved, Version};
 use serde_json::{Map, Value, json};
 
 /// What no config may change, because PID 1 counts on it: it writes manifests to the one path, speaks to containerd on
@@ -107,9 +107,17 @@ fn defaults(facts: &ImageFacts) -> Map<String, Value> {
         // The defaults, fixed: the disk that an operator plans for does not change with the kubelet.
         "containerLogMaxSize": "10Mi",
         "containerLogMaxFiles": 5,
-        // containerd and the kubelet take about 110 MB: a pod that eats all memory meets the limit of the pods' cgroup
-        // before it takes theirs. Talos's numbers.
-        "systemReserved": {"cpu": "50m", "memory": "192Mi", "pid": "100"},
+        // A pod that eats all memory, or forks without end, meets the limit of the pods' cgroup before it takes what
+        // these need.
+        "systemReserved": reserved("50m", FOR_SYSTEM),
+        "kubeReserved": reserved("50m", FOR_KUBE),
+        // The defaults. Said, because a kubelet drops all of them for a config that names one.
+        "evictionHard": {
+            "memory.available": "100Mi",
+            "nodefs.available": "10%",
+            "nodefs.inodesFree": "5%",
+            "imagefs.available": "15%",
+        },
     });
     let mut whole = match whole {
         Value::Object(map) => map,
@@ -121,6 +129,11 @@ fn defaults(facts: &ImageFacts) -> Map<String, Value> {
         whole.insert("containerRuntimeEndpoint".to_owned(), endpoint.into());
     }
     whole
+}
+
+/// A reservation as the kubelet's quantities.
+fn reserved(cpu: &str, what: Reserved) -> Value {
+    json!({"cpu": cpu, "memory": format!("{}Mi", what.memory >> 20), "pid": what.pids.to_string()})
 }
 
 /// Puts `over` over `base`: maps are merged key by key, everything else is replaced.

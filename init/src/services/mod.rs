@@ -11,7 +11,9 @@ mod version;
 
 pub use health::{Health, PROBE, Probe};
 pub use kubelet::{NODE_IP_MARK, NODE_NAME_MARK, fill, fits};
-pub use plan::plan;
+pub use plan::{
+    ABOVE_MEMORY_MIN, FOR_KUBE, FOR_SYSTEM, HELPER_OOM_SCORE, PID_1_MEMORY_MIN, PID_1_OOM_SCORE, plan,
+};
 pub use version::Version;
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +21,9 @@ use std::time::Duration;
 
 /// The log writer's id. It alone has no log pipe.
 pub const LOG: &str = "log";
-/// The id of the service that listens to the network. It alone may say a line on the console, by `STATUS=`.
+/// containerd's id. Its metadata is looked after before each of its starts.
+pub const CONTAINERD: &str = "containerd";
+/// The id of the service that listens to the network.
 pub const API: &str = "api";
 /// User and group of [`API`], as the image's `/etc/passwd` and `/etc/group` have them.
 pub const API_USER: u32 = 52;
@@ -49,12 +53,32 @@ pub struct Service {
     pub nofile: u64,
     /// User and group id that it runs as, without any capability; `None`: root.
     pub user: Option<u32>,
-    /// `memory.max` of its cgroup, in bytes; beyond it all of its processes are killed. `None`: no bound.
-    pub memory_max: Option<u64>,
+    /// What its cgroup may take, and what nobody may take from it.
+    pub limits: Limits,
     /// How it is stopped.
     pub stop: Stop,
     /// How it is known that it still does its work; `None`: it is not asked.
     pub health: Option<Health>,
+}
+
+/// The limits of a service's cgroup (cgroup v2). Without a controller for them they are left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// `memory.min` in bytes: what the kernel takes back from nobody as long as it is in use here.
+    pub memory_min: u64,
+    /// `memory.max` in bytes; beyond it all of its processes are killed together. `None`: no bound.
+    pub memory_max: Option<u64>,
+    /// `pids.max`: processes and threads; beyond it fork and clone fail with EAGAIN. `None`: no bound.
+    pub pids_max: Option<u64>,
+}
+
+/// What the kubelet has to keep from pods, so that they meet the limit of their own cgroup first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reserved {
+    /// Bytes.
+    pub memory: u64,
+    /// Processes and threads.
+    pub pids: u64,
 }
 
 /// A condition on another service.

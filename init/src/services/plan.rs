@@ -4,8 +4,8 @@
 //! container the runtime owns devices, network and clock, so those services are not in the plan.
 
 use super::{
-    API, API_USER, ImageFacts, LOG, Need, NodeFacts, PROBE, Readiness, Restart, Scope, Service, Stop, health,
-    kubelet,
+    API, API_USER, ImageFacts, LOG, Limits, Need, NodeFacts, PROBE, Readiness, Reserved, Restart, Scope,
+    Service, Stop, health, kubelet,
 };
 use crate::config::{Delivery, MachineConfig};
 use crate::paths;
@@ -18,6 +18,7 @@ const HOME: &str = "/root";
 /// Set by the chain loader for each service, so no config may.
 const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
+const CONTAINERD: &str = "/usr/bin/containerd";
 /// containerd opens up to a few files a container and passes its limit on to them; systemd's unit of it says the
 /// same number. It is `fs.nr_open`'s default, so it can always be set.
 const CONTAINERD_NOFILE: u64 = 1_048_576;
@@ -26,10 +27,12 @@ const KUBELET_NOFILE: u64 = 1_000_000;
 /// Enough for programs that hold a handful.
 const HELPER_NOFILE: u64 = 1024;
 
+/// Never killed. The kernel spares its own first process by itself, a container's it does not.
+pub const PID_1_OOM_SCORE: i16 = -1000;
 /// Killed after everything else: without them pods are nobody's. The kubelet's own choice for itself.
 const PODS_OOM_SCORE: i16 = -999;
 /// Killed after any pod (0 and more), before containerd and the kubelet: they come back without anybody noticing.
-const HELPER_OOM_SCORE: i16 = -500;
+pub const HELPER_OOM_SCORE: i16 = -500;
 /// What strangers can make large goes first.
 const API_OOM_SCORE: i16 = 0;
 
@@ -42,8 +45,45 @@ const PRELOAD_READY_LIMIT: Duration = Duration::from_secs(600);
 /// Executing a helper takes milliseconds; the rest is a machine under load.
 const HELPER_READY_LIMIT: Duration = Duration::from_secs(30);
 
+/// PID 1 and the helpers it starts: 3 MiB, and the pages of the program that all of them share. Once the kernel has to
+/// read those from the disk again, every event waits for it.
+pub const PID_1_MEMORY_MIN: u64 = 8 << 20;
+/// Measured: 48 MiB, and 11 MiB a shim. Those of a handful of pods.
+const CONTAINERD_MEMORY_MIN: u64 = 96 << 20;
+/// Measured: 62 MiB with two pods.
+const KUBELET_MEMORY_MIN: u64 = 80 << 20;
+/// Each has 1 to 3 MiB of its own; apid, the largest, 5.
+const HELPER_MEMORY_MIN: u64 = 4 << 20;
+/// No plan has more of them.
+const HELPERS: u64 = 11;
+/// `memory.min` of the group above all services: without their sum in it, theirs would count for nothing. The same for
+/// every config, so that a change of one restarts nobody.
+pub const ABOVE_MEMORY_MIN: u64 = CONTAINERD_MEMORY_MIN + KUBELET_MEMORY_MIN + HELPERS * HELPER_MEMORY_MIN;
+
+// There is no `memory.high`: a service that is slowed down by it looks alive and does not answer, one that is killed
+// comes back at once. containerd has no `memory.max` and no `pids.max`: its shims are in its cgroup, and killing them,
+// or letting them fork no more, would cost pods. A process of a pod leaves that group before it is executed.
+
 /// What strangers can make it hold is bounded by this; a dozen clients need a quarter of it.
 const API_MEMORY_MAX: u64 = 64 << 20;
+/// Ten times what it has with a hundred pods: one that leaks has to go before it costs every pod, which the OOM killer
+/// would take first.
+const KUBELET_MEMORY_MAX: u64 = 1 << 30;
+/// Far above what any needs; `ctr` unpacks layers in a stream, files that are read or written do not count once the
+/// kernel wants them back.
+const HELPER_MEMORY_MAX: u64 = 256 << 20;
+/// Go makes a thread for what blocks, and there are `mount`, `du` and `iptables`: some forty of both with many pods.
+const KUBELET_PIDS_MAX: u64 = 1024;
+/// dhcpcd has two processes and some for each interface, `ctr` a thread or two for each processor.
+const HELPER_PIDS_MAX: u64 = 256;
+
+/// Slab and page tables that no pod is charged for.
+const KERNEL_MEMORY: u64 = 24 << 20;
+/// `systemReserved`: the helpers, PID 1 and the kernel. A helper has one to three processes.
+pub const FOR_SYSTEM: Reserved =
+    Reserved { memory: HELPERS * HELPER_MEMORY_MIN + PID_1_MEMORY_MIN + KERNEL_MEMORY, pids: 128 };
+/// `kubeReserved`: containerd with its shims, which have a dozen threads each, for a hundred pods, and the kubelet.
+pub const FOR_KUBE: Reserved = Reserved { memory: CONTAINERD_MEMORY_MIN + KUBELET_MEMORY_MIN, pids: 1300 };
 
 /// A pod whose image is preloaded must not start before it is there; one that is not must not wait for ever.
 const KUBELET_WAITS_FOR_PRELOAD: Duration = Duration::from_secs(60);
@@ -68,6 +108,12 @@ const HELPER_STOP_LIMIT: Duration = Duration::from_secs(5);
 const STARTS_WITHOUT_LOG: Duration = Duration::ZERO;
 /// SIGTERM on Linux; the library names no signal crate.
 const TERM: i32 = 15;
+
+const HELPER_LIMITS: Limits = Limits {
+    memory_min: HELPER_MEMORY_MIN,
+    memory_max: Some(HELPER_MEMORY_MAX),
+    pids_max: Some(HELPER_PIDS_MAX),
+};
 
 /// All services of this node, in the order in which to start them.
 pub fn plan(config: &MachineConfig, facts: &ImageFacts, node: &NodeFacts) -> Vec<Service> {
@@ -139,7 +185,7 @@ fn api(env: &[(String, String)]) -> Service {
         readiness: Readiness::Notify,
         oom_score_adj: API_OOM_SCORE,
         user: Some(API_USER),
-        memory_max: Some(API_MEMORY_MAX),
+        limits: Limits { memory_max: Some(API_MEMORY_MAX), ..HELPER_LIMITS },
         ..helper(API, &[paths::APID, API], env)
     }
 }
@@ -155,10 +201,15 @@ fn containerd(env: &[(String, String)]) -> Service {
         ready_limit: Some(CONTAINERD_READY_LIMIT),
         oom_score_adj: PODS_OOM_SCORE,
         nofile: CONTAINERD_NOFILE,
+        limits: Limits { memory_min: CONTAINERD_MEMORY_MIN, memory_max: None, pids_max: None },
         // Its shims are in its cgroup, and each holds a pod.
         stop: Stop { signal: TERM, limit: CONTAINERD_STOP_LIMIT, scope: Scope::Main },
         health: Some(health::containerd()),
-        ..helper("containerd", &["/usr/bin/containerd", "--config", paths::CONTAINERD_CONFIG], env)
+        ..helper(
+            "containerd",
+            &[paths::INIT, "repair", CONTAINERD, "--config", paths::CONTAINERD_CONFIG],
+            env,
+        )
     }
 }
 
@@ -217,6 +268,11 @@ fn kubelet_service(
         ready_limit: Some(KUBELET_READY_LIMIT),
         oom_score_adj: PODS_OOM_SCORE,
         nofile: KUBELET_NOFILE,
+        limits: Limits {
+            memory_min: KUBELET_MEMORY_MIN,
+            memory_max: Some(KUBELET_MEMORY_MAX),
+            pids_max: Some(KUBELET_PIDS_MAX),
+        },
         stop: Stop { signal: TERM, limit: KUBELET_STOP_LIMIT, scope: Scope::Group },
         health: health::kubelet(config),
         ..helper("kubelet", &[], env)
@@ -247,7 +303,7 @@ fn helper(id: &str, argv: &[&str], env: &[(String, String)]) -> Service {
         oom_score_adj: HELPER_OOM_SCORE,
         nofile: HELPER_NOFILE,
         user: None,
-        memory_max: None,
+        limits: HELPER_LIMITS,
         stop: Stop { signal: TERM, limit: HELPER_STOP_LIMIT, scope: Scope::Group },
         health: None,
     }
@@ -263,4 +319,28 @@ fn environment(config: &MachineConfig) -> Vec<(String, String)> {
     env.extend(config.machine.env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     env.remove(NOTIFY_SOCKET);
     env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_group_above_protects_as_much_as_all_services_together() {
+        let mut config = MachineConfig::default();
+        config.machine.kubelet.static_pod_delivery = Delivery::Http;
+        let all = plan(&config, &ImageFacts::default(), &NodeFacts::default());
+        let sum: u64 = all.iter().map(|service| service.limits.memory_min).sum();
+        assert_eq!(sum, ABOVE_MEMORY_MIN, "of {} services", all.len());
+    }
+
+    #[test]
+    fn every_service_but_the_one_that_holds_the_pods_is_bounded() {
+        for service in plan(&MachineConfig::default(), &ImageFacts::default(), &NodeFacts::default()) {
+            let Limits { memory_min, memory_max, pids_max } = service.limits;
+            let bounded = memory_max.is_some() && pids_max.is_some();
+            assert_eq!(bounded, service.id != "containerd", "{}", service.id);
+            assert!(memory_max.is_none_or(|most| memory_min < most), "{}", service.id);
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::backoff::{LOOP_FAILURES, RESET_AFTER, full_delay};
 use crate::config::{Seconds, ShutdownLimits};
-use crate::services::{Health, Need, Probe, Readiness, Restart, Scope, Stop};
+use crate::services::{Health, Limits as Bounds, Need, Probe, Readiness, Restart, Scope, Stop};
 use crate::shutdown::{HURRY_LIMIT, LAST_ACTS};
 
 fn service(id: &str, readiness: Readiness, needs: &[(&str, Option<u64>)]) -> Service {
@@ -26,8 +26,8 @@ fn service(id: &str, readiness: Readiness, needs: &[(&str, Option<u64>)]) -> Ser
         oom_score_adj: 0,
         nofile: 1024,
         user: None,
-        memory_max: None,
         health: None,
+        limits: Bounds { memory_min: 0, memory_max: None, pids_max: None },
         stop: Stop {
             signal: 15,
             limit: Duration::from_secs(10),

@@ -1,4 +1,4 @@
-//! cgroup v2: join, kill, watch. Where there is no cgroup2 (some containers) a group simply is not there.
+//! cgroup v2: join, limit, kill, watch. Where there is no cgroup2 (some containers) a group simply is not there.
 
 use super::{At, Result};
 use podium_init::mounts::CGROUPS as ROOT;
@@ -11,11 +11,30 @@ use std::path::{Path, PathBuf};
 /// What is read of a file with numbers; the longest, `cpu.stat`, has some hundred bytes.
 const TEXT_MAX: u64 = 4096;
 
+/// More pods than a kubelet runs by far.
+const PODS_MAX: usize = 1000;
+
+/// PID 1's own group, and its helpers'. Outside of the services': nothing that is done to those reaches it. With PID 1
+/// in the root group of a container no controller could be had in any group below.
+pub(crate) const OURS: &str = "init";
+/// The group above those of all services.
+pub(crate) const SERVICES: &str = "podium";
+
+/// The group above those of all pods.
+pub(crate) const PODS: &str = "kubepods";
 /// Where the kubelet puts the cgroups of pods, by their QoS class: `pod<uid>` in one of these.
 pub(crate) const POD_FOLDERS: [&str; 3] = ["kubepods", "kubepods/burstable", "kubepods/besteffort"];
 
-/// More pods than a kubelet runs by far.
-const PODS_MAX: usize = 1000;
+/// The calling process's own group, as the other functions take it.
+///
+/// # Errors
+/// /proc cannot be read, or there is no cgroup2.
+pub(crate) fn own() -> Result<String> {
+    let path = "/proc/self/cgroup";
+    let text = std::fs::read_to_string(path).at("read", path)?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::"));
+    own.map(str::to_owned).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)).at("find cgroup2 in", path)
+}
 
 /// Whether cgroup2 is mounted at its place; a cgroup v1 host mounts a tmpfs there.
 pub(crate) fn present() -> bool {
@@ -38,23 +57,40 @@ pub(crate) fn join(group: &str) -> Result<()> {
     }
 }
 
-/// Bounds the memory of a group, which is made when it is missing: beyond `most` bytes, swap included, all of its
-/// processes are killed together. Called before the first process joins.
+/// Makes a group, if it is missing, with these controllers in it. Called before the first process joins.
 ///
 /// # Errors
-/// No permission, or no memory controller: it belongs to cgroup v1, or processes stand in a group above.
-pub(crate) fn limit_memory(group: &str, most: u64) -> Result<()> {
+/// No permission, or no such controller: it belongs to cgroup v1, or processes stand in a group above.
+pub(crate) fn make(group: &str, controllers: &[&str]) -> Result<()> {
     let folder = folder(group);
     create_dir_all(&folder).at("make cgroup", &folder)?;
-    let limit = folder.join("memory.max");
-    if !limit.exists() {
-        let parents: Vec<&Path> =
-            folder.ancestors().skip(1).take_while(|parent| parent.starts_with(ROOT)).collect();
-        for parent in parents.into_iter().rev() {
+    let file = folder.join("cgroup.controllers");
+    let have = std::fs::read_to_string(&file).at("read", file)?;
+    for controller in controllers.iter().filter(|name| !have.split_whitespace().any(|have| have == **name)) {
+        for parent in above(&folder).into_iter().rev() {
             let file = parent.join("cgroup.subtree_control");
-            write(&file, "+memory").at("write +memory to", file)?;
+            write(&file, &format!("+{controller}")).at("enable a controller by", file)?;
         }
     }
+    Ok(())
+}
+
+/// Sets `memory.min` in bytes, of a group.
+///
+/// # Errors
+/// No permission, or no memory controller.
+pub(crate) fn protect_memory(group: &str, least: u64) -> Result<()> {
+    let file = folder(group).join("memory.min");
+    write(&file, &least.to_string()).at("set", file)
+}
+
+/// Bounds the memory of a group: beyond `most` bytes, swap included, all of its processes are killed together.
+///
+/// # Errors
+/// As [`protect_memory`].
+pub(crate) fn limit_memory(group: &str, most: u64) -> Result<()> {
+    let folder = folder(group);
+    let limit = folder.join("memory.max");
     write(&limit, &most.to_string()).at("set", limit)?;
     let together = folder.join("memory.oom.group");
     write(&together, "1").at("set", together)?;
@@ -67,6 +103,15 @@ pub(crate) fn limit_memory(group: &str, most: u64) -> Result<()> {
     }
 }
 
+/// Bounds how many processes and threads a group may have.
+///
+/// # Errors
+/// No permission, or no pids controller.
+pub(crate) fn limit_pids(group: &str, most: u64) -> Result<()> {
+    let file = folder(group).join("pids.max");
+    write(&file, &most.to_string()).at("set", file)
+}
+
 /// Sends SIGKILL to every process of a group and of the groups below it, also to those it forks meanwhile.
 ///
 /// # Errors
@@ -76,7 +121,7 @@ pub(crate) fn kill(group: &str) -> Result<()> {
     write(&file, "1").at("write 1 to", file)
 }
 
-/// Sends a signal to every process of a group and of the groups below it; how many there were. One that ends or is
+/// Sends a signal to every other process of a group and of the groups below it; how many there were. One that ends or is
 /// forked meanwhile may be missed: [`kill`] misses none. Without such a group there are none.
 pub(crate) fn signal(group: &str, number: i32) -> usize {
     let mut count = 0;
@@ -84,7 +129,8 @@ pub(crate) fn signal(group: &str, number: i32) -> usize {
     while let Some(folder) = folders.pop() {
         let pids = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
         // 0 is a process of another PID namespace.
-        for pid in pids.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 1) {
+        let others = |pid: &i32| *pid > 1 && u32::try_from(*pid) != Ok(std::process::id());
+        for pid in pids.lines().filter_map(|line| line.parse().ok()).filter(others) {
             count += usize::from(super::process::signal(pid, number).is_ok());
         }
         let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
@@ -178,6 +224,11 @@ fn text(group: &str, file: &str) -> Option<String> {
     Some(text)
 }
 
+/// The groups above one, from the nearest to the root.
+fn above(folder: &Path) -> Vec<&Path> {
+    folder.ancestors().skip(1).take_while(|parent| parent.starts_with(ROOT)).collect()
+}
+
 /// One write to a file that is there.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
@@ -193,6 +244,12 @@ mod tests {
         assert!(!says_populated(b"populated 0\nfrozen 1\n"));
         assert!(!says_populated(b"frozen 1\n"));
         assert!(!says_populated(b""));
+    }
+
+    #[test]
+    fn the_groups_above_end_with_the_root() {
+        let folder = folder("podium/log");
+        assert_eq!(above(&folder), [Path::new("/sys/fs/cgroup/podium"), Path::new("/sys/fs/cgroup")]);
     }
 
     #[test]

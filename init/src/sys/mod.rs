@@ -9,6 +9,7 @@ pub(crate) mod converse;
 pub(crate) mod device;
 pub(crate) mod file;
 pub(crate) mod heap;
+mod ioctl;
 pub(crate) mod limited;
 pub(crate) mod module;
 pub(crate) mod mount;
@@ -21,6 +22,7 @@ pub(crate) mod root;
 pub(crate) mod signals;
 pub(crate) mod stream;
 pub(crate) mod tool;
+pub(crate) mod watchdog;
 
 use std::io;
 use std::path::PathBuf;

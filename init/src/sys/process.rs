@@ -1,6 +1,7 @@
 //! Processes: start the chain loader, reap whoever ended, send signals. Nobody else waits for a child of PID 1.
 
 use super::{At, Error, Result};
+use podium_init::services::{HELPER_OOM_SCORE, PID_1_OOM_SCORE};
 use podium_init::supervisor::{Exit, Pid};
 use rustix::process::{Signal, WaitOptions};
 use std::ffi::{CString, OsString};
@@ -12,6 +13,8 @@ use std::process::{Command, Stdio};
 
 /// This very binary, also when the file it came from was replaced or unmounted.
 pub(crate) const OURSELVES: &str = "/proc/self/exe";
+
+const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 
 /// Variables for which an error, or a panic, walks the stack. The program in the image has no tables for that, and
 /// would abort: see `no-unwind.ld`.
@@ -68,6 +71,24 @@ pub(crate) fn spawn_with(args: &[&str], connection: OwnedFd) -> Result<Pid> {
 fn start(command: &mut Command) -> Result<Pid> {
     let child = command.spawn().at("start", OURSELVES)?;
     child.id().try_into().map_err(|_| io::Error::from(io::ErrorKind::InvalidData)).at("start", OURSELVES)
+}
+
+/// Sets this process's `oom_score_adj`, -1000 to 1000; its children inherit it.
+///
+/// # Errors
+/// EACCES: lowering it is not permitted, as in a container.
+pub(crate) fn set_oom_score(score: i16) -> Result<()> {
+    std::fs::write(OOM_SCORE, score.to_string()).at("write to", OOM_SCORE)
+}
+
+/// For a helper of PID 1, which has inherited that nothing may kill it for its memory: takes the score of the helpers
+/// among the services. Any other score stays.
+pub(crate) fn become_killable() {
+    let inherited = std::fs::read_to_string(OOM_SCORE);
+    if inherited.is_ok_and(|score| score.trim() == PID_1_OOM_SCORE.to_string()) {
+        // Raising it is always permitted; what else could fail leaves it as it is.
+        drop(set_oom_score(HELPER_OOM_SCORE));
+    }
 }
 
 /// What [`reap`] found.

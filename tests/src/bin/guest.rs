@@ -2,7 +2,7 @@
 //!
 //! `guest serve PORT` in a privileged pod that shares the node's processes and network: it lists and kills processes,
 //! and reads and writes the node's files through `/proc/1/root`. `guest crowd N` is a process with N sleeping
-//! children, `guest exit CODE` one that ends. `guest sleep` waits, `guest true` ends, `guest inside PROGRAM` becomes a
+//! children, `guest exit CODE` one that ends, `guest bomb GROUP` one that forks as often as its cgroup lets it. `guest sleep` waits, `guest true` ends, `guest inside PROGRAM` becomes a
 //! program of the node. It is in the test flavour of the image only.
 
 #[path = "guest/processes.rs"]
@@ -45,8 +45,9 @@ fn main() -> Result<()> {
         // Further words tell one sleeper from another.
         ["sleep", ..] => sleep(),
         ["exit", code] => exit(code.parse()?),
+        ["bomb", group] => bomb(group),
         _ => bail!(
-            "guest serve PORT | crowd N | sleep [WORD ...] | exit CODE | true | inside PROGRAM [ARGUMENT ...]"
+            "guest serve PORT | crowd N | bomb GROUP | sleep [WORD ...] | exit CODE | true | inside PROGRAM [ARGUMENT ...]"
         ),
     }
 }
@@ -171,9 +172,15 @@ fn act(target: &str) -> Result<Vec<u8>> {
             match word("how")? {
                 "panic" => tamper::fail_each_close(1)?,
                 "fault" => tamper::fault(1)?,
+                "hang" => tamper::hang(1)?,
                 other => bail!("no such failure: {other}"),
             }
             Ok(Vec::new())
+        }
+        "/bomb" => {
+            let output = Command::new(std::env::current_exe()?).args(["bomb", word("group")?]).output()?;
+            ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
+            Ok(output.stdout)
         }
         "/orphans" => Ok(orphans(word("crowd")?.parse()?)?.to_string().into_bytes()),
         _ => bail!("no such verb: {verb}"),
@@ -327,6 +334,27 @@ fn crowd(count: usize) -> Result<()> {
     }
     println!("{} children", children.len());
     sleep()
+}
+
+/// Joins a cgroup of the node and starts children there until no more can be started; prints how many there were.
+fn bomb(group: &str) -> Result<()> {
+    let procs = node_path(&format!("/sys/fs/cgroup/{group}/cgroup.procs"));
+    fs::write(&procs, "0").with_context(|| procs.display().to_string())?;
+    let program = std::env::current_exe()?;
+    let mut children: Vec<Child> = Vec::new();
+    let refused = loop {
+        match Command::new(&program).arg("sleep").spawn() {
+            Ok(child) => children.push(child),
+            Err(error) => break error,
+        }
+    };
+    println!("{}", children.len());
+    for child in &mut children {
+        child.kill()?;
+        child.wait()?;
+    }
+    let is_limit = refused.raw_os_error() == Some(rustix::io::Errno::AGAIN.raw_os_error());
+    if is_limit { Ok(()) } else { Err(refused).context("start a child") }
 }
 
 #[expect(clippy::exit, reason = "ending with a code is what it is asked for")]

@@ -1,0 +1,108 @@
+//! containerd's metadata, damaged while the machine was off or under a running node: found before containerd trips over
+//! it, kept for inspection, and pods run again from the image's own archives.
+
+use super::support::shown;
+use anyhow::{Context, Result, ensure};
+use podium_tests::disk::Disk;
+use podium_tests::faults::Fault;
+use podium_tests::hand::{self, Hand};
+use podium_tests::inline;
+use podium_tests::machine::{BOOT_LIMIT, HAND, HELLO, POWER_OFF_LIMIT, boot, config, hand_of, hello};
+use podium_tests::markers::READY;
+use podium_tests::used;
+
+/// From the root of the node and of EPHEMERAL.
+const META: &str = "/var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db";
+const META_ON_DISK: &str = "/lib/containerd/io.containerd.metadata.v1.bolt/meta.db";
+const KEPT_ON_DISK: &str = "/lib/podium/damaged";
+const PAGE: usize = 4096;
+
+/// All of this file.
+pub(super) fn faults() -> Vec<Fault> {
+    let expected = "told; the database is kept; the pod runs again";
+    let damages: [(&str, fn(&mut Vec<u8>), &str); 4] = [
+        ("truncated", |bytes| bytes.truncate(3 * PAGE), "is damaged: it is 12288 bytes long"),
+        ("emptied", Vec::clear, "is gone, and the snapshots are not"),
+        ("garbage", |bytes| bytes.fill(b'x'), "is damaged: neither of its two meta pages is valid"),
+        ("with a damaged page", damage_root, "is damaged: page "),
+    ];
+    let off = damages.into_iter().map(|(name, damage, told)| {
+        let name = format!("meta.db {name} while the machine is off");
+        Fault::in_machine("containerd", name, expected, move || while_off(damage, told))
+    });
+    let running = Fault::in_machine(
+        "containerd",
+        "meta.db overwritten under a running node",
+        "told; the old pods and shims are ended; the pods run again",
+        running,
+    );
+    off.chain([running]).collect()
+}
+
+/// Overwrites the page where the tree begins.
+fn damage_root(bytes: &mut Vec<u8>) {
+    let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
+    // Behind the headers of the two meta pages; the one of the later transaction is in force.
+    let (first, second) = (16, PAGE + 16);
+    let meta = if number(first + 48) > number(second + 48) { first } else { second };
+    let root = usize::try_from(number(meta + 16)).unwrap_or_default() * PAGE;
+    bytes[root..root + PAGE].fill(0xA5);
+}
+
+fn while_off(damage: fn(&mut Vec<u8>), told: &str) -> Result<String> {
+    let disk = used::copy()?;
+    // Once with the pod, so that there are snapshots and containers of it.
+    let word = inline::plain(config(&[HELLO]).as_bytes());
+    let mut machine = boot(&disk, std::slice::from_ref(&word), &[])?;
+    machine.wait(READY, BOOT_LIMIT)?;
+    machine.power_off(POWER_OFF_LIMIT)?;
+    let complaint = machine.console.lines().into_iter().find(|line| line.text.contains("meta.db"));
+    ensure!(complaint.is_none(), "a sound database: {complaint:?}");
+
+    let data = disk.partition("EPHEMERAL")?;
+    let mut bytes = data.read(META_ON_DISK)?;
+    damage(&mut bytes);
+    data.replace(META_ON_DISK, &bytes)?;
+    let mut machine = boot(&disk, &[word], &[])?;
+    let line = machine.wait("podium: containerd: meta.db ", BOOT_LIMIT)?;
+    ensure!(line.text.contains(told), "{line}");
+    machine.wait(READY, BOOT_LIMIT)?;
+    ensure!(hello(&machine)?.contains("hello"));
+    machine.power_off(POWER_OFF_LIMIT)?;
+    ensure!(kept(&disk)? == bytes, "what was kept is not what was damaged");
+    Ok(shown(&line))
+}
+
+fn kept(disk: &Disk) -> Result<Vec<u8>> {
+    let data = disk.partition("EPHEMERAL")?;
+    data.check_clean()?;
+    data.read(&format!("{KEPT_ON_DISK}/1/meta.db"))
+}
+
+fn running() -> Result<String> {
+    let disk = used::copy()?;
+    let mut machine = boot(&disk, &[inline::plain(config(&[HELLO, HAND]).as_bytes())], &[])?;
+    let hand = hand_of(&machine)?;
+    ensure!(hello(&machine)?.contains("hello"));
+    let before = hand.processes()?;
+    let from = machine.console.mark();
+    let containerd = hand.process("containerd", "containerd")?;
+    hand.change("write in place", META, b"garbage", 0)?;
+    // It may have ended by itself already, and then another one is about to end the hand.
+    drop(hand.kill(containerd.pid, 9));
+    let line = machine.console.wait(from, "podium: containerd: meta.db is damaged", BOOT_LIMIT)?;
+    machine.console.wait(line.number, "podium: containerd: up", BOOT_LIMIT)?;
+    machine.console.wait(line.number, READY, BOOT_LIMIT)?;
+    ensure!(hello(&machine)?.contains("hello"));
+    let hand = Hand::at(machine.port(hand::PORT)?, BOOT_LIMIT)?;
+    let now = hand.processes()?;
+    let old = before.iter().find(|process| {
+        ["containerd-shim", "hello", "pause"].contains(&process.name.as_str())
+            && now.iter().any(|other| other.pid == process.pid && other.started == process.started)
+    });
+    ensure!(old.is_none(), "{old:?} is still there");
+    let events = hand.ctl("events")?.out;
+    ensure!(events.contains("meta.db is damaged"), "no event: {events}");
+    machine.power_off(POWER_OFF_LIMIT).context("power off")?;
+    Ok(shown(&line))
+}

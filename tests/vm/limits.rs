@@ -1,0 +1,85 @@
+//! What the node's own services may take, and what nobody can take from them.
+
+use super::support::{HAND, HELLO, POWER_OFF_LIMIT, boot, config, hand_of, hello, on_a_used_disk};
+use anyhow::{Context, Result, ensure};
+use podium_tests::hand::Hand;
+use podium_tests::inline;
+
+const MIB: u64 = 1 << 20;
+/// What the services' descriptions say; the helpers are alike.
+const HELPER_PIDS: u64 = 256;
+
+#[test]
+fn services_are_bounded_and_protected() -> Result<()> {
+    on_a_used_disk(|disk| {
+        let mut machine = boot(disk, &[inline::plain(config(&[HELLO, HAND]).as_bytes())], &[])?;
+        let hand = hand_of(&machine)?;
+        for (group, file, value) in [
+            ("init", "memory.min", 8 * MIB),
+            ("podium", "memory.min", 216 * MIB),
+            ("podium/containerd", "memory.min", 96 * MIB),
+            ("podium/kubelet", "memory.min", 80 * MIB),
+            ("podium/kubelet", "memory.max", 1024 * MIB),
+            ("podium/kubelet", "pids.max", 1024),
+            ("podium/chronyd", "memory.min", 4 * MIB),
+            ("podium/chronyd", "memory.max", 256 * MIB),
+            ("podium/chronyd", "pids.max", HELPER_PIDS),
+            ("podium/api", "memory.max", 64 * MIB),
+        ] {
+            let have = of_group(&hand, group, file)?;
+            ensure!(have == value.to_string(), "{group}/{file}: {have} and not {value}");
+        }
+        ensure!(of_group(&hand, "podium/containerd", "pids.max")? == "max", "shims must be able to fork");
+        ensure!(of_group(&hand, "init", "cgroup.procs")?.lines().any(|pid| pid == "1"), "PID 1 is elsewhere");
+        ensure!(hand.read("/proc/1/oom_score_adj")?.trim() == "-1000");
+        pods_are_kept_off_what_the_services_need(&hand).context("reservations")?;
+        each_has_room(&hand).context("room")?;
+
+        let bomb = hand.bomb("podium/chronyd").context("fork bomb")?;
+        ensure!((HELPER_PIDS / 2..HELPER_PIDS).contains(&bomb), "{bomb} children");
+        ensure!(of_group(&hand, "podium/chronyd", "pids.events")?.trim() != "max 0", "no fork was refused");
+        ensure!(hello(&machine)?.contains("hello"));
+        for name in ["log", "kubelet", "containerd"] {
+            let events = of_group(&hand, &format!("podium/{name}"), "pids.events")?;
+            ensure!(events.trim() == "max 0", "{name}: {events}");
+        }
+        hand.process("chronyd", "chronyd").or_else(|_| hand.process("containerd", "containerd"))?;
+        machine.power_off(POWER_OFF_LIMIT)
+    })
+}
+
+fn of_group(hand: &Hand, group: &str, file: &str) -> Result<String> {
+    Ok(hand.read(&format!("/sys/fs/cgroup/{group}/{file}"))?.trim().to_owned())
+}
+
+fn pods_are_kept_off_what_the_services_need(hand: &Hand) -> Result<()> {
+    let table = hand.read("/proc/meminfo")?;
+    let total = table.lines().find_map(|line| line.strip_prefix("MemTotal:")?.strip_suffix("kB"));
+    let total = total.context("no MemTotal")?.trim().parse::<u64>()? << 10;
+    let pods = of_group(hand, "kubepods", "memory.max")?.parse::<u64>()?;
+    // 72 MiB for the system and 176 for containerd and the kubelet.
+    ensure!(total - pods == 248 * MIB, "{} MiB are kept from pods", (total - pods) / MIB);
+    of_group(hand, "kubepods", "pids.max")?.parse::<u64>().context("pids")?;
+    Ok(())
+}
+
+/// Nobody is near a limit, or uses much more than is kept for it: the numbers are those of a running node.
+fn each_has_room(hand: &Hand) -> Result<()> {
+    for group in hand.list("/sys/fs/cgroup/podium")? {
+        let group = format!("podium/{group}");
+        let Ok(now) = of_group(hand, &group, "memory.stat") else { continue };
+        let anon = now.lines().find_map(|line| line.strip_prefix("anon ")?.parse::<u64>().ok());
+        let anon = anon.context("no anon")?;
+        let (pids, most) = (
+            of_group(hand, &group, "pids.peak").or_else(|_| of_group(hand, &group, "pids.current"))?,
+            of_group(hand, &group, "pids.max")?,
+        );
+        eprintln!("{group}: {} KiB anonymous, {pids} of {most} pids", anon >> 10);
+        let least = of_group(hand, &group, "memory.min")?.parse::<u64>()?;
+        ensure!(anon <= least * 3 / 2, "{group}: {anon} bytes of its own, {least} are kept for it");
+        if let Ok(most) = most.parse::<u64>() {
+            ensure!(pids.parse::<u64>()? * 2 <= most, "{group}: {pids} processes of {most}");
+        }
+    }
+    Ok(())
+}
