@@ -1,3 +1,5 @@
+//! Tests of `bolt.rs`: a small database made by hand, and what becomes of it.
+
 use super::*;
 
 const PAGE: usize = 4096;

@@ -53,7 +53,7 @@ impl Reactor {
                 }
             }
             Due::Starve(overdue) => {
-                self.say(format!("watchdog: not fed: what was due is overdue by {} s", overdue.as_secs()))
+                self.say(format!("watchdog: not fed: what was due is overdue by {} s", overdue.as_secs()));
             }
         }
     }
