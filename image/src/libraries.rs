@@ -58,7 +58,9 @@ pub fn resolve(needers: Vec<Needer>, packages: &mut dyn Source) -> Result<BTreeM
     while let Some(needer) = open.pop_front() {
         let needs = read_needs(&needer.host).with_context(|| format!("cannot read /{}", needer.path))?;
         let interpreter = needs.interpreter.map(|path| vec![crate::deb::merged_usr(&path)]);
-        let folders = || needs.folders.iter().map(String::as_str).chain(FOLDERS);
+        // Who loads a library from a private folder loads its neighbours from there too.
+        let own = needer.path.rsplit_once('/').map(|(folder, _)| folder);
+        let folders = || needs.folders.iter().map(String::as_str).chain(FOLDERS).chain(own);
         let libraries =
             needs.libraries.iter().map(|name| folders().map(|folder| format!("{folder}/{name}")).collect());
         for places in interpreter.into_iter().chain(libraries) {
@@ -202,6 +204,21 @@ mod tests {
             found.contains_key(LOADER) && found.values().all(|library| library.package == "libc6"),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn a_neighbour_in_a_private_folder_is_found() {
+        let needs = read_needs(&needer().host).unwrap();
+        let (last, others) = needs.libraries.split_last().unwrap();
+        let mut world = World(BTreeMap::new());
+        let empty = tempfile::NamedTempFile::new().unwrap();
+        let paths: Vec<String> = others.iter().map(|name| format!("{}/{name}", FOLDERS[0])).collect();
+        let private = format!("usr/bin/{last}");
+        let mut files: Vec<(&str, &Path)> = paths.iter().map(|path| (path.as_str(), empty.path())).collect();
+        files.extend([(LOADER, empty.path()), (private.as_str(), empty.path())]);
+        world.add("me", &[], &files);
+        let found = resolve(vec![needer()], &mut world).unwrap();
+        assert!(found.contains_key(&private), "{found:?}");
     }
 
     #[test]
