@@ -12,6 +12,7 @@ pub mod disk;
 pub mod faults;
 pub mod fields;
 pub mod firmware;
+pub mod gauge;
 pub mod hand;
 pub mod http;
 pub mod inline;
