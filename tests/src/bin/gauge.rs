@@ -7,10 +7,12 @@ use anyhow::{Context, Result, ensure};
 use podium_tests::gauge::{
     BETWEEN_KILLS_SECONDS, FAILED, IDLE_SECONDS, MEASURED, Measured, ORPHANS, field, record,
 };
+use rustix::fs::OFlags;
 use rustix::mount::MountFlags;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -22,6 +24,8 @@ const SETTLED: Duration = Duration::from_secs(180);
 const KILLS: usize = 5;
 /// How the service that is killed is called under the several inits.
 const KILLED: [&str; 3] = ["probe", "run", "containerd"];
+/// How often the kernel's log is looked at; the times are those in it.
+const RECORD_LOOK: Duration = Duration::from_millis(20);
 /// Before the orphans end: each waits for it by then.
 const PAUSE: Duration = Duration::from_secs(5);
 /// How often the next orphan that is still there is looked at: half a percent of what is measured.
@@ -52,7 +56,9 @@ fn measure() -> Result<Measured> {
         fs::create_dir_all("/proc")?;
         rustix::mount::mount("proc", "/proc", "proc", MountFlags::empty(), None).context("mount /proc")?;
     }
-    let mut log = Log(File::open("/dev/kmsg").context("/dev/kmsg")?);
+    let log =
+        File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open("/dev/kmsg");
+    let mut log = Log(log.context("/dev/kmsg")?);
     let (executed, _) = log.wait(|text| text.starts_with("Run ") && text.ends_with(" as init process"))?;
     let (first, _) = log.wait(|text| text.starts_with("probe: up "))?;
     let exec_to_service_ms = milliseconds(first - executed);
@@ -90,6 +96,11 @@ impl Log {
                 Ok(length) => length,
                 // It was overwritten before we came to it.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => continue,
+                // On an idle processor the kernel may tell those who sleep for a record only with the next one.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    thread::sleep(RECORD_LOOK);
+                    continue;
+                }
                 Err(error) => return Err(error).context("/dev/kmsg"),
             };
             let raw = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
