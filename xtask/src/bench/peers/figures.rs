@@ -208,7 +208,7 @@ mod tests {
         );
         assert!(of("no peer reaps faster").met, "the same time is no lead");
         let table = table(&rows, &aims);
-        assert!(table.contains("±0.5%") && table.contains("restart_ms"), "{table}");
+        assert!(table.contains("±0.8%") && table.contains("restart_ms"), "{table}");
         let missed = table.lines().filter(|line| line.ends_with("MISSED")).count();
         assert_eq!(missed, 2, "{table}");
     }
