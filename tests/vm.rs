@@ -21,4 +21,5 @@ mod vm {
     mod sources;
     mod status;
     mod support;
+    mod surface;
 }

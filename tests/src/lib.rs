@@ -26,5 +26,6 @@ mod processor;
 pub mod qemu;
 pub mod qmp;
 pub mod react;
+pub mod readme;
 pub mod tamper;
 pub mod used;
