@@ -24,4 +24,5 @@ mod vm {
     mod supervision;
     mod support;
     mod watchdog;
+    mod surface;
 }

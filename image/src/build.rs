@@ -5,7 +5,7 @@
 //! Each output carries a stamp with the key of what it was made from; one whose key did not change is left alone.
 
 use crate::cache::{self, Cache, hash};
-use crate::definition::{self, Definition};
+use crate::definition::{self, Definition, Pick};
 use crate::lock::{Lock, Mode};
 use crate::packages::{Packages, Policy};
 use crate::rootfs::{self, Inputs, Trees};
@@ -14,6 +14,7 @@ use crate::{checks, compile, cpio, disk, kernel, kubelet, licences, report, run}
 use anyhow::{Context, Result};
 use podium_init::services::ImageFacts;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Where a checkout has its things.
@@ -56,7 +57,7 @@ pub struct Image {
     /// PID 1.
     pub init: Artifact,
     /// Debian packages with a file in the image, and their versions.
-    pub packages: std::collections::BTreeMap<String, String>,
+    pub packages: BTreeMap<String, String>,
 }
 
 /// A file that was made.
@@ -76,7 +77,7 @@ pub fn fetch(checkout: &Checkout, policy: Policy) -> Result<Lock> {
     let _alone = exclusive(checkout)?;
     let (definition, mut packages) = open(checkout, policy)?;
     components(checkout, &definition, &mut packages, policy)?;
-    rootfs::package_files(&definition, &mut packages)?;
+    rootfs::package_files(&definition.packages, &mut packages)?;
     keep_lock(checkout, &definition, &mut packages, policy)?;
     Ok(packages.lock().clone())
 }
@@ -121,6 +122,34 @@ pub fn image(checkout: &Checkout, policy: Policy, extra: Option<&Extra>) -> Resu
     let image = write(&checkout.work, &trees, &definition, kernel, &programs, &packages, &out)?;
     cache::write_file(&out.join("manifest.json"), (serde_json::to_string_pretty(&image)? + "\n").as_bytes())?;
     Ok(image)
+}
+
+/// The image's kernel alone, ready to boot; the lock is left as it is.
+pub fn kernel(checkout: &Checkout, policy: Policy) -> Result<kernel::Kernel> {
+    let _alone = exclusive(checkout)?;
+    let (definition, mut packages) = open(checkout, policy)?;
+    kernel::obtain(&definition.kernel, &mut packages)
+}
+
+/// Files of packages that are no part of the image, with the libraries they need. Their versions are in a lock of their
+/// own, beside the image's, which is written when it changes.
+pub fn foreign_files(
+    checkout: &Checkout,
+    policy: Policy,
+    lock: &str,
+    picked: &BTreeMap<String, Vec<Pick>>,
+) -> Result<Tree> {
+    let _alone = exclusive(checkout)?;
+    let (definition, _) = open(checkout, policy)?;
+    let file = checkout.image().join(lock);
+    let lock = Lock::read(&file, &definition.suite)?;
+    let mut packages = Packages::new(Cache::open()?, lock, policy, &checkout.work.join("unpacked"));
+    packages.fetch(&picked.keys().map(String::as_str).collect::<Vec<_>>())?;
+    let (tree, _) = rootfs::package_files(picked, &mut packages)?;
+    if policy.mode != Mode::Locked && packages.lock().write(&file)? {
+        report::note(&format!("{} has changed", file.display()));
+    }
+    Ok(tree)
 }
 
 struct Components {

@@ -41,6 +41,8 @@ pub struct Needs {
     pub interpreter: Option<String>,
     /// Sonames.
     pub libraries: Vec<String>,
+    /// Folders that it has looked through first (`DT_RUNPATH`), merged-usr, without leading slash.
+    pub folders: Vec<String>,
 }
 
 /// Gives unpacked packages by name.
@@ -56,10 +58,11 @@ pub fn resolve(needers: Vec<Needer>, packages: &mut dyn Source) -> Result<BTreeM
     while let Some(needer) = open.pop_front() {
         let needs = read_needs(&needer.host).with_context(|| format!("cannot read /{}", needer.path))?;
         let interpreter = needs.interpreter.map(|path| vec![crate::deb::merged_usr(&path)]);
-        let libraries = needs
-            .libraries
-            .iter()
-            .map(|name| FOLDERS.iter().map(|folder| format!("{folder}/{name}")).collect());
+        // Who loads a library from a private folder loads its neighbours from there too.
+        let own = needer.path.rsplit_once('/').map(|(folder, _)| folder);
+        let folders = || needs.folders.iter().map(String::as_str).chain(FOLDERS).chain(own);
+        let libraries =
+            needs.libraries.iter().map(|name| folders().map(|folder| format!("{folder}/{name}")).collect());
         for places in interpreter.into_iter().chain(libraries) {
             let places: Vec<String> = places;
             if places.iter().any(|place| found.contains_key(place)) {
@@ -101,6 +104,13 @@ pub fn read_needs(file: &Path) -> Result<Needs> {
     Ok(Needs {
         interpreter: elf.interpreter.map(|path| path.trim_start_matches('/').to_owned()),
         libraries: elf.libraries.iter().map(|name| (*name).to_owned()).collect(),
+        // `$ORIGIN` and the like are in no package of ours.
+        folders: elf
+            .runpaths
+            .iter()
+            .filter_map(|path| path.strip_prefix('/'))
+            .map(crate::deb::merged_usr)
+            .collect(),
     })
 }
 
@@ -194,6 +204,21 @@ mod tests {
             found.contains_key(LOADER) && found.values().all(|library| library.package == "libc6"),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn a_neighbour_in_a_private_folder_is_found() {
+        let needs = read_needs(&needer().host).unwrap();
+        let (last, others) = needs.libraries.split_last().unwrap();
+        let mut world = World(BTreeMap::new());
+        let empty = tempfile::NamedTempFile::new().unwrap();
+        let paths: Vec<String> = others.iter().map(|name| format!("{}/{name}", FOLDERS[0])).collect();
+        let private = format!("usr/bin/{last}");
+        let mut files: Vec<(&str, &Path)> = paths.iter().map(|path| (path.as_str(), empty.path())).collect();
+        files.extend([(LOADER, empty.path()), (private.as_str(), empty.path())]);
+        world.add("me", &[], &files);
+        let found = resolve(vec![needer()], &mut world).unwrap();
+        assert!(found.contains_key(&private), "{found:?}");
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub enum Decision {
 }
 
 const HEADER: &str =
-    "# Written by `cargo xtask fetch`: the exact components of image.yaml. Commit it; do not edit it.\n";
+    "# Written by `cargo xtask`: exact packages, known by their bytes. Commit it; do not edit it.\n";
 
 impl Lock {
     /// An empty lock for a suite.

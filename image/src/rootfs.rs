@@ -18,7 +18,7 @@ use crate::tree::{Content, Node, Tree};
 use anyhow::{Context, Result, ensure};
 use podium_init::paths;
 use podium_init::services::{ImageFacts, PreloadFacts};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Everything that goes into the trees.
@@ -93,7 +93,7 @@ pub fn trees(inputs: &Inputs, packages: &mut Packages) -> Result<Trees> {
         root.folder(path, mode)?;
     }
     root.copy_folder(inputs.files, "")?;
-    let (files, mut used) = package_files(inputs.definition, packages)?;
+    let (files, mut used) = package_files(&inputs.definition.packages, packages)?;
     root.merge(files)?;
     for (path, target) in &inputs.definition.links {
         root.link(path, target)?;
@@ -113,11 +113,14 @@ pub fn trees(inputs: &Inputs, packages: &mut Packages) -> Result<Trees> {
     Ok(Trees { root, initramfs, facts, packages: used })
 }
 
-/// The files picked from packages with the libraries they need, and the packages that gave something.
-pub fn package_files(definition: &Definition, packages: &mut Packages) -> Result<(Tree, BTreeSet<String>)> {
+/// The files picked from packages, by package, with the libraries they need; and the packages that gave something.
+pub fn package_files(
+    picked: &BTreeMap<String, Vec<Pick>>,
+    packages: &mut Packages,
+) -> Result<(Tree, BTreeSet<String>)> {
     let mut root = Tree::default();
     let (mut needers, mut used) = (Vec::new(), BTreeSet::new());
-    for (name, picks) in &definition.packages {
+    for (name, picks) in picked {
         let package = packages.get(name)?;
         for pick in picks {
             let matches = package.glob(pick.glob())?;

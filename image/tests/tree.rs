@@ -61,7 +61,7 @@ fn files_keep_their_merged_path_or_move_and_links_stay_links() {
     let folder = tempfile::tempdir().unwrap();
     let mut packages = world(folder.path());
     let definition = definition("  tool: ['usr/bin/{plain,other}', {from: usr/bin/plain, into: opt/x}]\n");
-    let (tree, used) = package_files(&definition, &mut packages).unwrap();
+    let (tree, used) = package_files(&definition.packages, &mut packages).unwrap();
     assert!(
         matches!(tree.get("usr/bin/plain"), Some(Node::File { mode: 0o644, .. })),
         "{:?}",
@@ -77,7 +77,7 @@ fn files_keep_their_merged_path_or_move_and_links_stay_links() {
 #[test]
 fn a_glob_without_a_match_names_package_and_version() {
     let folder = tempfile::tempdir().unwrap();
-    let error = package_files(&definition("  tool: [usr/bin/none]\n"), &mut world(folder.path()))
+    let error = package_files(&definition("  tool: [usr/bin/none]\n").packages, &mut world(folder.path()))
         .unwrap_err()
         .to_string();
     assert_eq!(error, "packages.tool: `usr/bin/none` matches no file of tool 1:2.3-4");
@@ -86,7 +86,7 @@ fn a_glob_without_a_match_names_package_and_version() {
 #[test]
 fn a_library_that_no_dependency_has_is_named_with_who_needs_it() {
     let folder = tempfile::tempdir().unwrap();
-    let error = package_files(&definition("  tool: [usr/bin/needy]\n"), &mut world(folder.path()))
+    let error = package_files(&definition("  tool: [usr/bin/needy]\n").packages, &mut world(folder.path()))
         .unwrap_err()
         .to_string();
     assert!(
@@ -102,12 +102,12 @@ fn the_unpacked_package_is_found_again_after_the_checkout_has_moved() {
     let first = {
         let here = folder.path().join("here");
         std::fs::create_dir(&here).unwrap();
-        package_files(&definition, &mut world(&here)).unwrap().0
+        package_files(&definition.packages, &mut world(&here)).unwrap().0
     };
     let there = folder.path().join("there");
     std::fs::rename(folder.path().join("here"), &there).unwrap();
     std::fs::remove_dir_all(there.join("tool")).unwrap();
-    let second = package_files(&definition, &mut world(&there)).unwrap().0;
+    let second = package_files(&definition.packages, &mut world(&there)).unwrap().0;
     assert_eq!(first.key(), second.key(), "where a file lies on this machine is no part of the key");
     let staged = folder.path().join("staged");
     std::fs::create_dir(&staged).unwrap();

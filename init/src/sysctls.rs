@@ -64,6 +64,16 @@ pub const DEFAULTS: &[(&str, &str)] = &[
     ("net.ipv4.icmp_echo_ignore_broadcasts", "1"),
 ];
 
+/// The README's table of [`DEFAULTS`].
+#[must_use]
+pub fn reference() -> String {
+    let mut table = String::from("| setting | value |\n|---|---|\n");
+    for (name, value) in DEFAULTS {
+        table += &format!("| `{name}` | `{value}` |\n");
+    }
+    table
+}
+
 /// One value to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {

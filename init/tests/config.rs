@@ -6,8 +6,8 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use podium_init::cmdline;
 use podium_init::config::{self, FileOp, KEYS, MAX_PROBLEMS, MAX_TEXT, MachineConfig, Outcome, Severity};
+use podium_init::{cmdline, sysctls};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
@@ -346,6 +346,7 @@ fn the_readme_holds_the_references() {
     let have = std::fs::read_to_string(&readme).unwrap();
     let now = between(&have, "<!-- config reference -->", &config::reference());
     let now = between(&now, "<!-- kernel words -->", &cmdline::reference());
+    let now = between(&now, "<!-- sysctls -->", &sysctls::reference());
     compare(&readme, &have, &now);
 }
 

@@ -3,7 +3,7 @@
 use crate::http;
 use crate::react::Reaction;
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,19 @@ pub struct Process {
     pub started: u64,
     /// Its arguments, the program first.
     pub argv: Vec<String>,
+}
+
+/// Something in a folder of the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Absolute.
+    pub path: String,
+    /// `folder`, `file`, `link`, `socket`, `FIFO` or `device`.
+    pub kind: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// User and group.
+    pub owner: (u32, u32),
 }
 
 /// What became of a thousand orphans.
@@ -139,6 +152,14 @@ impl Hand {
     /// When it cannot be read.
     pub fn list(&self, path: &str) -> Result<Vec<String>> {
         Ok(serde_json::from_str(&self.ask(&format!("/ls?path={path}"))?)?)
+    }
+
+    /// A folder of the node and everything below it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn tree(&self, path: &str) -> Result<Vec<Entry>> {
+        Ok(serde_json::from_str(&self.ask(&format!("/tree?path={path}"))?)?)
     }
 
     /// The permission bits of a file of the node.

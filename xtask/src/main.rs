@@ -17,6 +17,7 @@ mod operate;
 mod rules;
 mod run;
 mod say;
+mod soak;
 mod suite;
 
 use anyhow::Result;

@@ -36,6 +36,19 @@ pub(crate) fn spinner(text: &str) -> ProgressBar {
     bar
 }
 
+/// A bar that fills, while so much is done one by one. Nothing but its name when nobody watches.
+pub(crate) fn progress(text: &str, length: u64) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        note(&format!("{length} {text}"));
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(length).with_message(text.to_owned());
+    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {eta}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
 /// A result, as the one JSON value on standard output.
 pub(crate) fn json(value: &impl Serialize) -> Result<()> {
     let mut out = std::io::stdout().lock();

@@ -1,9 +1,10 @@
-//! `test`: the five kinds of tests, each with what it needs built first.
+//! `test`: the kinds of tests, each with what it needs built first.
 //!
 //! `unit` needs nothing but the sources, `ns` the real binary and the host's namespaces, `image` the components, `vm`
 //! the whole image and QEMU, `faults` what its faults need. All are plain `cargo test` underneath; their lines are passed on as they come
-//! and counted for the end. `faults` alone prints a table instead, or its rows as JSON.
+//! and counted for the end. `faults` prints a table instead, or its rows as JSON; `soak` is `soak.rs`.
 
+use crate::soak::{self, Scale};
 use crate::{doctor, image, operate, say};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
@@ -22,6 +23,9 @@ const INIT_VARIABLE: &str = "PODIUM_INIT";
 /// Kinds build on each other: `unit` takes seconds, `ns` runs the real PID 1 in namespaces of this machine, `faults`
 /// does to it what goes wrong in the field and prints what was expected and what was seen, `image` packs the image
 /// twice and compares, `vm` boots the real image in QEMU again and again (about half an hour without KVM).
+///
+/// `soak` is none of them and runs when it is named: 10,000 restarts, 1,000,000 orphans and 1,000 applied configs,
+/// which leave PID 1 with the memory, the descriptors and the files that it had before.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Which tests [default: all, in this order]
@@ -33,6 +37,9 @@ pub(crate) struct Arguments {
     /// Print the faults and where each is injected, and do nothing (kind `faults`)
     #[arg(long)]
     list: bool,
+    /// How much of a whole soak is done: 1, or a part such as 1/100 (kind `soak`)
+    #[arg(long, value_name = "PART", default_value = "1")]
+    scale: Scale,
     /// Print the result as JSON on standard output
     #[arg(long)]
     json: bool,
@@ -51,6 +58,8 @@ enum Kind {
     Image,
     /// The real image in QEMU
     Vm,
+    /// A long life of the real binary: flat memory, nothing left behind; not among all
+    Soak,
 }
 
 /// What became of one kind of tests.
@@ -74,6 +83,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     doctor::ensure()?;
+    if arguments.kind == Some(Kind::Soak) {
+        return soak::run(arguments.scale, arguments.json);
+    }
     if arguments.kind == Some(Kind::Faults) && arguments.json {
         return faults_as_json(arguments);
     }
@@ -107,7 +119,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 fn command(kind: Kind, arguments: &Arguments) -> Result<Command> {
     let mut cargo = crate::cargo();
     let (binary, image) = match kind {
-        Kind::Unit | Kind::Image => (false, false),
+        Kind::Unit | Kind::Image | Kind::Soak => (false, false),
         Kind::Ns => (true, false),
         Kind::Faults => {
             let faults = faults_of(arguments)?;
@@ -159,6 +171,8 @@ fn words(kind: Kind) -> (&'static [&'static str], &'static [&'static str]) {
             (&["test", "--locked", "-p", "podium-image", "--test", "reproducible"], &["--nocapture"])
         }
         Kind::Vm => (&["test", "--locked", "-p", "podium-tests", "--test", "vm"], &["--test-threads=2"]),
+        // It is no test of cargo's.
+        Kind::Soak => (&[], &[]),
     }
 }
 

@@ -113,6 +113,8 @@ fn perform(name: &str, line: &str) -> Result<()> {
         ["brood", count, file] => {
             (0..count.parse::<u32>()?).try_for_each(|_| child(&["--", "doze", file]).map(drop))
         }
+        // As many orphans as /fake/rain says, which end at once; how many there were is in /fake/rain.fallen.
+        ["rain"] => rain(name),
         // A process of its own session whose parent is gone.
         ["daemon"] => child(&["--", "leave"])?.wait().map(drop).context("wait"),
         ["leave"] => child(&["--", "session"]).map(drop),
@@ -181,6 +183,25 @@ fn perform(name: &str, line: &str) -> Result<()> {
             nix::sys::signal::kill(pid, signal).context("kill")
         }
         _ => bail!("no such command"),
+    }
+}
+
+/// Goes on when there is a higher number in the file.
+fn rain(name: &str) -> Result<()> {
+    /// At a time: each batch has a parent that leaves them.
+    const BATCH: u64 = 500;
+    let mut fallen = 0;
+    loop {
+        let wanted = std::fs::read_to_string("/fake/rain").ok().and_then(|count| count.parse::<u64>().ok());
+        let batch = wanted.unwrap_or(0).saturating_sub(fallen).min(BATCH);
+        if batch == 0 {
+            std::thread::sleep(LOOK);
+            continue;
+        }
+        perform(name, &format!("orphans {batch} /fake"))?;
+        fallen += batch;
+        std::fs::write("/fake/rain.new", fallen.to_string())?;
+        std::fs::rename("/fake/rain.new", "/fake/rain.fallen")?;
     }
 }
 

@@ -7,6 +7,8 @@
 
 #[path = "guest/processes.rs"]
 mod processes;
+#[path = "guest/tree.rs"]
+mod tree;
 
 use anyhow::{Context, Result, bail, ensure};
 use podium_tests::{react, tamper};
@@ -104,6 +106,10 @@ fn act(target: &str) -> Result<Vec<u8>> {
             let mut names = names.collect::<Result<Vec<_>>>()?;
             names.sort();
             Ok(json!(names).to_string().into_bytes())
+        }
+        "/tree" => {
+            let path = word("path")?;
+            Ok(json!(tree::tree(&node_path(path), path)?).to_string().into_bytes())
         }
         "/mode" => {
             let path = node_path(word("path")?);

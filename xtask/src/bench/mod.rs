@@ -5,12 +5,14 @@
 mod api;
 mod boot;
 mod manifests;
+mod peers;
 mod reaction;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-/// Measure boots, the rendering of manifests, how quickly a running node acts on a changed config, or its API.
+/// Measure boots, the rendering of manifests, how quickly a running node acts on a changed config, its API, or PID 1
+/// beside other inits.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -22,6 +24,7 @@ enum What {
     Api(api::Arguments),
     Boot(boot::Arguments),
     Manifests(manifests::Arguments),
+    Peers(peers::Arguments),
     Reaction(reaction::Arguments),
 }
 
@@ -34,6 +37,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         What::Api(arguments) => api::run(arguments),
         What::Boot(arguments) => boot::run(arguments),
         What::Manifests(arguments) => manifests::run(arguments),
+        What::Peers(arguments) => peers::run(arguments),
         What::Reaction(arguments) => reaction::run(arguments),
     }
 }
