@@ -23,6 +23,6 @@ mod vm {
     mod status;
     mod supervision;
     mod support;
-    mod watchdog;
     mod surface;
+    mod watchdog;
 }
