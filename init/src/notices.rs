@@ -19,6 +19,9 @@ pub const PODS: &str = "PODIUM_PODS=";
 /// The prober says this of another service; [`health`] writes it, and what follows it stands there.
 const HEALTH: &str = "PODIUM_HEALTH=";
 
+/// `init repair` says this when containerd begins without its images: the image's own are imported once more.
+pub const ANEW: &str = "PODIUM_ANEW=1";
+
 /// A service says in words what it does; [`Status`] makes lines of them.
 pub const STATUS: &str = "STATUS=";
 /// The longest line that comes of a status: an address and a fingerprint fit.
@@ -37,6 +40,8 @@ pub enum Notice<'a> {
     Executed,
     /// [`FAILED`]: stage and error.
     StageFailed(&'a str),
+    /// [`ANEW`].
+    Anew,
     /// [`PODS`]: whether all pods run.
     Pods(bool),
     /// `STATUS=`: words for people.
@@ -98,6 +103,7 @@ pub fn parse(message: &[u8]) -> impl Iterator<Item = Notice<'_>> {
     message.split(|byte| *byte == b'\n').filter_map(|line| match std::str::from_utf8(line).ok()? {
         "READY=1" => Some(Notice::Ready),
         EXECUTED => Some(Notice::Executed),
+        ANEW => Some(Notice::Anew),
         "PODIUM_PODS=1" => Some(Notice::Pods(true)),
         "PODIUM_PODS=0" => Some(Notice::Pods(false)),
         line => {
@@ -118,7 +124,7 @@ mod tests {
 
     #[test]
     fn known_words_are_told_in_order() {
-        assert_eq!(all(b"PODIUM_EXEC=1"), [Notice::Executed]);
+        assert_eq!(all(b"PODIUM_EXEC=1\nPODIUM_ANEW=1"), [Notice::Executed, Notice::Anew]);
         assert_eq!(all(b"PODIUM_PODS=1\nPODIUM_PODS=0"), [Notice::Pods(true), Notice::Pods(false)]);
         assert_eq!(all(b"STATUS=x y\nREADY=1\n"), [Notice::Status("x y"), Notice::Ready]);
         assert_eq!(

@@ -104,7 +104,8 @@ fn repair() -> Result<()> {
     // While a snapshot is left, the next start finds that the database is gone.
     empty(root, Some(&snapshotter))?;
     remove(&snapshotter)?;
-    file::sync_dir(root)
+    file::sync_dir(root)?;
+    tell(notices::ANEW)
 }
 
 /// What a database's file is.

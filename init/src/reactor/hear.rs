@@ -7,7 +7,7 @@ use super::Reactor;
 use crate::sys::clock;
 use podium_init::clock::Time;
 use podium_init::notices::{self, MESSAGE_MAX, Notice};
-use podium_init::services::{API, CONTAINERD, PROBE};
+use podium_init::services::{API, CONTAINERD, PRELOAD, PROBE};
 use podium_init::supervisor::{Event, Id};
 
 /// Messages of one service a turn; a service that floods its socket fills only its own queue.
@@ -28,6 +28,7 @@ impl Reactor {
                         self.step(Event::Ready(id));
                     }
                     Notice::Executed => self.executed(id),
+                    Notice::Anew => self.import_again(id),
                     Notice::StageFailed(text) => self.stage_failed(id, text),
                     Notice::Pods(up) => self.pods_are(id, up),
                     Notice::Status(words) => self.take_status(id, words),
@@ -56,6 +57,16 @@ impl Reactor {
         }
         if let Some(of) = self.places.iter().position(|place| place.service == service) {
             self.step(Event::Probed(Id(of), asked, failure.map(str::to_owned)));
+        }
+    }
+
+    /// containerd has lost its images: the step that was done is to be done again.
+    fn import_again(&mut self, id: Id) {
+        let is = |id: usize, name: &str| self.places.get(id).is_some_and(|place| place.service == name);
+        if is(id.0, CONTAINERD)
+            && let Some(preload) = (0..self.places.len()).find(|place| is(*place, PRELOAD))
+        {
+            self.step(Event::Restart(Id(preload)));
         }
     }
 

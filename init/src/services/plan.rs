@@ -4,8 +4,8 @@
 //! container the runtime owns devices, network and clock, so those services are not in the plan.
 
 use super::{
-    API, API_USER, ImageFacts, LOG, Limits, Need, NodeFacts, PROBE, Readiness, Reserved, Restart, Scope,
-    Service, Stop, health, kubelet,
+    API, API_USER, ImageFacts, LOG, Limits, Need, NodeFacts, PRELOAD, PROBE, Readiness, Reserved, Restart,
+    Scope, Service, Stop, health, kubelet,
 };
 use crate::config::{Delivery, MachineConfig};
 use crate::paths;
@@ -220,7 +220,7 @@ fn preload(env: &[(String, String)]) -> Service {
         readiness: Readiness::Notify,
         ready_limit: Some(PRELOAD_READY_LIMIT),
         restart: Restart::OnFailure,
-        ..helper("preload", &[paths::INIT, "preload"], env)
+        ..helper(PRELOAD, &[paths::INIT, "preload"], env)
     }
 }
 
@@ -252,7 +252,7 @@ fn kubelet_service(
 ) -> Service {
     // Without its certificates it would end at once, again and again.
     let mut needs =
-        vec![need("containerd", None), need("pki", None), need("preload", Some(KUBELET_WAITS_FOR_PRELOAD))];
+        vec![need("containerd", None), need("pki", None), need(PRELOAD, Some(KUBELET_WAITS_FOR_PRELOAD))];
     if config.machine.kubelet.static_pod_delivery == Delivery::Http {
         needs.push(need("podlist", Some(KUBELET_WAITS_FOR_POD_LIST)));
     }
