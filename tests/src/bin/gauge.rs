@@ -45,10 +45,11 @@ fn main() -> Result<()> {
         Ok(measured) => format!("{MEASURED}{}", serde_json::to_string(&measured)?),
         Err(error) => format!("{FAILED}{error:#}"),
     };
-    // The highest priority is shown on the console whatever its level is.
-    say(&format!("<0>{line}"))?;
     loop {
-        thread::park();
+        // The highest priority is shown on the console whatever its level is. Said again and again: the last line of an
+        // idle machine was seen to stay in its serial port until there was another one.
+        say(&format!("<0>{line}"))?;
+        thread::sleep(Duration::from_secs(1));
     }
 }
 
