@@ -2,9 +2,9 @@
 
 use crate::config::MachineConfig;
 use crate::paths;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// The prober's id. It alone may tell of the health of others.
