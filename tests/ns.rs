@@ -19,6 +19,8 @@ mod holds;
 mod live;
 #[path = "ns/logs.rs"]
 mod logs;
+#[path = "ns/metadata.rs"]
+mod metadata;
 #[path = "ns/mistakes.rs"]
 mod mistakes;
 #[path = "ns/panic.rs"]
