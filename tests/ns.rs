@@ -21,6 +21,8 @@ mod holds;
 mod live;
 #[path = "ns/logs.rs"]
 mod logs;
+#[path = "ns/metadata.rs"]
+mod metadata;
 #[path = "ns/mistakes.rs"]
 mod mistakes;
 #[path = "ns/panic.rs"]
