@@ -4,7 +4,7 @@ use crate::node::{Apid, LIMIT, Node};
 use podium_init::clock::Time;
 use podium_init::notices::{Notice, parse};
 use podium_init::paths;
-use podium_init::services::{Health, Probe, Readiness, Restart, Scope, Service, Stop};
+use podium_init::services::{Health, Limits, Probe, Readiness, Restart, Scope, Service, Stop};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -107,7 +107,7 @@ fn service(url: String) -> Service {
         oom_score_adj: 0,
         nofile: 1024,
         user: None,
-        memory_max: None,
+        limits: Limits { memory_min: 0, memory_max: None, pids_max: None },
         stop: Stop { signal: 15, limit: Duration::from_secs(1), scope: Scope::Group },
         health: Some(Health {
             probe: Probe::Http(url),
