@@ -17,13 +17,16 @@ const META_ON_DISK: &str = "/lib/containerd/io.containerd.metadata.v1.bolt/meta.
 const KEPT_ON_DISK: &str = "/lib/podium/damaged";
 const PAGE: usize = 4096;
 
+/// What becomes of the file: its bytes before and after.
+type Damage = fn(&[u8]) -> Vec<u8>;
+
 /// All of this file.
 pub(super) fn faults() -> Vec<Fault> {
     let expected = "told; the database is kept; the pod runs again";
-    let damages: [(&str, fn(&mut Vec<u8>), &str); 4] = [
-        ("truncated", |bytes| bytes.truncate(3 * PAGE), "is damaged: it is 12288 bytes long"),
-        ("emptied", Vec::clear, "is gone, and the snapshots are not"),
-        ("garbage", |bytes| bytes.fill(b'x'), "is damaged: neither of its two meta pages is valid"),
+    let damages: [(&str, Damage, &str); 4] = [
+        ("truncated", |bytes| bytes[..3 * PAGE].to_vec(), "is damaged: it is 12288 bytes long"),
+        ("emptied", |_| Vec::new(), "is gone, and the snapshots are not"),
+        ("garbage", |bytes| vec![b'x'; bytes.len()], "is damaged: neither of its two meta pages is valid"),
         ("with a damaged page", damage_root, "is damaged: page "),
     ];
     let off = damages.into_iter().map(|(name, damage, told)| {
@@ -40,16 +43,18 @@ pub(super) fn faults() -> Vec<Fault> {
 }
 
 /// Overwrites the page where the tree begins.
-fn damage_root(bytes: &mut Vec<u8>) {
+fn damage_root(bytes: &[u8]) -> Vec<u8> {
     let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
     // Behind the headers of the two meta pages; the one of the later transaction is in force.
     let (first, second) = (16, PAGE + 16);
     let meta = if number(first + 48) > number(second + 48) { first } else { second };
     let root = usize::try_from(number(meta + 16)).unwrap_or_default() * PAGE;
-    bytes[root..root + PAGE].fill(0xA5);
+    let mut damaged = bytes.to_vec();
+    damaged[root..root + PAGE].fill(0xA5);
+    damaged
 }
 
-fn while_off(damage: fn(&mut Vec<u8>), told: &str) -> Result<String> {
+fn while_off(damage: Damage, told: &str) -> Result<String> {
     let disk = used::copy()?;
     // Once with the pod, so that there are snapshots and containers of it.
     let word = inline::plain(config(&[HELLO]).as_bytes());
@@ -60,8 +65,7 @@ fn while_off(damage: fn(&mut Vec<u8>), told: &str) -> Result<String> {
     ensure!(complaint.is_none(), "a sound database: {complaint:?}");
 
     let data = disk.partition("EPHEMERAL")?;
-    let mut bytes = data.read(META_ON_DISK)?;
-    damage(&mut bytes);
+    let bytes = damage(&data.read(META_ON_DISK)?);
     data.replace(META_ON_DISK, &bytes)?;
     let mut machine = boot(&disk, &[word], &[])?;
     let line = machine.wait("podium: containerd: meta.db ", BOOT_LIMIT)?;
