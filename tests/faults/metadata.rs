@@ -17,16 +17,16 @@ const META_ON_DISK: &str = "/lib/containerd/io.containerd.metadata.v1.bolt/meta.
 const KEPT_ON_DISK: &str = "/lib/podium/damaged";
 const PAGE: usize = 4096;
 
-/// What is done to a database's bytes.
-type Damage = fn(&mut Vec<u8>);
+/// What becomes of the file: its bytes before and after.
+type Damage = fn(&[u8]) -> Vec<u8>;
 
 /// All of this file.
 pub(super) fn faults() -> Vec<Fault> {
     let expected = "told; the database is kept; the pod runs again";
     // What else can be wrong with a database is looked at without a machine: `init/src/bolt.rs`, `tests/ns/metadata.rs`.
     let damages: [(&str, Damage, &str); 2] = [
-        ("truncated", |bytes| bytes.truncate(3 * PAGE), "is damaged: it is 12288 bytes long"),
-        ("with a damaged page", |bytes| damage_root(bytes), "is damaged: page "),
+        ("truncated", |bytes| bytes[..3 * PAGE].to_vec(), "is damaged: it is 12288 bytes long"),
+        ("with a damaged page", damage_root, "is damaged: page "),
     ];
     let off = damages.into_iter().map(|(name, damage, told)| {
         let name = format!("meta.db {name} while the machine is off");
@@ -42,13 +42,15 @@ pub(super) fn faults() -> Vec<Fault> {
 }
 
 /// Overwrites the page where the tree begins.
-fn damage_root(bytes: &mut [u8]) {
+fn damage_root(bytes: &[u8]) -> Vec<u8> {
     let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
     // Behind the headers of the two meta pages; the one of the later transaction is in force.
     let (first, second) = (16, PAGE + 16);
     let meta = if number(first + 48) > number(second + 48) { first } else { second };
     let root = usize::try_from(number(meta + 16)).unwrap_or_default() * PAGE;
-    bytes[root..root + PAGE].fill(0xA5);
+    let mut damaged = bytes.to_vec();
+    damaged[root..root + PAGE].fill(0xA5);
+    damaged
 }
 
 fn while_off(damage: Damage, told: &str) -> Result<String> {
@@ -62,8 +64,7 @@ fn while_off(damage: Damage, told: &str) -> Result<String> {
     ensure!(complaint.is_none(), "a sound database: {complaint:?}");
 
     let data = disk.partition("EPHEMERAL")?;
-    let mut bytes = data.read(META_ON_DISK)?;
-    damage(&mut bytes);
+    let bytes = damage(&data.read(META_ON_DISK)?);
     data.replace(META_ON_DISK, &bytes)?;
     let mut machine = boot(&disk, &[word], &[])?;
     let line = machine.wait("podium: containerd: meta.db ", BOOT_LIMIT)?;
