@@ -10,12 +10,10 @@ use anyhow::{Context, Result, ensure};
 use podium_tests::gauge::{
     BETWEEN_KILLS_SECONDS, FAILED, IDLE_SECONDS, MEASURED, Measured, ORPHANS, field, record,
 };
-use rustix::fs::OFlags;
 use rustix::mount::MountFlags;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -27,8 +25,6 @@ const SETTLED: Duration = Duration::from_secs(65);
 const KILLS: usize = 5;
 /// How the service that is killed is called under the several inits.
 const KILLED: [&str; 3] = ["probe", "run", "containerd"];
-/// How often the kernel's log is looked at; the times are those in it.
-const RECORD_LOOK: Duration = Duration::from_millis(20);
 /// Before the orphans end: each waits for it by then.
 const PAUSE: Duration = Duration::from_secs(5);
 /// How often the next orphan that is still there is looked at: half a percent of what is measured.
@@ -45,11 +41,10 @@ fn main() -> Result<()> {
         Ok(measured) => format!("{MEASURED}{}", serde_json::to_string(&measured)?),
         Err(error) => format!("{FAILED}{error:#}"),
     };
+    // The highest priority is shown on the console whatever its level is.
+    say(&format!("<0>{line}"))?;
     loop {
-        // The highest priority is shown on the console whatever its level is. Said again and again: the last line of an
-        // idle machine was seen to stay in its serial port until there was another one.
-        say(&format!("<0>{line}"))?;
-        thread::sleep(Duration::from_secs(1));
+        thread::park();
     }
 }
 
@@ -58,9 +53,7 @@ fn measure() -> Result<Measured> {
         fs::create_dir_all("/proc")?;
         rustix::mount::mount("proc", "/proc", "proc", MountFlags::empty(), None).context("mount /proc")?;
     }
-    let log =
-        File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open("/dev/kmsg");
-    let mut log = Log(log.context("/dev/kmsg")?);
+    let mut log = Log(File::open("/dev/kmsg").context("/dev/kmsg")?);
     let (executed, _) = log.wait(|text| text.starts_with("Run ") && text.ends_with(" as init process"))?;
     let (first, _) = log.wait(|text| text.starts_with("probe: up "))?;
     let exec_to_service_ms = milliseconds(first - executed);
@@ -98,11 +91,6 @@ impl Log {
                 Ok(length) => length,
                 // It was overwritten before we came to it.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => continue,
-                // On an idle processor the kernel may tell those who sleep for a record only with the next one.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    thread::sleep(RECORD_LOOK);
-                    continue;
-                }
                 Err(error) => return Err(error).context("/dev/kmsg"),
             };
             let raw = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
@@ -117,7 +105,8 @@ impl Log {
 
 fn say(line: &str) -> Result<()> {
     let mut log = fs::OpenOptions::new().write(true).open("/dev/kmsg")?;
-    log.write_all(line.as_bytes()).context("/dev/kmsg")
+    // Without its end the kernel keeps a line from readers and console until the next one: it might go on.
+    log.write_all(format!("{line}\n").as_bytes()).context("/dev/kmsg")
 }
 
 fn milliseconds(microseconds: u64) -> f64 {

@@ -10,7 +10,8 @@ fn main() -> std::io::Result<()> {
     let mut words = std::env::args();
     let program = words.next().unwrap_or_default();
     let name = program.rsplit('/').next().unwrap_or_default();
-    let line = format!("probe: up {name} {}", std::process::id());
+    // Without its end the kernel would keep the line from readers until there is another one.
+    let line = format!("probe: up {name} {}\n", std::process::id());
     // Where it is not root (Podium's API) it may not, and is no less a service.
     if let Ok(mut log) = std::fs::OpenOptions::new().write(true).open("/dev/kmsg") {
         log.write_all(line.as_bytes())?;

@@ -50,7 +50,8 @@ const DEVICES: [Device; 2] =
 /// alone that it shares with nobody. pss_kib: with the init's other processes, and with the program's own pages,
 /// which an initramfs holds in memory. idle_wakeups: how often PID 1 is woken in 20 s.
 ///
-/// "bare" is a loop of forty lines that does nothing but start, reap and start again: the price of the machine itself.
+/// "bare" is a loop that does nothing but start, reap and start again: what the machine itself costs, 1,000 ends of
+/// processes above all. It is nobody's peer.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// How often each init is started and measured
