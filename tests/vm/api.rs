@@ -276,9 +276,7 @@ fn first_config_by_reboot(machine: &Machine, operator: &Operator) -> Result<()> 
     let words = ["--insecure", "-n", operator.address(), "--mode", "reboot"];
     let said = operator.apply(&config, &words)?.ok()?;
     ensure!(format!("{}{}", said.out, said.err).contains("with a reboot"), "{said:?}");
-    machine.console.wait(from, "podium: config from STATE: 1 pod", BOOT_LIMIT)?;
     machine.console.wait(from, "podium: ready: all 1 pods running", BOOT_LIMIT)?;
     operator.wait(&["get", "staticpods"], LIMIT, |said| pods(said) == [("default-hello", "1")])?;
-    operator.run(&["version", "--insecure", "-n", operator.address()])?.refused(&[])?;
     Ok(())
 }

@@ -55,7 +55,7 @@ impl Answers {
     ) -> Verdict {
         let Some(health) = &service.health else { return Verdict::Nothing };
         let Some(why) = failure else {
-            let was_failing = self.failures > 0;
+            let was_failing = self.was_healthy && self.failures > 0;
             *self = Self { was_healthy: true, ..Self::default() };
             return if was_failing { Verdict::Say("healthy again".to_owned()) } else { Verdict::Nothing };
         };
@@ -66,7 +66,7 @@ impl Answers {
             !self.was_healthy && service.ready_limit.is_none_or(|limit| now < started + limit);
         if self.failures >= health.failures && !may_take_its_time {
             Verdict::Restart(format!("unhealthy: {}", self.why))
-        } else if self.failures == 1 {
+        } else if self.failures == 1 && !may_take_its_time {
             Verdict::Say(format!("not healthy: {}", self.why))
         } else {
             Verdict::Nothing
