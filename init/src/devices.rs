@@ -11,7 +11,7 @@ use crate::sys::{notify, poll};
 use crate::{kmsg, network};
 use anyhow::{Result, bail};
 use podium_init::input::{EVENT_SIZE, POWER_BUTTON, is_power_pressed};
-use podium_init::modules::{SOFT_WATCHDOG, SOON, is_of_card};
+use podium_init::modules::{SOFT_WATCHDOG, SOON};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -69,10 +69,7 @@ impl Helper {
         let mut seen = BTreeSet::new();
         for _ in 0..ROUNDS {
             let present = device::all_modaliases();
-            // Cards first: the kernel takes up to a second from a card's driver to the word that its cable is there.
-            let new = present.difference(&seen).map(String::as_str);
-            let (cards, others): (BTreeSet<_>, BTreeSet<_>) = new.partition(|modalias| is_of_card(modalias));
-            let loaded = self.load(cards) + self.load(others);
+            let loaded = self.load(present.difference(&seen).map(String::as_str).collect());
             seen = present;
             if loaded == 0 {
                 break;

@@ -13,7 +13,7 @@ mod needed;
 mod plan;
 
 pub use glob::matches;
-pub use needed::{AT_BOOT, SOFT_WATCHDOG, SOON, behind_sysctl, is_of_card};
+pub use needed::{AT_BOOT, SOFT_WATCHDOG, SOON, behind_sysctl};
 pub use plan::plan;
 
 use std::collections::BTreeSet;

@@ -47,12 +47,6 @@ pub fn behind_sysctl(sysctl: &str) -> Option<&'static str> {
     BEHIND_SYSCTLS.iter().find(|(start, _)| sysctl.starts_with(start)).map(|(_, module)| *module)
 }
 
-/// Whether a device's modalias is that of a network card: by PCI's class 02, or virtio's device 1.
-pub fn is_of_card(modalias: &str) -> bool {
-    let is_pci_card = modalias.starts_with("pci:") && modalias.contains("bc02sc");
-    is_pci_card || modalias.starts_with("virtio:d00000001v")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,20 +61,6 @@ mod tests {
         for (module, reason) in all {
             assert_eq!(*module, name(module));
             assert!(!reason.is_empty());
-        }
-    }
-
-    #[test]
-    fn a_card_is_told_by_its_modalias() {
-        assert!(is_of_card("virtio:d00000001v00001AF4"));
-        assert!(is_of_card("pci:v00008086d000010D3sv00008086sd00000000bc02sc00i00"));
-        for other in [
-            "virtio:d00000002v00001AF4",
-            "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01",
-            "acpi:PNP0C0C:",
-            "",
-        ] {
-            assert!(!is_of_card(other), "{other}");
         }
     }
 

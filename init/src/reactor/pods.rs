@@ -17,8 +17,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-/// The cgroup that the kubelet makes for all pods.
-const PODS: &str = "kubepods";
 /// Three numbers.
 const LIMITS_MAX: usize = 1 << 10;
 
@@ -76,14 +74,14 @@ impl Reactor {
     }
 
     pub(super) fn end_pods(&mut self) {
-        match cgroup::signal(PODS, nix::libc::SIGTERM) {
+        match cgroup::signal(cgroup::PODS, nix::libc::SIGTERM) {
             0 => {}
             count => self.say(format!("shutdown: {count} processes of pods are left, told to end")),
         }
     }
 
     pub(super) fn watch_pods(&mut self) {
-        match cgroup::Events::open(PODS) {
+        match cgroup::Events::open(cgroup::PODS) {
             Ok(events) => self.pods = events,
             Err(error) => {
                 // The phase's limit stands in for the watch.

@@ -1,4 +1,7 @@
-//! One test a rule. The random life of whole nodes is in `init/tests/supervision.rs`.
+//! One test a rule. The random lives of whole nodes are in `init/tests/supervision.rs` and `init/tests/simulation.rs`.
+
+mod health;
+mod shutdown;
 
 use super::*;
 use crate::backoff::{LOOP_FAILURES, RESET_AFTER, full_delay};
@@ -62,6 +65,10 @@ fn spawns(actions: &[Action]) -> Vec<Id> {
 
 fn state(node: &Supervisor, id: Id) -> State {
     node.statuses().nth(id.0).expect("a service of the node").state
+}
+
+fn report(line: &str) -> Action {
+    Action::Report(line.into())
 }
 
 /// A node with everything up: containerd has pid 10, kubelet 12.
@@ -245,108 +252,6 @@ fn what_went_on_without_a_need_is_started_anew_when_that_is_there_and_once_only(
 }
 
 #[test]
-fn shutdown_stops_pods_then_kubelet_then_containerd() {
-    let mut node = running();
-    let actions = node.step(Event::Shutdown(Shutdown::PowerOff, "power button".into()), at(10));
-    assert_eq!(
-        actions,
-        [
-            Action::Report("shutdown: power off, asked by power button; at most 60 s".into()),
-            Action::RemoveManifests,
-            Action::WatchPods,
-            Action::TellPods(at(33)),
-        ]
-    );
-    let actions = node.step(Event::PodsGone, at(12));
-    assert!(actions.contains(&Action::Signal(12, 15)), "kubelet");
-    assert!(!actions.contains(&Action::Signal(10, 15)), "containerd waits for it");
-    let actions = node.step(Event::Exited(12, Exit::Code(0)), at(13));
-    assert!(actions.contains(&Action::Signal(10, 15)), "preload, a step, holds nothing up");
-    let actions = node.step(Event::Exited(10, Exit::Code(0)), at(14));
-    let rest = [Action::EndPods, Action::WatchPods, Action::TellPods(at(28))];
-    assert!(actions.ends_with(&rest), "{actions:?}");
-    let actions = node.step(Event::PodsGone, at(14));
-    let [Action::Finish(Shutdown::PowerOff, last)] = &actions[..] else { panic!("{actions:?}") };
-    assert_eq!(last.left(at(14)), at(56), "what the others have left");
-}
-
-#[test]
-fn services_are_stopped_in_the_very_step_in_which_the_pods_limit_passes() {
-    let mut node = running();
-    node.step(Event::Shutdown(Shutdown::Reboot, "test".into()), at(10));
-    let told: Vec<_> = [20, 30, 40].map(|now| node.step(Event::Deadline, at(now))).into();
-    assert_eq!(told, [23, 13, 3].map(|left| vec![Action::TellPods(at(left))]));
-    assert_eq!(node.deadline(), Some(at(43)));
-    assert!(node.step(Event::Deadline, at(43)).contains(&Action::Signal(12, 15)), "the kubelet");
-}
-
-#[test]
-fn services_are_kept_up_while_pods_are_stopped_and_not_after() {
-    let mut node = running();
-    node.step(Event::Shutdown(Shutdown::Reboot, "test".into()), at(10));
-    assert_eq!(spawns(&node.step(Event::Exited(10, Exit::Signal(9)), at(11))), [CONTAINERD]);
-    node.step(Event::Spawned(CONTAINERD, 20), at(11));
-    node.step(Event::PodsGone, at(12));
-    assert_eq!(spawns(&node.step(Event::Exited(20, Exit::Signal(9)), at(12))), []);
-    assert_eq!(spawns(&node.step(Event::Want(CONTAINERD, Wanted::Up), at(12))), []);
-}
-
-#[test]
-fn without_a_kubelet_pods_are_told_to_end_once_the_services_have() {
-    let mut node = node();
-    node.begin(Time::ZERO);
-    node.step(Event::Spawned(CONTAINERD, 10), at(0));
-    let config = ShutdownLimits { pods_limit: Some(Seconds(120)), ..ShutdownLimits::default() };
-    node.step(Event::Limits(Limits::of(&config), at(500)), at(1));
-    let actions = node.step(Event::Shutdown(Shutdown::Halt, "test".into()), at(1));
-    assert!(actions.contains(&Action::Signal(10, 15)));
-    assert!(!actions.contains(&Action::WatchPods) && !actions.contains(&Action::EndPods));
-    let actions = node.step(Event::Exited(10, Exit::Code(0)), at(2));
-    let rest = [Action::EndPods, Action::WatchPods, Action::TellPods(at(120))];
-    assert!(actions.ends_with(&rest), "{actions:?}");
-    assert_eq!(node.step(Event::Deadline, at(121)), [Action::TellPods(at(1))]);
-    assert_eq!(node.deadline(), Some(at(122)));
-    assert!(matches!(node.step(Event::Deadline, at(122))[..], [Action::Finish(Shutdown::Halt, _)]));
-}
-
-#[test]
-fn a_service_that_cannot_be_killed_does_not_stop_a_shutdown() {
-    let mut node = running();
-    node.step(Event::Shutdown(Shutdown::Reboot, "test".into()), at(10));
-    node.step(Event::PodsGone, at(11));
-    let mut now = at(11);
-    let mut finished = false;
-    while let Some(deadline) = node.deadline() {
-        assert!(deadline > now, "no livelock");
-        now = deadline;
-        let actions = node.step(Event::Deadline, now);
-        finished |= actions.iter().any(|action| matches!(action, Action::Finish(Shutdown::Reboot, _)));
-    }
-    assert!(finished && now <= at(10) + Limits::default().total - LAST_ACTS);
-}
-
-#[test]
-fn services_that_ignore_term_share_the_time_and_each_is_told_to_end() {
-    let mut node = running();
-    node.step(Event::Shutdown(Shutdown::Reboot, "test".into()), at(10));
-    node.step(Event::PodsGone, at(11));
-    assert_eq!(node.deadline(), Some(at(16)), "half of the ten seconds");
-    assert!(node.step(Event::Deadline, at(16)).contains(&Action::KillGroup(KUBELET_ID, 12)));
-    let actions = node.step(Event::Exited(12, Exit::Signal(9)), at(16));
-    assert!(actions.contains(&Action::Signal(10, 15)), "containerd is told to end: {actions:?}");
-    assert_eq!(node.deadline(), Some(at(16) + Duration::from_millis(2500)));
-}
-
-#[test]
-fn a_second_request_is_no_longer_patient_with_a_service_either() {
-    let mut node = running();
-    node.step(Event::Shutdown(Shutdown::Reboot, "test".into()), at(10));
-    node.step(Event::PodsGone, at(11));
-    node.step(Event::Shutdown(Shutdown::Reboot, "test".into()), at(12));
-    assert_eq!(node.deadline(), Some(at(12) + HURRY_LIMIT / 2));
-}
-
-#[test]
 fn strangers_are_ignored() {
     let mut node = running();
     assert_eq!(node.step(Event::Exited(4242, Exit::Signal(11)), at(5)), []);
@@ -438,118 +343,6 @@ fn a_stop_is_about_one_service_and_a_start_during_it_starts_it_anew() {
     assert_eq!(spawns(&node.step(Event::Exited(20, Exit::Signal(15)), at(9))), []);
     assert_eq!(state(&node, CONTAINERD), State::Down);
     assert_eq!(node.deadline(), None, "and stays so");
-}
-
-#[test]
-fn nothing_is_restarted_once_the_node_goes_down() {
-    let mut node = running();
-    node.step(Event::Shutdown(Shutdown::Reboot, "a test".into()), at(5));
-    assert_eq!(node.step(Event::Restart(CONTAINERD), at(5)), []);
-}
-
-/// As [`running`], and the kubelet is asked: three failures in a row restart it. Up since 3 s.
-fn asked() -> Supervisor {
-    let mut services: Vec<Service> = running().records.into_iter().map(|record| record.service).collect();
-    services[2].health = Some(Health {
-        probe: Probe::Http("http://127.0.0.1:10248/healthz".into()),
-        interval: at(10),
-        timeout: at(10),
-        failures: 3,
-    });
-    let mut node = Supervisor::new(services, Time::ZERO);
-    node.begin(at(0));
-    node.step(Event::Spawned(CONTAINERD, 10), at(0));
-    node.step(Event::Ready(CONTAINERD), at(1));
-    node.step(Event::Spawned(PRELOAD, 11), at(1));
-    node.step(Event::Exited(11, Exit::Code(0)), at(2));
-    node.step(Event::Spawned(KUBELET_ID, 12), at(2));
-    node.step(Event::Ready(KUBELET_ID), at(3));
-    node
-}
-
-fn fails(node: &mut Supervisor, seconds: u64) -> Vec<Action> {
-    node.step(Event::Probed(KUBELET_ID, at(seconds), Some("no answer".into())), at(seconds + 5))
-}
-
-fn heals(node: &mut Supervisor, seconds: u64) -> Vec<Action> {
-    node.step(Event::Probed(KUBELET_ID, at(seconds), None), at(seconds))
-}
-
-fn health(node: &Supervisor) -> super::Health<'_> {
-    node.statuses().nth(KUBELET_ID.0).unwrap().health.unwrap()
-}
-
-fn report(line: &str) -> Action {
-    Action::Report(line.into())
-}
-
-#[test]
-fn one_that_fails_again_and_again_is_ended_by_its_rule_and_started_anew() {
-    let mut node = asked();
-    assert_eq!(health(&node), super::Health::Unknown);
-    assert_eq!(heals(&mut node, 4), []);
-    assert_eq!(health(&node), super::Health::Healthy);
-    assert_eq!(fails(&mut node, 14), [report("kubelet: not healthy: no answer")]);
-    assert_eq!(fails(&mut node, 24), [], "told once");
-    assert_eq!(node.reason(KUBELET_ID), "not healthy, 2 of 3: no answer");
-    assert_eq!(node.deadline(), None, "nobody waits for an answer");
-    let actions = fails(&mut node, 34);
-    assert!(actions.contains(&report("kubelet: unhealthy: no answer")), "{actions:?}");
-    assert!(actions.contains(&Action::Signal(12, 15)), "{actions:?}");
-    assert_eq!(node.reason(KUBELET_ID), "unhealthy: no answer");
-    // Stopped processes do not take SIGTERM.
-    assert!(node.step(Event::Deadline, at(49)).contains(&Action::KillGroup(KUBELET_ID, 12)));
-    assert_eq!(spawns(&node.step(Event::Exited(12, Exit::Signal(9)), at(49))), [KUBELET_ID]);
-    let status = node.statuses().nth(KUBELET_ID.0).unwrap();
-    let death = status.deaths.last().unwrap();
-    assert_eq!((death.exit, death.reason.as_str()), (Some(Exit::Signal(9)), "unhealthy: no answer"));
-    assert_eq!((health(&node), state(&node, CONTAINERD)), (super::Health::Unknown, State::Up));
-}
-
-#[test]
-fn failures_count_in_a_row_only_and_of_this_life_only() {
-    let mut node = asked();
-    heals(&mut node, 4);
-    for n in 1..10 {
-        fails(&mut node, n * 100);
-        fails(&mut node, n * 100 + 10);
-        assert_eq!(heals(&mut node, n * 100 + 20), [report("kubelet: healthy again")]);
-    }
-    fails(&mut node, 2000);
-    fails(&mut node, 2010);
-    // It ends by itself and comes back; an answer of before says nothing.
-    node.step(Event::Exited(12, Exit::Code(1)), at(2018));
-    node.step(Event::Spawned(KUBELET_ID, 13), at(2018));
-    assert_eq!(fails(&mut node, 2019), [], "not up");
-    node.step(Event::Ready(KUBELET_ID), at(2024));
-    assert_eq!(fails(&mut node, 2020), []);
-    assert_eq!(health(&node), super::Health::Unknown);
-}
-
-#[test]
-fn one_that_never_was_healthy_has_its_ready_limit() {
-    let mut node = asked();
-    for seconds in [4, 5, 6, 7, 8, 16] {
-        fails(&mut node, seconds);
-        assert_eq!(state(&node, KUBELET_ID), State::Up, "{seconds}");
-    }
-    fails(&mut node, 17);
-    assert!(matches!(state(&node, KUBELET_ID), State::Stopping { .. }), "20 s after its start");
-    let mut node = asked();
-    node.records[2].service.ready_limit = None;
-    (1..100).for_each(|n| drop(fails(&mut node, n * 1000)));
-    assert_eq!(state(&node, KUBELET_ID), State::Up, "without a limit for ever");
-}
-
-#[test]
-fn nobody_is_restarted_for_an_answer_who_is_not_asked_or_on_the_way_down() {
-    let mut node = asked();
-    for _ in 0..9 {
-        assert_eq!(node.step(Event::Probed(CONTAINERD, at(9), Some("x".into())), at(9)), []);
-    }
-    heals(&mut node, 4);
-    node.step(Event::Shutdown(Shutdown::Reboot, "a test".into()), at(10));
-    (0..9).for_each(|_| assert_eq!(fails(&mut node, 11), []));
 }
 
 #[test]
