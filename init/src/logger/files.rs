@@ -33,28 +33,35 @@ impl Log {
 
     /// Writes what came out of the queue, with a line about what fell out of it.
     pub(super) fn write(&mut self, taken: &Taken) {
-        if taken.lost > 0 {
-            // The error is said with the bytes behind it.
-            drop(self.write_own_line(&too_fast(taken.lost)));
+        if taken.lost > 0
+            && let Err(error) = self.write_own_line(&too_fast(taken.lost))
+        {
+            self.failed(&error, usize::try_from(taken.lost).unwrap_or(usize::MAX));
         }
         self.take(&taken.bytes);
     }
 
+    /// Counts what is lost, for the line that tells of the gap once there can be one.
+    fn failed(&mut self, error: &anyhow::Error, lost: usize) {
+        // Opened anew next time: it may have been removed, or be on a disk that came back.
+        self.file = None;
+        if let Some(line) = self.health.failed(&self.path.display().to_string(), &format!("{error:#}"), lost)
+        {
+            kmsg::say(&line);
+        }
+    }
+
     /// Writes `bytes`, or counts them as lost.
     fn take(&mut self, bytes: &[u8]) {
-        let name = self.path.display().to_string();
         let mut written = 0;
         let done = self.health.gap().map_or(Ok(()), |gap| self.write_own_line(&gap));
-        let said = match done.and_then(|()| self.write_all(bytes, &mut written)) {
-            Ok(()) => self.health.worked(&name),
-            Err(error) => {
-                // Opened anew next time: it may have been removed, or be on a disk that came back.
-                self.file = None;
-                self.health.failed(&name, &format!("{error:#}"), bytes.len().saturating_sub(written))
+        match done.and_then(|()| self.write_all(bytes, &mut written)) {
+            Ok(()) => {
+                if let Some(line) = self.health.worked(&self.path.display().to_string()) {
+                    kmsg::say(&line);
+                }
             }
-        };
-        if let Some(line) = said {
-            kmsg::say(&line);
+            Err(error) => self.failed(&error, bytes.len().saturating_sub(written)),
         }
     }
 
@@ -215,5 +222,8 @@ mod tests {
         log.take(b"lost\n");
         log.take(b"lost too\n");
         assert!(log.health.gap().unwrap().contains(" 14 bytes"));
+        // Nor is forgotten what fell out of the queue.
+        log.write(&Taken { lost: 100, bytes: b"more\n".to_vec() });
+        assert!(log.health.gap().unwrap().contains(" 119 bytes"));
     }
 }
