@@ -78,7 +78,7 @@ pub(crate) fn finish(end: Result<(Shutdown, LastActs)>) -> ! {
     kmsg::say(&format!("halt: kill what is left, unmount, write to the disks; at most {left} s"));
     kill_all(&mut ending);
     unmount_all(&mut ending);
-    sync(ending.left());
+    sync(&mut ending);
     kmsg::say(&format!("halt: {how}"));
     match how {
         Shutdown::Reset(reset) => {
@@ -95,7 +95,7 @@ pub(crate) fn panicked(info: &PanicHookInfo<'_>) {
     static BEFORE: AtomicBool = AtomicBool::new(false);
     if !BEFORE.swap(true, Ordering::SeqCst) {
         kmsg::shout(&format_args!("PID 1 {info}; rebooting"));
-        sync(SYNC_LIMIT);
+        synced(SYNC_LIMIT, &mut |until| until);
         last(Shutdown::Reboot)
     }
 }
@@ -273,16 +273,23 @@ fn mounted() -> Vec<Target> {
 }
 
 /// Writes everything to the disks. A container's disks are its host's, which syncs them in its own time.
-fn sync(limit: Duration) {
+fn sync(ending: &mut Ending) {
+    // The kernel begins to write even if nobody waits for its end.
+    let least = clock::now() + LEAST_LIMIT;
+    synced(ending.left().max(LEAST_LIMIT), &mut |until| ending.shortened(until, 1).max(least));
+}
+
+/// `shortened`: as [`run`] has it.
+fn synced(limit: Duration, shortened: &mut dyn FnMut(Time) -> Time) {
     if reboot::in_pid_namespace() {
         return;
     }
-    // The kernel begins to write even if nobody waits for its end.
-    let limit = limit.max(LEAST_LIMIT);
-    match helper(&["halt", "sync"], limit) {
+    let begun = clock::now();
+    match run(&["halt", "sync"], begun + limit, shortened) {
         Outcome::Done => {}
         Outcome::Failed(_) | Outcome::Hung => {
-            kmsg::say(&format!("halt: sync not done after {:.1} s, going on", limit.as_secs_f32()));
+            let took = clock::now().saturating_sub(begun);
+            kmsg::say(&format!("halt: sync not done after {:.1} s, going on", took.as_secs_f32()));
         }
     }
 }

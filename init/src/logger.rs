@@ -28,7 +28,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const CHUNK: usize = 64 * 1024;
 /// At the end each pipe is read this often at most: a service that still writes must not keep us.
 const LAST_READS: usize = 64;
-/// At the end the files have so long to be written, which is less than the supervisor waits for us.
+/// At the end the files have so long to be written, which is less than the supervisor waits for us, unless the node goes
+/// down in a hurry.
 const LAST_WRITES_LIMIT: Duration = Duration::from_secs(3);
 /// A rest after a poll that failed (no memory).
 const REST: Duration = Duration::from_millis(100);

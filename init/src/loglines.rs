@@ -91,6 +91,10 @@ pub fn of_boot(text: &[u8], back: u64) -> Result<&[u8], usize> {
         }
         start += line.len();
     }
+    if starts.is_empty() && !text.is_empty() {
+        // So much was written since, or the file was made anew, that no mark is left: all of it is the last boot's.
+        starts.push(0);
+    }
     let place = usize::try_from(back).ok().and_then(|back| starts.len().checked_sub(back.checked_add(1)?));
     let from = place.and_then(|place| starts.get(place)).ok_or(starts.len())?;
     let to = place.and_then(|place| starts.get(place + 1)).copied().unwrap_or(text.len());
@@ -130,6 +134,7 @@ mod tests {
         assert_eq!(of_boot(text, 0), Ok(&b"-- podium: boot b at y\n2\n"[..]));
         assert_eq!(of_boot(text, 1), Ok(&b"-- podium: boot a at x\n1\n-- podium: 5 bytes\n"[..]));
         assert_eq!((of_boot(text, 2), of_boot(text, u64::MAX), of_boot(b"", 0)), (Err(2), Err(2), Err(0)));
+        assert_eq!((of_boot(b"no mark\n", 0), of_boot(b"no mark\n", 1)), (Ok(&b"no mark\n"[..]), Err(1)));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What a service says on its `$NOTIFY_SOCKET`: text of sd_notify(3) in, notices out.
 //!
 //! Words that are not for us (`MAINPID=`, `FDSTORE=1`, …) are passed over: the chain loader makes the main process
-//! known, and nothing a service says may change what PID 1 signals.
+//! known, and what a service says does not change what PID 1 signals, but for the prober's word of the health of others and
+//! containerd's that its images are gone.
 
 use crate::clock::Time;
 use std::time::Duration;

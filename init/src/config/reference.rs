@@ -294,7 +294,7 @@ pub const KEYS: &[Key] = &[
     key(
         "machine.shutdown.totalLimit",
         "duration, up to 1h",
-        "From the request to the reset of the machine; without it 20s more than pods and services have, which is 60s.",
+        "From the request to the call of reboot(2); without it 20s more than pods and services have, which is 60s.",
         "2m",
     ),
     key(

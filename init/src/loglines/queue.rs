@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 /// Bytes that wait for one service: as much as a whole file, and some seconds of a service that is busy telling.
 pub const QUEUE_MAX: usize = 1 << 20;
 
+/// What comes in pieces is put together up to this, in bytes: a part of a few bytes costs ten times that.
+const PART: usize = 64 << 10;
+
 /// Bytes in the order in which they came.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Queue {
@@ -26,7 +29,10 @@ impl Queue {
     /// Adds bytes; the oldest parts make room and are counted as lost.
     pub fn push(&mut self, bytes: &[u8]) {
         self.len += bytes.len();
-        self.parts.push_back(bytes.to_vec());
+        match self.parts.back_mut() {
+            Some(last) if last.len() + bytes.len() <= PART => last.extend_from_slice(bytes),
+            _ => self.parts.push_back(bytes.to_vec()),
+        }
         while self.len > QUEUE_MAX && self.parts.len() > 1 {
             let Some(oldest) = self.parts.pop_front() else { return };
             self.len = self.len.saturating_sub(oldest.len());
@@ -67,6 +73,13 @@ mod tests {
         assert_eq!((queue.pop(), queue.is_empty(), queue.len()), (None, true, 0));
         queue.push(b"a");
         assert_eq!(queue.pop().unwrap(), Taken { lost: 0, bytes: b"a".to_vec() }, "told once");
+    }
+
+    #[test]
+    fn many_small_pieces_are_few_parts() {
+        let mut queue = Queue::default();
+        (0..QUEUE_MAX).for_each(|_| queue.push(b"x"));
+        assert_eq!((queue.len(), queue.parts.len(), queue.lost), (QUEUE_MAX, QUEUE_MAX / PART, 0));
     }
 
     proptest! {

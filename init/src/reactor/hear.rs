@@ -1,7 +1,8 @@
 //! What services say on their notify sockets: readiness for the supervisor, words for the console.
 //!
 //! Each socket gives a bounded number of messages a turn. What a message may mean is decided in the library
-//! (`notices.rs`); nobody's word changes what PID 1 signals.
+//! (`notices.rs`). Nobody's word changes what PID 1 signals, but for two: the prober's of the health of others, and
+//! containerd's that its images are gone.
 
 use super::Reactor;
 use crate::sys::clock;

@@ -245,6 +245,11 @@ impl Record {
 
     pub(super) fn exited(&mut self, id: Id, exit: Exit, now: Time, actions: &mut Vec<Action>) {
         let pid = self.pid.take();
+        // The kernel's word is about the whole cgroup, and this SIGKILL was ours.
+        let exit = match (self.state, exit) {
+            (State::Stopping { killed: true, .. } | State::Failed, Exit::OomKilled) => Exit::Signal(SIGKILL),
+            _ => exit,
+        };
         if let (Scope::Group, Some(pid)) = (self.service.stop.scope, pid) {
             actions.push(Action::KillGroup(id, pid));
         }

@@ -5,12 +5,12 @@ use super::{At, Result, clock, ioctl};
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Of PID 1's whole life, for the last acts feed it too, which know nothing of the loop.
-static DEVICE: OnceLock<OwnedFd> = OnceLock::new();
+static DEVICE: Mutex<Option<OwnedFd>> = Mutex::new(None);
 /// Seconds since boot at the last feed.
 static FED: AtomicU64 = AtomicU64::new(0);
 /// Any byte feeds it, but this one.
@@ -18,8 +18,8 @@ const FOOD: &[u8] = b"\0";
 /// The next close then switches it off, where the driver permits that.
 const MAGIC_CLOSE: &[u8] = b"V";
 
-/// Opens the device, which arms it, and sets its timeout. `Ok(None)`: there is no such device. The timeout that it has
-/// now is the kernel's answer, or `wanted` for a device that takes none.
+/// Opens the device, which arms it, and sets its timeout. `Ok(None)`: there is no such device. The answer is the timeout
+/// that it has now: one that refuses `wanted` keeps its own, which is `wanted` only where nobody can tell.
 ///
 /// # Errors
 /// Somebody else has it open (EBUSY), or it may not be opened.
@@ -34,17 +34,27 @@ pub(crate) fn arm(path: &str, wanted: Duration) -> Result<Option<Duration>> {
         opened => opened.at("open", path)?,
     };
     let seconds = i32::try_from(wanted.as_secs()).unwrap_or(i32::MAX);
-    let answer = ioctl::set_watchdog_timeout(&device, seconds).ok();
-    let timeout = answer.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
-    // Fails only when one is open already.
-    drop(DEVICE.set(device));
-    Ok(Some(timeout.unwrap_or(wanted)))
+    let seconds = match ioctl::set_watchdog_timeout(&device, seconds) {
+        Ok(seconds) => u64::try_from(seconds).ok(),
+        Err(_) => attribute(path, "timeout").and_then(|text| text.parse().ok()),
+    };
+    *lock() = Some(device);
+    Ok(Some(seconds.map_or(wanted, Duration::from_secs)))
 }
 
 /// What the driver calls itself.
 pub(crate) fn identity(path: &str) -> Option<String> {
-    let name = Path::new(path).file_name()?;
-    super::file::read_line(&Path::new("/sys/class/watchdog").join(name).join("identity")).ok()
+    attribute(path, "identity")
+}
+
+/// What sysfs tells of a device.
+fn attribute(path: &str, name: &str) -> Option<String> {
+    let device = Path::new(path).file_name()?;
+    super::file::read_line(&Path::new("/sys/class/watchdog").join(device).join(name)).ok()
+}
+
+fn lock() -> MutexGuard<'static, Option<OwnedFd>> {
+    DEVICE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Feeds it, if there is one.
@@ -64,16 +74,18 @@ pub(crate) fn feed_now_and_then() {
     }
 }
 
-/// Has the device switched off when this process closes it, as it does by ending: for a machine that is to stand still.
+/// Switches the device off and closes it, where the driver permits that: for a machine that is to stand still.
 ///
 /// # Errors
 /// The device is gone.
 pub(crate) fn give_up() -> Result<()> {
-    put(MAGIC_CLOSE)
+    put(MAGIC_CLOSE)?;
+    drop(lock().take());
+    Ok(())
 }
 
 fn put(bytes: &[u8]) -> Result<()> {
-    match DEVICE.get() {
+    match lock().as_ref() {
         None => Ok(()),
         Some(device) => rustix::io::write(device, bytes).map(drop).at("feed", "the watchdog"),
     }

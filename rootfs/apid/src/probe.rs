@@ -42,6 +42,9 @@ struct Asked {
     told_healthy: bool,
     next: Instant,
     is_under_way: bool,
+    /// Nothing was seen of it since it began: that this goes on is no new beginning, or answers that take their time
+    /// would never count.
+    is_unseen: bool,
 }
 
 /// What a question brought.
@@ -103,7 +106,10 @@ fn health(places: &Places, service: &str) -> Option<Health> {
 fn see(asked: &mut BTreeMap<String, Asked>, places: &Places, seen: Seen) {
     match seen {
         // What was missed may have been the end of any of them.
-        Seen::Nothing => asked.values_mut().for_each(Asked::begin),
+        Seen::Nothing => asked.values_mut().filter(|one| !one.is_unseen).for_each(|one| {
+            one.begin();
+            one.is_unseen = true;
+        }),
         Seen::Up(service) => {
             // The config may have changed meanwhile.
             let Some(health) = health(places, &service) else {
@@ -115,6 +121,7 @@ fn see(asked: &mut BTreeMap<String, Asked>, places: &Places, seen: Seen) {
                 Some(one) => {
                     one.health = health;
                     one.begin();
+                    one.is_unseen = false;
                 }
                 None if has_room => drop(asked.insert(service, Asked::new(health))),
                 None => {}
@@ -123,6 +130,7 @@ fn see(asked: &mut BTreeMap<String, Asked>, places: &Places, seen: Seen) {
         Seen::NotUp(service) => {
             if let Some(one) = asked.get_mut(&service) {
                 one.up = false;
+                one.is_unseen = false;
             }
         }
     }
@@ -164,7 +172,15 @@ fn take(asked: &mut BTreeMap<String, Asked>, told: Told) {
 
 impl Asked {
     fn new(health: Health) -> Self {
-        Self { health, up: true, life: 0, told_healthy: false, next: Instant::now(), is_under_way: false }
+        Self {
+            health,
+            up: true,
+            life: 0,
+            told_healthy: false,
+            next: Instant::now(),
+            is_under_way: false,
+            is_unseen: false,
+        }
     }
 
     /// A new life, or one of which nothing is known.
@@ -214,6 +230,9 @@ mod tests {
         assert!(!asked["a"].told_healthy, "nobody knows whether it is the same life");
         take(&mut asked, told(0, Answer::Healthy));
         assert!(!asked["a"].told_healthy, "an answer of before");
+        see(&mut asked, &Places::below(None), Seen::Nothing);
+        take(&mut asked, told(1, Answer::Healthy));
+        assert!(asked["a"].told_healthy, "still nothing is seen, and that is no other life");
     }
 
     #[tokio::test]

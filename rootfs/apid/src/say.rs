@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// The kernel takes records of up to about 1 KiB; one that is too long would be refused.
 const LINE_MAX: usize = 900;
+/// What is not told within this is lost.
+const TELL_LIMIT: Duration = Duration::from_secs(1);
 
 /// A line for the log.
 pub(crate) fn line(text: &str) {
@@ -42,7 +44,11 @@ pub(crate) fn health(service: &str, asked: Duration, failure: Option<&str>) {
 
 fn notify(word: &str) {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let sent = UnixDatagram::unbound().and_then(|socket| socket.send_to(word.as_bytes(), path));
+    let sent = UnixDatagram::unbound().and_then(|socket| {
+        // PID 1 may be busy, and its queue full.
+        socket.set_write_timeout(Some(TELL_LIMIT))?;
+        socket.send_to(word.as_bytes(), path)
+    });
     if let Err(error) = sent {
         line(&format!("{word} was not told: {error}"));
     }

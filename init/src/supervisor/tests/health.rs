@@ -102,3 +102,14 @@ fn nobody_is_restarted_for_an_answer_who_is_not_asked_or_on_the_way_down() {
     node.step(Event::Shutdown(Shutdown::Reboot, "a test".into()), at(10));
     (0..9).for_each(|_| assert_eq!(fails(&mut node, 11), []));
 }
+
+#[test]
+fn our_own_sigkill_is_not_the_oom_killers() {
+    let mut node = asked();
+    for second in [10, 20, 30] {
+        fails(&mut node, second);
+    }
+    node.step(Event::Deadline, at(60));
+    let actions = node.step(Event::Exited(12, Exit::OomKilled), at(61));
+    assert!(actions.contains(&report("kubelet: ended, signal 9; next start now")), "{actions:?}");
+}

@@ -213,8 +213,10 @@ impl Happened {
             "backoff" | "failed" => Action::Failed,
             _ => Action::Preparing,
         };
-        let healthy = action == Action::Running;
-        let health = ServiceHealth { unknown: !healthy, healthy, ..ServiceHealth::default() };
+        let is_up = action == Action::Running;
+        // What the prober has found is an event of a service that is up.
+        let healthy = is_up && !self.text.starts_with("not healthy: ");
+        let health = ServiceHealth { unknown: !is_up, healthy, ..ServiceHealth::default() };
         ServiceStateEvent {
             service: self.service.clone(),
             action: action.into(),

@@ -137,7 +137,7 @@ async fn services(upstream: Upstream, publisher: Publisher<Table>, memory: Memor
             let answer = upstream.ask(Target::InitReader, &json!({"request": "services"})).await?;
             let drafts = Services::of(&answer)?.services.into_iter().map(|service| {
                 let spec = json!({
-                    "running": service.is_up(), "healthy": service.is_up(),
+                    "running": service.is_up(), "healthy": service.is_healthy(),
                     "unknown": !service.is_up() && !service.is_broken(), "state": service.talos_state(),
                     "message": service.message(),
                 });

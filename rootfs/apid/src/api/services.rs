@@ -91,7 +91,7 @@ impl Services {
             events: Some(ServiceEvents { events }),
             health: Some(ServiceHealth {
                 unknown: !service.is_up() && !service.is_broken(),
-                healthy: service.is_up() && !service.is_failing(),
+                healthy: service.is_healthy(),
                 last_message: service.message(),
                 last_change: Some(self.at(service.since_ms)),
             }),
@@ -105,7 +105,12 @@ impl Service {
         self.state == "up"
     }
 
-    /// It is up, and does not answer as it should.
+    /// It is up, and as far as anybody knows it does its work.
+    pub(super) fn is_healthy(&self) -> bool {
+        self.is_up() && !self.is_failing()
+    }
+
+    /// It does not answer as it should.
     fn is_failing(&self) -> bool {
         self.health.as_ref().is_some_and(|health| health.state == "failing")
     }
