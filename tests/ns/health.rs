@@ -50,8 +50,8 @@ fn a_stopped_kubelet_that_is_not_healthy_is_killed_and_comes_back_alone() {
 
 #[test]
 fn a_prober_that_dies_or_hangs_stops_nothing_and_nobody_else_may_tell() {
-    let lies =
-        "ready\nhealth kubelet x\nhealth kubelet x\nhealth kubelet x\nhealth kubelet x\nmark /fake/lied\n";
+    let lies = "ready\nuntil /fake/lie\nhealth kubelet x\nhealth kubelet x\nhealth kubelet x\n\
+        health kubelet x\nmark /fake/lied\n";
     let setup = Setup::default().script("probe", "ready\nexit 1\n").script("containerd", lies);
     let node = Node::up(&setup).unwrap();
     node.wait("podium: probe: crash loop: 5 failures in a row, the last: ended, code 1").unwrap();
@@ -59,6 +59,8 @@ fn a_prober_that_dies_or_hangs_stops_nothing_and_nobody_else_may_tell() {
     until(&node, "probe", "a prober that says nothing", |probe| {
         probe["state"] == "up" && probe["restarts"].as_u64() > Some(4)
     });
+    // The kubelet is up, so that the prober's word would count; a turn hears what services say before it answers.
+    node.touch("/fake/lie").unwrap();
     eventually("the lies", LIMIT, || node.root("/fake/lied").exists().then_some(())).unwrap();
     let kubelet = service(&node, "kubelet");
     assert_eq!((&kubelet["state"], &kubelet["restarts"]), (&json!("up"), &json!(0)), "{kubelet}");

@@ -67,7 +67,7 @@ fn it_is_fed_on_the_way_down() {
 }
 
 #[test]
-fn a_container_uses_none_unless_told() {
+fn a_node_that_is_told_off_uses_none() {
     let node = Node::up(&setup("podium.watchdog=off")).unwrap();
     assert!(!node.console.lines().iter().any(|line| line.text.starts_with("podium: watchdog")));
 }

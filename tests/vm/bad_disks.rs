@@ -70,6 +70,7 @@ fn a_foreign_state_and_a_missing_var() -> Result<()> {
         let closed = "the API takes none from anybody: STATE cannot be mounted, and may hold one";
         machine.wait(closed, BOOT_LIMIT)?;
         machine.wait("podium: devices: up", BOOT_LIMIT)?;
+        machine.wait("podium: api: up", BOOT_LIMIT)?;
         machine.power_off(POWER_OFF_LIMIT)?;
         let console = machine.console.tail(1000);
         ensure!(!console.contains("give one with --insecure"), "the API takes one:\n{console}");

@@ -68,7 +68,7 @@ fn stopped_comes_back(machine: &Machine, hand: &Hand, name: &str) -> Result<()> 
     Ok(())
 }
 
-/// The one service with a bound of its own; each start sets it anew.
+/// The service with the tightest bound; each start sets it anew.
 fn one_out_of_memory_is_told(machine: &Machine, hand: &Hand) -> Result<()> {
     machine.wait("podium: api: up", BOOT_LIMIT)?;
     let before = service(hand, "api")?;

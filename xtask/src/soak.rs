@@ -35,7 +35,7 @@ const RESTART: &str = r#"{"version":1,"request":"service","name":"kubelet","acti
 const MANIFEST: &str = "/etc/kubernetes/manifests/podium-default-hello.yaml";
 /// A thousand orphans on a busy machine.
 const STALLED: Duration = Duration::from_secs(120);
-/// PID 1's children in a node at rest: four services, and a helper that comes and goes.
+/// PID 1's children in a node at rest: seven services, and a helper that comes and goes.
 const CHILDREN: usize = 8;
 
 /// The part of a whole soak that is done.

@@ -129,8 +129,10 @@ fn perform(name: &str, line: &str) -> Result<()> {
         ["deaf"] => {
             rustix::process::setsid()?;
             SigSet::all().thread_block()?;
-            // Who is not root has no cgroups to leave.
-            drop(std::fs::write("/sys/fs/cgroup/cgroup.procs", "0"));
+            // PID 1's own, which is a leaf; the root group where PID 1 stayed there. Who is not root has none to leave.
+            let procs = ["init/cgroup.procs", "cgroup.procs"];
+            let join = |file: &str| std::fs::write(Path::new("/sys/fs/cgroup").join(file), "0").is_ok();
+            let _left = procs.iter().any(|file| join(file));
             std::fs::write(format!("/fake/{name}.outlaw"), "")?;
             wait()
         }
