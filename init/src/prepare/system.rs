@@ -141,8 +141,16 @@ pub(crate) fn kernel_modules(config: &MachineConfig, container: bool) {
         }
     }
     for (index, module) in asked_for.iter().enumerate() {
-        if let Err(error) = store.load([module.name.as_str()], &module.parameters.join(" ")).check() {
+        let report = store.load([module.name.as_str()], &module.parameters.join(" "));
+        let is_in_vain = !module.parameters.is_empty() && report.was_there();
+        if let Err(error) = report.check() {
             log::error!("machine.kernel.modules[{index}] {}: {error:#}", module.name);
+        } else if is_in_vain {
+            log::warn!(
+                "machine.kernel.modules[{index}] {name}: it was loaded before the config was read; give its parameters \
+                 on the kernel command line: {name}.PARAMETER=VALUE",
+                name = module.name
+            );
         }
     }
     for sysctl in config.machine.sysctls.keys() {

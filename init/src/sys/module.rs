@@ -38,6 +38,14 @@ impl Report {
         self.failed.iter().filter(move |(_, error)| !is_quiet(error))
     }
 
+    /// Whether what the requests mean was loaded before, or is part of the kernel.
+    pub(crate) fn was_there(&self) -> bool {
+        let is_new = |name: &String| {
+            self.loaded.contains(name) || self.failed.iter().any(|(failed, _)| failed == name)
+        };
+        !self.plan.meant.is_empty() && !self.plan.meant.iter().any(is_new)
+    }
+
     /// Success: every request was known, and at least one of the modules that they mean is loaded now. One is enough
     /// because several may answer (`crc32c`), of which some find nothing to drive.
     ///
