@@ -19,8 +19,8 @@ use std::time::Duration;
 const NAMESPACE_LIMIT: Duration = Duration::from_secs(300);
 /// The same for a machine, which boots, and takes minutes for it on a busy host without KVM.
 const MACHINE_LIMIT: Duration = Duration::from_secs(1800);
-/// Nodes side by side. More would not be quicker on two processors, and take longer each.
-const WORKERS: usize = 3;
+/// Nodes in namespaces side by side, which mostly wait for limits and need little of two processors.
+const WORKERS: usize = 6;
 
 /// Where a fault is injected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -263,7 +263,12 @@ pub const KEYS: &[Key] = &[
     key("machine.kernel", "mapping", "The kernel.", ""),
     key("machine.kernel.modules", "list of mappings", "Modules to load, in this order.", ""),
     key("machine.kernel.modules[].name", "text", "The module. Required.", "nbd"),
-    key("machine.kernel.modules[].parameters", "list of texts", "Its parameters.", "[nbds_max=4]"),
+    key(
+        "machine.kernel.modules[].parameters",
+        "list of texts",
+        "Its parameters. Those of a driver in the initramfs, such as `virtio_net`, are words of the kernel command line: `virtio_net.napi_tx=0`.",
+        "[nbds_max=4]",
+    ),
     key("machine.registries", "mapping", "Image registries.", ""),
     key("machine.registries.mirrors", "mapping", "Mirrors by registry; `*` is any registry.", ""),
     key("machine.registries.mirrors.<name>", "mapping", "One registry's mirrors.", ""),
