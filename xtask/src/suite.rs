@@ -162,7 +162,7 @@ fn faults_as_json(arguments: &Arguments) -> Result<ExitCode> {
 
 /// Words for cargo, and for the test programs. Kinds go one after the other. Namespaces wait for most of their time, so
 /// that there are more of them than processors; a machine keeps one processor half busy without KVM, and with three at a
-/// time a guest was seen to hang in its kernel after a reboot. No test measures anything.
+/// time one was seen to hang after a reboot, busy inside QEMU. No test measures anything.
 fn words(kind: Kind) -> (&'static [&'static str], &'static [&'static str]) {
     match kind {
         Kind::Unit => (&["test", "--workspace", "--locked"], &[]),

@@ -266,7 +266,8 @@ pub const KEYS: &[Key] = &[
     key(
         "machine.kernel.modules[].parameters",
         "list of texts",
-        "Its parameters. Those of a driver in the initramfs, such as `virtio_net`, are words of the kernel command line: `virtio_net.napi_tx=0`.",
+        "Its parameters. Those of a driver in the initramfs, such as `virtio_net`, are words of the \
+         kernel command line: `virtio_net.napi_tx=0`.",
         "[nbds_max=4]",
     ),
     key("machine.registries", "mapping", "Image registries.", ""),

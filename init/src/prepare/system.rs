@@ -147,8 +147,8 @@ pub(crate) fn kernel_modules(config: &MachineConfig, container: bool) {
             log::error!("machine.kernel.modules[{index}] {}: {error:#}", module.name);
         } else if is_in_vain {
             log::warn!(
-                "machine.kernel.modules[{index}] {name}: it was loaded before the config was read; give its parameters \
-                 on the kernel command line: {name}.PARAMETER=VALUE",
+                "machine.kernel.modules[{index}] {name}: it is loaded already and keeps its parameters; give them on the \
+                 kernel command line: {name}.PARAMETER=VALUE",
                 name = module.name
             );
         }

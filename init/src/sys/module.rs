@@ -38,7 +38,7 @@ impl Report {
         self.failed.iter().filter(move |(_, error)| !is_quiet(error))
     }
 
-    /// Whether what the requests mean was loaded before, or is part of the kernel.
+    /// Whether all modules that the requests mean were loaded before.
     pub(crate) fn was_there(&self) -> bool {
         let is_new = |name: &String| {
             self.loaded.contains(name) || self.failed.iter().any(|(failed, _)| failed == name)

@@ -30,8 +30,8 @@ const OURS: &str = "/etc/kubernetes/manifests/podium-default-ours.yaml";
 const IN_FORCE: &str = "/run/podium/config.yaml";
 /// Until the kubelet has acted, on a busy host without KVM; its own relist comes every 20 s.
 const LIMIT: Duration = Duration::from_secs(120);
-/// Until Podium has acted, which takes it milliseconds, on such a host: 17 s were seen beside four other machines.
-const OWN_LIMIT: Duration = Duration::from_secs(60);
+/// Until Podium has acted, which takes it milliseconds, on such a host.
+const OWN_LIMIT: Duration = Duration::from_secs(20);
 /// After the first the kubelet waits 10 s, after each further one twice as long; some faults kill it twice.
 const KILLS: u32 = 2;
 
