@@ -55,6 +55,7 @@ fn build(checkout: &Checkout, what: &[&str]) -> Result<PathBuf> {
     for name in ["RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "RUSTC_WRAPPER", "CARGO_INCREMENTAL"] {
         command.env_remove(name);
     }
+    run::without_callers_package(&mut command);
     command.env("CARGO_ENCODED_RUSTFLAGS", rust_flags(&checkout.root)?.join("\u{1f}"));
     run::loud(&mut command).context("our own programs do not compile")?;
     Ok(target.join(TARGET).join("image"))

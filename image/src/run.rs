@@ -12,6 +12,16 @@ pub fn command(program: &str) -> Command {
     command
 }
 
+/// Takes what cargo told its own child of the package it runs from a command that is cargo again: a build script that
+/// names these to cargo, as ring's does, is run anew whenever the caller is another package, and all above it compiled.
+pub fn without_callers_package(cargo: &mut Command) {
+    let is_of_a_package =
+        |name: &String| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).filter(is_of_a_package) {
+        cargo.env_remove(name);
+    }
+}
+
 /// Prints and runs a command whose output is of interest only when it fails.
 pub fn quiet(command: &mut Command) -> Result<()> {
     capture(command).map(|_| ())

@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 /// The port on the node where it listens.
 pub const PORT: u16 = 9000;
-const PAUSE: Duration = Duration::from_millis(200);
+/// Each question costs the guest some of the processor that what is waited for needs.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How much slower than the host's a guest's clock may be: without KVM it counts instructions, see [`crate::qemu::Clock`].
+const SLOWEST: u32 = 10;
 /// What is measured inside the guest has limits of its own, of five minutes each and two in a row.
 const MEASURING_LIMIT: Duration = Duration::from_secs(900);
 
@@ -328,26 +331,39 @@ impl Hand {
     /// Asks `what` again and again until it gives `Some`.
     ///
     /// # Errors
-    /// After `limit`, with the last error if there was one.
+    /// After `limit` by the guest's clock, or ten times that by the host's; with the last error if there was one.
     pub fn wait<T>(
         &self,
         name: &str,
         limit: Duration,
         what: impl Fn(&Self) -> Result<Option<T>>,
     ) -> Result<T> {
-        let deadline = Instant::now() + limit;
+        let (since, guest_since) = (Instant::now(), self.uptime());
+        // A guest that boots meanwhile, or does not answer, has no clock to go by.
+        let is_over = || {
+            let guest = guest_since.as_ref().ok().zip(self.uptime().ok());
+            let guest = guest.and_then(|(since, now)| now.checked_sub(*since));
+            since.elapsed() > limit * SLOWEST || guest.is_none_or(|passed| passed > limit)
+        };
         loop {
             let error = match what(self) {
                 Ok(Some(found)) => return Ok(found),
                 Ok(None) => None,
                 Err(error) => Some(error),
             };
-            if Instant::now() > deadline {
+            if since.elapsed() > limit && is_over() {
                 let error = error.map_or_else(String::new, |error| format!(": {error:#}"));
                 bail!("{name}: not within {} s{error}", limit.as_secs());
             }
             thread::sleep(PAUSE);
         }
+    }
+
+    /// How long the guest has been up, by its own clock.
+    fn uptime(&self) -> Result<Duration> {
+        let text = self.read("/proc/uptime")?;
+        let seconds = text.split_whitespace().next().context("/proc/uptime is empty")?;
+        Ok(Duration::try_from_secs_f64(seconds.parse().with_context(|| text.clone())?)?)
     }
 
     fn ask(&self, target: &str) -> Result<String> {

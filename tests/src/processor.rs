@@ -83,8 +83,8 @@ pub(crate) fn words(accel: Accel, clock: Clock, smp: u32) -> Vec<String> {
     // Without -cx16 this TCG gets cmpxchg16b wrong under SMP.
     let (how, processor) = match (accel, counted) {
         (Accel::Kvm, _) => ("kvm", "host"),
-        (_, Some(_)) => ("tcg,thread=single", "max,-cx16"),
-        (_, None) => ("tcg,thread=multi", "max,-cx16"),
+        (_, Some(_)) => ("tcg,thread=single,tb-size=256", "max,-cx16,-erms,-fsrm"),
+        (_, None) => ("tcg,thread=multi", "max,-cx16,-erms,-fsrm"),
     };
     let smp = if counted.is_some() { 1 } else { smp };
     let line = format!("-accel {how} -cpu {processor} -smp {smp}");

@@ -82,6 +82,7 @@ fn top() -> PathBuf {
 fn cargo() -> Command {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(top());
+    podium_image::run::without_callers_package(&mut cargo);
     if let (Some(path), Some(own)) = (std::env::var_os("PATH"), std::env::var_os("CARGO").map(PathBuf::from))
     {
         let folders = std::env::split_paths(&path).chain(own.parent().map(PathBuf::from));

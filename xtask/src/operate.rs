@@ -22,7 +22,8 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// It does not compile.
 pub(crate) fn podiumctl() -> Result<PathBuf> {
     let mut cargo = crate::cargo();
-    cargo.args(["build", "--quiet", "--locked", "-p", "podium-podiumctl", "--bin", "podiumctl"]);
+    // With the features of the whole workspace, so that what the tests have compiled already is not compiled again.
+    cargo.args(["build", "--quiet", "--locked", "--workspace", "--bin", "podiumctl"]);
     run::loud(&mut cargo)?;
     let program = std::env::current_exe().context("our own place")?.with_file_name("podiumctl");
     ensure!(program.is_file(), "{} was not built", program.display());

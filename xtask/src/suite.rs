@@ -1,22 +1,28 @@
 //! `test`: the kinds of tests, each with what it needs built first.
 //!
 //! `unit` needs nothing but the sources, `ns` the real binary and the host's namespaces, `image` the components, `vm`
-//! the whole image and QEMU, `faults` what its faults need. All are plain `cargo test` underneath; their lines are passed on as they come
-//! and counted for the end. `faults` prints a table instead, or its rows as JSON; `soak` is `soak.rs`.
+//! the whole image and QEMU, `faults` what its faults need. All are plain `cargo test` underneath; their lines are
+//! passed on as they come and counted for the end. `faults` prints a table instead, or its rows as JSON; `soak` is
+//! `soak.rs`.
 
 use crate::soak::{self, Scale};
 use crate::{doctor, image, operate, say};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::{Args, ValueEnum};
 use podium_tests::artifacts::IMAGE_VARIABLE;
 use podium_tests::operator::CTL_VARIABLE;
 use serde::Serialize;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, ExitCode, Stdio};
+use std::thread;
 use std::time::Instant;
 
 /// The program under test in namespaces, for the tests in `tests/ns.rs`.
 const INIT_VARIABLE: &str = "PODIUM_INIT";
+
+/// All kinds, in this order; those of one group at the same time. The machines of `faults` fit in beside those of `vm`,
+/// and both are ready when the image is; nothing else stands beside another, for limits are by the host's clock there.
+const ALL: [&[Kind]; 4] = [&[Kind::Unit], &[Kind::Ns], &[Kind::Image], &[Kind::Faults, Kind::Vm]];
 
 /// Run the tests: all of them, or those of one kind.
 ///
@@ -89,19 +95,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.kind == Some(Kind::Faults) && arguments.json {
         return faults_as_json(arguments);
     }
-    let all = || vec![Kind::Unit, Kind::Ns, Kind::Faults, Kind::Image, Kind::Vm];
-    let kinds = arguments.kind.map_or_else(all, |kind| vec![kind]);
     let mut outcomes = Vec::new();
-    for kind in kinds {
-        let since = Instant::now();
-        let mut command = command(kind, arguments)?;
-        // A filter is cargo's own word; what follows `--` goes to the test programs.
-        let (words, program_words) = words(kind);
-        command.args(words).args(&arguments.filter).arg("--").args(program_words);
-        let (succeeded, passed, failed) = counted(&mut command, arguments.json)?;
-        let outcome = Outcome { kind, succeeded, passed, failed, seconds: since.elapsed().as_secs_f64() };
-        say::note(&format!("{kind:?}: {passed} passed, {failed} failed, {}", say::seconds(since.elapsed())));
-        outcomes.push(outcome);
+    let groups =
+        arguments.kind.as_ref().map_or_else(|| ALL.to_vec(), |kind| vec![std::slice::from_ref(kind)]);
+    for kinds in groups {
+        let ready = kinds.iter().map(|kind| Ok((*kind, command(*kind, arguments)?)));
+        let ready = ready.collect::<Result<Vec<_>>>()?;
+        let done = thread::scope(|scope| {
+            let one = |(kind, command)| scope.spawn(move || outcome(kind, command, arguments));
+            let running: Vec<_> = ready.into_iter().map(one).collect();
+            let ended =
+                running.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a thread panicked")));
+            ended.collect::<Result<Vec<_>>>()
+        })?;
+        outcomes.extend(done.into_iter().collect::<Result<Vec<_>>>()?);
     }
     let succeeded = outcomes.iter().all(|outcome| outcome.succeeded);
     let sum = |count: fn(&Outcome) -> u64| outcomes.iter().map(count).sum::<u64>();
@@ -113,6 +120,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         println!("{passed} passed, {failed} failed");
     }
     Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs one kind, for which all is built.
+fn outcome(kind: Kind, mut command: Command, arguments: &Arguments) -> Result<Outcome> {
+    let since = Instant::now();
+    // A filter is cargo's own word; what follows `--` goes to the test programs.
+    let (words, program_words) = words(kind);
+    command.args(words).args(&arguments.filter).arg("--").args(program_words);
+    let (succeeded, passed, failed) = counted(&mut command, arguments.json)?;
+    say::note(&format!("{kind:?}: {passed} passed, {failed} failed, {}", say::seconds(since.elapsed())));
+    Ok(Outcome { kind, succeeded, passed, failed, seconds: since.elapsed().as_secs_f64() })
 }
 
 /// `cargo` with what the tests of that kind find through the environment; builds it first.
@@ -160,18 +178,16 @@ fn faults_as_json(arguments: &Arguments) -> Result<ExitCode> {
     Ok(if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Words for cargo, and for the test programs. Kinds go one after the other. Namespaces wait for most of their time, so
-/// that there are more of them than processors; a machine keeps one processor half busy without KVM, and with three at a
-/// time one was seen to hang after a reboot, busy inside QEMU. No test measures anything.
+/// Words for cargo, and for the test programs. Namespaces wait for most of their time, so that there are more of them
+/// than processors; a machine keeps one processor half busy without KVM. No test measures anything. All are of the
+/// whole workspace, or cargo would compile again what another choice of packages needs with other features.
 fn words(kind: Kind) -> (&'static [&'static str], &'static [&'static str]) {
     match kind {
-        Kind::Unit => (&["test", "--workspace", "--locked"], &[]),
-        Kind::Ns => (&["test", "--locked", "-p", "podium-tests", "--test", "ns"], &["--test-threads=6"]),
-        Kind::Faults => (&["test", "--locked", "-p", "podium-tests", "--test", "faults"], &[]),
-        Kind::Image => {
-            (&["test", "--locked", "-p", "podium-image", "--test", "reproducible"], &["--nocapture"])
-        }
-        Kind::Vm => (&["test", "--locked", "-p", "podium-tests", "--test", "vm"], &["--test-threads=2"]),
+        Kind::Unit => (&["test", "--locked", "--workspace"], &[]),
+        Kind::Ns => (&["test", "--locked", "--workspace", "--test", "ns"], &["--test-threads=6"]),
+        Kind::Faults => (&["test", "--locked", "--workspace", "--test", "faults"], &[]),
+        Kind::Image => (&["test", "--locked", "--workspace", "--test", "reproducible"], &["--nocapture"]),
+        Kind::Vm => (&["test", "--locked", "--workspace", "--test", "vm"], &["--test-threads=2"]),
         // It is no test of cargo's.
         Kind::Soak => (&[], &[]),
     }
