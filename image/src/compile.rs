@@ -30,8 +30,7 @@ pub const PACKAGES: [&str; 4] = ["podium-init", "podium-apid", "podium-pause", "
 
 /// Compiles the programs of the image.
 pub fn programs(checkout: &Checkout) -> Result<Programs> {
-    let packages = PACKAGES.iter().flat_map(|package| ["-p", package]);
-    let made = build(checkout, &packages.chain(["--bins"]).collect::<Vec<_>>())?;
+    let made = build_all(checkout)?;
     Ok(Programs {
         init: made.join("init"),
         apid: made.join("apid"),
@@ -40,9 +39,20 @@ pub fn programs(checkout: &Checkout) -> Result<Programs> {
     })
 }
 
-/// Compiles one program of the workspace like those of the image; its path.
+/// Compiles one program of the workspace like those of the image; its path. One of these comes with the others, for
+/// what they stand on has the features that all of them need together: it is the file that lands in the image.
 pub fn program(checkout: &Checkout, package: &str, binary: &str) -> Result<PathBuf> {
-    Ok(build(checkout, &["-p", package, "--bin", binary])?.join(binary))
+    let made = if PACKAGES.contains(&package) {
+        build_all(checkout)?
+    } else {
+        build(checkout, &["-p", package, "--bin", binary])?
+    };
+    Ok(made.join(binary))
+}
+
+fn build_all(checkout: &Checkout) -> Result<PathBuf> {
+    let packages = PACKAGES.iter().flat_map(|package| ["-p", package]);
+    build(checkout, &packages.chain(["--bins"]).collect::<Vec<_>>())
 }
 
 fn build(checkout: &Checkout, what: &[&str]) -> Result<PathBuf> {

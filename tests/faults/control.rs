@@ -196,7 +196,9 @@ fn many_answers(node: &Node) -> Result<String> {
     ensure!(jobs.iter().all(|(first, _)| first["ok"] == true), "{jobs:?}");
     let refused = node.ctl(&["logs", "kubelet"])?;
     ensure!(refused.err.contains("too many answers are under way"), "{refused:?}");
-    ensure!(burden(node)? == before, "PID 1 keeps something of a job: {before:?} {:?}", burden(node));
+    // The client that was refused is gone; PID 1 notices that in its next turn.
+    let as_before = || burden(node).is_ok_and(|now| now == before).then_some(());
+    eventually("what PID 1 has beside its jobs is as before", LIMIT, as_before)?;
     jobs.clear();
     let answered = || node.ctl(&["logs", "kubelet"]).is_ok_and(|said| said.ok).then_some(());
     eventually("an answer", LIMIT, answered)?;

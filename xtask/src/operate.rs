@@ -21,10 +21,20 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// # Errors
 /// It does not compile.
 pub(crate) fn podiumctl() -> Result<PathBuf> {
-    let mut cargo = crate::cargo();
-    // With the features of the whole workspace, so that what the tests have compiled already is not compiled again.
-    cargo.args(["build", "--quiet", "--locked", "--workspace", "--bin", "podiumctl"]);
-    run::loud(&mut cargo)?;
+    built(&["build", "--quiet", "--locked", "-p", "podium-podiumctl", "--bin", "podiumctl"])
+}
+
+/// The same for tests: with what they have compiled already, by way of the tests that execute it. `cargo build` would
+/// choose other features of what both stand on, and compile all of that a second time.
+///
+/// # Errors
+/// It does not compile.
+pub(crate) fn podiumctl_for_tests() -> Result<PathBuf> {
+    built(&["test", "--quiet", "--locked", "--workspace", "--test", "session", "--no-run"])
+}
+
+fn built(words: &[&str]) -> Result<PathBuf> {
+    run::loud(crate::cargo().args(words))?;
     let program = std::env::current_exe().context("our own place")?.with_file_name("podiumctl");
     ensure!(program.is_file(), "{} was not built", program.display());
     Ok(program)

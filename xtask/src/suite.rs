@@ -157,7 +157,7 @@ fn command(kind: Kind, arguments: &Arguments) -> Result<Command> {
         cargo.env(IMAGE_VARIABLE, file);
     }
     if kind == Kind::Vm {
-        cargo.env(CTL_VARIABLE, say::phase("building podiumctl", operate::podiumctl)?);
+        cargo.env(CTL_VARIABLE, say::phase("building podiumctl", operate::podiumctl_for_tests)?);
     }
     Ok(cargo)
 }
