@@ -28,13 +28,13 @@ const ALL: [&[Kind]; 4] = [&[Kind::Unit], &[Kind::Ns], &[Kind::Image], &[Kind::F
 ///
 /// Kinds build on each other: `unit` takes seconds, `ns` runs the real PID 1 in namespaces of this machine, `faults`
 /// does to it what goes wrong in the field and prints what was expected and what was seen, `image` packs the image
-/// twice and compares, `vm` boots the real image in QEMU again and again (about 45 minutes without KVM).
+/// twice and compares, `vm` boots the real image in QEMU again and again (half an hour and more without KVM).
 ///
 /// `soak` is none of them and runs when it is named: 10,000 restarts, 1,000,000 orphans and 1,000 applied configs,
 /// which leave PID 1 with the memory, the descriptors and the files that it had before.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Which tests [default: all, in this order]
+    /// Which tests [default: all, `faults` and `vm` at the same time]
     #[arg(value_name = "KIND")]
     kind: Option<Kind>,
     /// Only tests whose name contains this; of `faults`: whose `area: name` does
