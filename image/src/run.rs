@@ -118,6 +118,17 @@ mod tests {
     }
 
     #[test]
+    fn a_nested_cargo_is_told_nothing_of_our_package() {
+        let mut cargo = Command::new("cargo");
+        without_callers_package(&mut cargo);
+        let removed: Vec<_> =
+            cargo.get_envs().filter(|(_, value)| value.is_none()).map(|(name, _)| name).collect();
+        for name in ["CARGO_PKG_NAME", "CARGO_MANIFEST_DIR"] {
+            assert!(removed.contains(&OsStr::new(name)), "{removed:?}");
+        }
+    }
+
+    #[test]
     fn words_are_quoted_as_a_shell_would_need() {
         assert_eq!(line(command("a").args(["b c", "it's", "", "x=1"])), r"a 'b c' 'it'\''s' '' x=1");
     }

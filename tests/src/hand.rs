@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 pub const PORT: u16 = 9000;
 /// Each question costs the guest some of the processor that what is waited for needs.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How much slower than the host's a guest's clock may be: without KVM it counts instructions, see [`crate::qemu::Clock`].
+/// How much slower than the host's a guest's clock may be: without KVM it counts instructions, see
+/// [`crate::qemu::Clock`].
 const SLOWEST: u32 = 10;
 /// What is measured inside the guest has limits of its own, of five minutes each and two in a row.
 const MEASURING_LIMIT: Duration = Duration::from_secs(900);
@@ -338,6 +339,20 @@ impl Hand {
         limit: Duration,
         what: impl Fn(&Self) -> Result<Option<T>>,
     ) -> Result<T> {
+        self.wait_every(PAUSE, name, limit, what)
+    }
+
+    /// The same with another time between two looks, for what may be there only for a moment.
+    ///
+    /// # Errors
+    /// As [`Hand::wait`].
+    pub fn wait_every<T>(
+        &self,
+        pause: Duration,
+        name: &str,
+        limit: Duration,
+        what: impl Fn(&Self) -> Result<Option<T>>,
+    ) -> Result<T> {
         let (since, guest_since) = (Instant::now(), self.uptime());
         // A guest that boots meanwhile, or does not answer, has no clock to go by.
         let is_over = || {
@@ -353,9 +368,10 @@ impl Hand {
             };
             if since.elapsed() > limit && is_over() {
                 let error = error.map_or_else(String::new, |error| format!(": {error:#}"));
-                bail!("{name}: not within {} s{error}", limit.as_secs());
+                let (limit, waited) = (limit.as_secs(), since.elapsed().as_secs());
+                bail!("{name}: not within {limit} s of the guest's, {waited} of ours{error}");
             }
-            thread::sleep(PAUSE);
+            thread::sleep(pause);
         }
     }
 

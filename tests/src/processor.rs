@@ -80,7 +80,9 @@ pub(crate) fn words(accel: Accel, clock: Clock, smp: u32) -> Vec<String> {
         Clock::Paced if accel != Accel::Kvm => Some("shift=1,sleep=on,align=off"),
         Clock::Paced | Clock::Host => None,
     };
-    // Without -cx16 this TCG gets cmpxchg16b wrong under SMP.
+    // Without -cx16 this TCG gets cmpxchg16b wrong under SMP; without -erms and -fsrm the guest copies and clears by the
+    // byte, an instruction each. A guest's reboot writes over all its code: with the default cache of 1 GiB the guest
+    // was seen to stand still for minutes after it, QEMU being busy, most likely with taking out each old translation.
     let (how, processor) = match (accel, counted) {
         (Accel::Kvm, _) => ("kvm", "host"),
         (_, Some(_)) => ("tcg,thread=single,tb-size=256", "max,-cx16,-erms,-fsrm"),

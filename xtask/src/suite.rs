@@ -128,9 +128,16 @@ fn outcome(kind: Kind, mut command: Command, arguments: &Arguments) -> Result<Ou
     // A filter is cargo's own word; what follows `--` goes to the test programs.
     let (words, program_words) = words(kind);
     command.args(words).args(&arguments.filter).arg("--").args(program_words);
-    let (succeeded, passed, failed) = counted(&mut command, arguments.json)?;
+    // Where two kinds talk at the same time, each line says whose it is.
+    let prefix = if has_company(kind, arguments) { format!("{kind:?}: ") } else { String::new() };
+    let (succeeded, passed, failed) = counted(&mut command, &prefix, arguments.json)?;
     say::note(&format!("{kind:?}: {passed} passed, {failed} failed, {}", say::seconds(since.elapsed())));
     Ok(Outcome { kind, succeeded, passed, failed, seconds: since.elapsed().as_secs_f64() })
+}
+
+/// Whether others run beside it.
+fn has_company(kind: Kind, arguments: &Arguments) -> bool {
+    arguments.kind.is_none() && ALL.iter().any(|group| group.len() > 1 && group.contains(&kind))
 }
 
 /// `cargo` with what the tests of that kind find through the environment; builds it first.
@@ -194,7 +201,7 @@ fn words(kind: Kind) -> (&'static [&'static str], &'static [&'static str]) {
 }
 
 /// Runs a `cargo test` and passes its lines on; whether it succeeded, and how many tests passed and failed.
-fn counted(command: &mut Command, to_stderr: bool) -> Result<(bool, u64, u64)> {
+fn counted(command: &mut Command, prefix: &str, to_stderr: bool) -> Result<(bool, u64, u64)> {
     eprintln!("$ {}", podium_image::run::line(command));
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cargo")?;
     let output = child.stdout.take().context("no output")?;
@@ -206,9 +213,9 @@ fn counted(command: &mut Command, to_stderr: bool) -> Result<(bool, u64, u64)> {
             failed += more_failed;
         }
         if to_stderr {
-            eprintln!("{line}");
+            eprintln!("{prefix}{line}");
         } else {
-            writeln!(std::io::stdout(), "{line}")?;
+            writeln!(std::io::stdout(), "{prefix}{line}")?;
         }
     }
     Ok((child.wait()?.success(), passed, failed))
@@ -236,9 +243,9 @@ mod tests {
     fn a_failing_run_is_told_from_a_passing_one() {
         let mut passing = Command::new("sh");
         passing.args(["-c", "echo 'test result: ok. 3 passed; 0 failed; x'"]);
-        assert_eq!(counted(&mut passing, true).unwrap(), (true, 3, 0));
+        assert_eq!(counted(&mut passing, "", true).unwrap(), (true, 3, 0));
         let mut failing = Command::new("sh");
         failing.args(["-c", "echo 'test result: FAILED. 1 passed; 2 failed; x'; exit 101"]);
-        assert_eq!(counted(&mut failing, true).unwrap(), (false, 1, 2));
+        assert_eq!(counted(&mut failing, "", true).unwrap(), (false, 1, 2));
     }
 }

@@ -6,9 +6,12 @@ use podium_tests::hand::Process;
 use podium_tests::machine::BOOT_LIMIT;
 use podium_tests::react::STORED;
 use std::cell::Cell;
+use std::time::Duration;
 
 /// The image of `ours`, and the same one under another name: what a kubelet compares is the name.
 pub(super) const IMAGES: [&str; 2] = ["podium.local/guest:1", "podium.local/guest:2"];
+/// How often is looked for two processes side by side.
+const LOOK: Duration = Duration::from_millis(200);
 /// Where a config waits for `init ctl`.
 const NEW: &str = "/run/podium/new.yaml";
 /// It runs, and is never ready.
@@ -132,7 +135,7 @@ impl Node {
     /// Another process in place of `before`, with this word; the two were never seen side by side.
     fn replaced(&self, before: &Process, word: &str) -> Result<Process> {
         let overlap = Cell::new(false);
-        let after = self.hand.wait("the new process", LIMIT, |hand| {
+        let after = self.hand.wait_every(LOOK, "the new process", LIMIT, |hand| {
             let all = hand.processes()?;
             let is_new = |process: &&Process| {
                 process.name == "guest"
