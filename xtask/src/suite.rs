@@ -69,13 +69,22 @@ enum Kind {
 }
 
 /// What became of one kind of tests.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 struct Outcome {
     kind: Kind,
     succeeded: bool,
+    #[serde(flatten)]
+    counted: Counted,
+    seconds: f64,
+}
+
+/// What the lines of a test run say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+struct Counted {
     passed: u64,
     failed: u64,
-    seconds: f64,
+    /// What was printed of each test that failed. Told again at the end, for other lines follow where it stood.
+    failures: Vec<String>,
 }
 
 /// Runs the tests, also the next kind when one has failed, and sums up.
@@ -111,8 +120,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         outcomes.extend(done.into_iter().collect::<Result<Vec<_>>>()?);
     }
     let succeeded = outcomes.iter().all(|outcome| outcome.succeeded);
-    let sum = |count: fn(&Outcome) -> u64| outcomes.iter().map(count).sum::<u64>();
-    let (passed, failed) = (sum(|outcome| outcome.passed), sum(|outcome| outcome.failed));
+    let sum =
+        |count: fn(&Counted) -> u64| outcomes.iter().map(|outcome| count(&outcome.counted)).sum::<u64>();
+    let (passed, failed) = (sum(|counted| counted.passed), sum(|counted| counted.failed));
+    for (kind, line) in
+        outcomes.iter().flat_map(|outcome| outcome.counted.failures.iter().map(|line| (outcome.kind, line)))
+    {
+        eprintln!("{kind:?}: {line}");
+    }
     if arguments.json {
         let result = serde_json::json!({"succeeded": succeeded, "passed": passed, "failed": failed, "kinds": outcomes});
         say::json(&result)?;
@@ -130,9 +145,10 @@ fn outcome(kind: Kind, mut command: Command, arguments: &Arguments) -> Result<Ou
     command.args(words).args(&arguments.filter).arg("--").args(program_words);
     // Where two kinds talk at the same time, each line says whose it is.
     let prefix = if has_company(kind, arguments) { format!("{kind:?}: ") } else { String::new() };
-    let (succeeded, passed, failed) = counted(&mut command, &prefix, arguments.json)?;
+    let (succeeded, counted) = counted(&mut command, &prefix, arguments.json)?;
+    let Counted { passed, failed, .. } = counted;
     say::note(&format!("{kind:?}: {passed} passed, {failed} failed, {}", say::seconds(since.elapsed())));
-    Ok(Outcome { kind, succeeded, passed, failed, seconds: since.elapsed().as_secs_f64() })
+    Ok(Outcome { kind, succeeded, counted, seconds: since.elapsed().as_secs_f64() })
 }
 
 /// Whether others run beside it.
@@ -200,17 +216,22 @@ fn words(kind: Kind) -> (&'static [&'static str], &'static [&'static str]) {
     }
 }
 
-/// Runs a `cargo test` and passes its lines on; whether it succeeded, and how many tests passed and failed.
-fn counted(command: &mut Command, prefix: &str, to_stderr: bool) -> Result<(bool, u64, u64)> {
+/// Runs a `cargo test` and passes its lines on; whether it succeeded, and what its lines say.
+fn counted(command: &mut Command, prefix: &str, to_stderr: bool) -> Result<(bool, Counted)> {
     eprintln!("$ {}", podium_image::run::line(command));
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cargo")?;
     let output = child.stdout.take().context("no output")?;
-    let (mut passed, mut failed) = (0, 0);
+    let mut counted = Counted::default();
+    let mut of_failure = false;
     for line in BufReader::new(output).lines() {
         let line = line?;
-        if let Some((more_passed, more_failed)) = result(&line) {
-            passed += more_passed;
-            failed += more_failed;
+        if let Some((passed, failed)) = result(&line) {
+            counted.passed += passed;
+            counted.failed += failed;
+        }
+        of_failure = is_of_failure(&line, of_failure);
+        if of_failure {
+            counted.failures.push(line.clone());
         }
         if to_stderr {
             eprintln!("{prefix}{line}");
@@ -218,7 +239,15 @@ fn counted(command: &mut Command, prefix: &str, to_stderr: bool) -> Result<(bool
             writeln!(std::io::stdout(), "{prefix}{line}")?;
         }
     }
-    Ok((child.wait()?.success(), passed, failed))
+    Ok((child.wait()?.success(), counted))
+}
+
+/// Whether a line belongs to a failure: a row of the faults with its two indented lines, or what libtest repeats of a
+/// failed test before its list of names.
+fn is_of_failure(line: &str, before_it: bool) -> bool {
+    let begins = line.starts_with("FAILED ") || (line.starts_with("---- ") && line.ends_with(" stdout ----"));
+    let ends = ["ok ", "failures:", "test "].iter().any(|start| line.starts_with(start));
+    begins || (before_it && !ends)
 }
 
 /// Reads `test result: ok. 18 passed; 0 failed; 0 ignored; …`.
@@ -243,9 +272,28 @@ mod tests {
     fn a_failing_run_is_told_from_a_passing_one() {
         let mut passing = Command::new("sh");
         passing.args(["-c", "echo 'test result: ok. 3 passed; 0 failed; x'"]);
-        assert_eq!(counted(&mut passing, "", true).unwrap(), (true, 3, 0));
+        let want = Counted { passed: 3, ..Counted::default() };
+        assert_eq!(counted(&mut passing, "", true).unwrap(), (true, want));
         let mut failing = Command::new("sh");
         failing.args(["-c", "echo 'test result: FAILED. 1 passed; 2 failed; x'; exit 101"]);
-        assert_eq!(counted(&mut failing, "", true).unwrap(), (false, 1, 2));
+        let want = Counted { passed: 1, failed: 2, ..Counted::default() };
+        assert_eq!(counted(&mut failing, "", true).unwrap(), (false, want));
+    }
+
+    #[test]
+    fn what_failed_is_told_again() {
+        let of_faults =
+            "ok     a: b\n       -> x\n       -> y\nFAILED a: c\n       -> want\n       -> is\nok     d";
+        let of_libtest = "test a ... FAILED\n\nfailures:\n\n---- a stdout ----\npanicked\nwhy\n\n---- b stdout ----\nno\n\nfailures:\n    a\n    b\n\ntest result: x";
+        let kept = |text: &str| {
+            let mut of_failure = false;
+            let lines = text.lines().filter(|line| {
+                of_failure = is_of_failure(line, of_failure);
+                of_failure
+            });
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(kept(of_faults), "FAILED a: c\n       -> want\n       -> is");
+        assert_eq!(kept(of_libtest), "---- a stdout ----\npanicked\nwhy\n\n---- b stdout ----\nno\n");
     }
 }
