@@ -5,6 +5,8 @@
 
 #[path = "faults/boot.rs"]
 mod boot;
+#[path = "faults/clock.rs"]
+mod clock;
 #[path = "faults/config/mod.rs"]
 mod config;
 #[path = "faults/control.rs"]
@@ -23,6 +25,10 @@ mod power;
 mod processes;
 #[path = "faults/resources.rs"]
 mod resources;
+#[path = "faults/running.rs"]
+mod running;
+#[path = "faults/services.rs"]
+mod services;
 #[path = "faults/shutdown.rs"]
 mod shutdown;
 #[path = "faults/signals.rs"]
@@ -30,15 +36,19 @@ mod signals;
 #[path = "faults/support.rs"]
 mod support;
 
+use podium_tests::faults::Shared;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    let running = Shared::new(running::Node::boot);
     let areas = [
         config::faults(),
         manifests::faults(),
-        directory::faults(),
+        services::faults(&running),
+        directory::faults(&running),
         metadata::faults(),
         power::faults(),
+        clock::faults(),
         processes::faults(),
         signals::faults(),
         resources::faults(),
@@ -47,5 +57,6 @@ fn main() -> ExitCode {
         control::faults(),
         shutdown::faults(),
     ];
+    drop(running);
     podium_tests::faults::main(areas.into_iter().flatten().collect())
 }

@@ -29,9 +29,6 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-/// `/run/podium/config.json`: a config of the largest size as JSON.
-const IN_USE_MAX: usize = 16 << 20;
-
 /// Why the node reboots in mode reboot.
 const ASKED_FOR: &str = "the one who applied it wants it so";
 
@@ -294,15 +291,14 @@ fn needs_reboot(changes: &[Change]) -> Option<String> {
 
 /// What a new config changes on this machine.
 fn changed(old: &InUse, new: &MachineConfig) -> Result<Vec<Change>> {
-    let machine: Machine = force::read_own(paths::MACHINE)?;
+    let machine: Machine = file::read_own(paths::MACHINE)?;
     let list = changes_from(old, new);
     Ok(if machine.container { in_container(list) } else { list })
 }
 
 /// The config in force, as it was made known.
 fn in_use() -> Result<InUse> {
-    let path = Path::new(paths::CONFIG_IN_USE);
-    serde_json::from_slice(&file::read(path, IN_USE_MAX)?).with_context(|| format!("read {}", path.display()))
+    file::read_own(paths::CONFIG_IN_USE)
 }
 
 /// The config in force with its pods, for a comparison.

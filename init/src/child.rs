@@ -259,7 +259,7 @@ fn note(output: Option<&mut File>, what: &str) {
     clippy::exit,
     reason = "the failure was reported; main would print it a second time, on the console"
 )]
-fn leave() -> ! {
+pub(crate) fn leave() -> ! {
     std::process::exit(FAILED)
 }
 

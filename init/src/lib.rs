@@ -30,6 +30,7 @@ pub mod render;
 pub mod services;
 
 pub mod backoff;
+pub mod checkpoints;
 pub mod clock;
 pub mod control;
 pub mod crilog;

@@ -53,7 +53,7 @@ init wait           wait for what holds a static pod back: a port that is taken,
 init log            write the services' output below /var/log/podium
 init devices        load drivers for devices that appear, watch the power button
 init preload        import the image's OCI archives that containerd does not hold yet
-init repair PROGRAM ARG...  look after containerd's metadata, then become PROGRAM
+init repair PROGRAM ARG...  look after what containerd or the kubelet keeps, then become PROGRAM
 init pods           tell PID 1 which static pods run
 init answer LINE    answer a request of the control socket, for PID 1
 init ctl COMMAND    ask this node: services, logs, events, pods, config, reboot, ...; `init ctl help`

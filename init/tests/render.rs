@@ -204,7 +204,8 @@ fn each_kubelet_gets_the_flags_it_knows() {
         let facts = image(&format!("1.{minor}.3"), "1.7.24");
         let services = services::plan(&config, &facts, &node());
         let argv = &service(&services, "kubelet").argv;
-        let mut flags: Vec<&str> = argv[1..].iter().map(|arg| arg[2..].split('=').next().unwrap()).collect();
+        assert_eq!(argv[..3], [paths::INIT, "repair", "/usr/bin/kubelet"]);
+        let mut flags: Vec<&str> = argv[3..].iter().map(|arg| arg[2..].split('=').next().unwrap()).collect();
         let known = ranges.iter().filter(|(first, last, _)| (*first..=*last).contains(&minor));
         let mut want: Vec<&str> = known.map(|(_, _, name)| *name).collect();
         flags.sort_unstable();

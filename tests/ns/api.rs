@@ -88,7 +88,8 @@ fn the_api_runs_as_its_own_user_without_any_right() {
 
 #[test]
 fn a_status_of_another_service_is_not_for_the_console() {
-    let node = Node::up(&Setup::default().script("kubelet", "status look at me\nready\n")).unwrap();
+    let node = Node::up(&Setup::default().script("probe", "status look at me\nready\n")).unwrap();
+    node.wait("podium: probe: up").unwrap();
     assert!(!node.console.tail(1000).contains("look at me"));
 }
 

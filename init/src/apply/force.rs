@@ -22,9 +22,6 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-/// `/run/podium/machine.json`, `pods.json` and the services' descriptions: all of them our own.
-const OWN_FILE_MAX: usize = 16 << 20;
-
 /// A config that is about to be in force.
 pub(super) struct Next {
     pub(super) outcome: Outcome,
@@ -119,7 +116,7 @@ impl Next {
 
     fn put(self, old: &InUse, in_use: &InUse, standing: Standing) -> Result<Applied> {
         let is_first = waits_for_config(old);
-        let machine: Machine = read_own(paths::MACHINE)?;
+        let machine: Machine = file::read_own(paths::MACHINE)?;
         let config = &in_use.config;
         let changes: Vec<&Change> =
             self.changes.iter().filter(|change| !matches!(change.needs, Needs::Reboot(_))).collect();
@@ -204,7 +201,7 @@ pub(super) fn manifests(
     config: &MachineConfig,
     missing: Option<Vec<String>>,
 ) -> Result<Done> {
-    let before: StaticPods = read_own(paths::STATIC_PODS).unwrap_or_default();
+    let before: StaticPods = file::read_own(paths::STATIC_PODS).unwrap_or_default();
     let dir = Path::new(paths::MANIFESTS);
     let mut moved = manifest_dir::unblock()?;
     moved.failed.extend(manifest_dir::remove_leftovers(dir).err());
@@ -212,7 +209,7 @@ pub(super) fn manifests(
     refused.extend(outcome.refused.iter().cloned());
     let mut want = outcome.manifests.clone();
     want.extend(brought_back(dir, &refused, &want));
-    let mut holds: Holds = read_own(paths::HOLDS).unwrap_or_default();
+    let mut holds: Holds = file::read_own(paths::HOLDS).unwrap_or_default();
     holds.missing = missing.unwrap_or(holds.missing);
     let held: BTreeSet<String> = holds.held().iter().map(|held| held.file()).collect();
     let mut unkept = None;
@@ -279,7 +276,7 @@ pub(super) fn before_try() -> Result<Option<(InUse, Vec<u8>)>> {
         return Ok(None);
     }
     let text = file::read(Path::new(paths::BEFORE_TRY_TEXT), load::CONFIG_MAX)?;
-    Ok(Some((read_own(paths::BEFORE_TRY)?, text)))
+    Ok(Some((file::read_own(paths::BEFORE_TRY)?, text)))
 }
 
 fn forget_before_try() {
@@ -304,14 +301,8 @@ fn standing(vault: &Vault, generation: u64, limit: Option<Duration>) -> Standing
 
 /// The services as they are described now.
 fn old_services(new: &[Service]) -> Vec<Service> {
-    let described = |service: &Service| read_own(&crate::child::description(&service.id)).ok();
+    let described = |service: &Service| file::read_own(&crate::child::description(&service.id)).ok();
     new.iter().filter_map(described).collect()
-}
-
-/// A file that PID 1 or we have written.
-pub(super) fn read_own<T: serde::de::DeserializeOwned>(path: &str) -> Result<T> {
-    serde_json::from_slice(&file::read(Path::new(path), OWN_FILE_MAX)?)
-        .with_context(|| format!("read {path}"))
 }
 
 /// Puts the config in force again that was so before a trial.

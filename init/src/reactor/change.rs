@@ -14,7 +14,7 @@ use podium_init::live::guard;
 use podium_init::live::{Action, Ask, Event, REPORT_MAX, Report};
 use podium_init::manifests::is_ours;
 use podium_init::paths;
-use podium_init::services::{LOG, Service};
+use podium_init::services::{KUBELET, LOG, Service};
 use podium_init::shutdown::Shutdown;
 use podium_init::supervisor::{self, Exit, Id, State, Wanted};
 use std::io::ErrorKind;
@@ -24,7 +24,6 @@ use std::time::Duration;
 
 /// The service that says whether all pods run.
 const PODS_HELPER: &str = "pods";
-const KUBELET: &str = "kubelet";
 /// Moving some files takes milliseconds; one job that hangs keeps the next from being started.
 const UNBLOCK_LIMIT: Duration = Duration::from_secs(30);
 

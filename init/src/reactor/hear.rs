@@ -8,7 +8,7 @@ use super::Reactor;
 use crate::sys::clock;
 use podium_init::clock::Time;
 use podium_init::notices::{self, MESSAGE_MAX, Notice};
-use podium_init::services::{API, CONTAINERD, PRELOAD, PROBE};
+use podium_init::services::{API, CONTAINERD, KUBELET, PRELOAD, PROBE};
 use podium_init::supervisor::{Event, Id};
 
 /// Messages of one service a turn; a service that floods its socket fills only its own queue.
@@ -42,7 +42,7 @@ impl Reactor {
     }
 
     /// The services that the console has to speak for: whoever stands before a node without a config learns from one
-    /// where the node can be given one, and containerd's tells of a database that had to be replaced.
+    /// where the node can be given one, containerd's and the kubelet's tell of what had to be moved out of their way.
     fn take_status(&mut self, id: Id, words: &str) {
         let Some(place) = self.places.get_mut(id.0).filter(|place| speaks(&place.service)) else { return };
         if let Some(line) = place.status.line(words, clock::now()) {
@@ -88,5 +88,5 @@ impl Reactor {
 
 /// Whether a service may say a line on the console, by `STATUS=`.
 fn speaks(service: &str) -> bool {
-    [API, CONTAINERD].contains(&service)
+    [API, CONTAINERD, KUBELET].contains(&service)
 }

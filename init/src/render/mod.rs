@@ -19,7 +19,7 @@ pub mod time;
 
 use crate::config::MachineConfig;
 use crate::paths;
-use crate::services::{ImageFacts, NodeFacts};
+use crate::services::{CONTAINERD, ImageFacts, KUBELET, NodeFacts};
 
 /// A file to write: all of it, by rename; folders above it are 0755.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +64,15 @@ pub fn files(config: &MachineConfig, facts: &ImageFacts, node: &NodeFacts) -> Ve
         files.push(time::sources(config, &[]));
     }
     files
+}
+
+/// The service that reads a file of [`files`] when it starts and at no other time, if it is containerd or the kubelet.
+pub fn reader(path: &str) -> Option<&'static str> {
+    match path {
+        paths::KUBELET_CONFIG => Some(KUBELET),
+        paths::CONTAINERD_CONFIG => Some(CONTAINERD),
+        _ => None,
+    }
 }
 
 /// The names of the folders below [`paths::CONTAINERD_HOSTS`] that the config has a file in.

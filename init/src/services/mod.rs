@@ -23,6 +23,8 @@ use std::time::Duration;
 pub const LOG: &str = "log";
 /// containerd's id. Its metadata is looked after before each of its starts.
 pub const CONTAINERD: &str = "containerd";
+/// The kubelet's id. Its checkpoints are looked after before each of its starts.
+pub const KUBELET: &str = "kubelet";
 /// The id of the step that imports the image's own container images.
 pub const PRELOAD: &str = "preload";
 /// The id of the service that listens to the network.

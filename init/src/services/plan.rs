@@ -118,12 +118,11 @@ const HELPER_LIMITS: Limits = Limits {
 /// All services of this node, in the order in which to start them.
 pub fn plan(config: &MachineConfig, facts: &ImageFacts, node: &NodeFacts) -> Vec<Service> {
     let env = environment(config);
-    let mut services = vec![log(&env)];
+    // What pods wait for comes first; of the others no line is lost, for pipes hold what comes before the log writer.
+    let mut services = vec![containerd(&env), pki(&env, config), log(&env)];
     if !node.container {
         services.push(devices(&env));
     }
-    services.push(pki(&env, config));
-    services.push(containerd(&env));
     services.push(preload(&env));
     if !node.container {
         services.push(dhcpcd(&env, config));
@@ -143,7 +142,7 @@ pub fn plan(config: &MachineConfig, facts: &ImageFacts, node: &NodeFacts) -> Vec
     services
 }
 
-/// The writer of the other services' output. First, so that no early line waits in a pipe.
+/// The writer of the other services' output.
 fn log(env: &[(String, String)]) -> Service {
     helper(LOG, &[paths::INIT, "log"], env)
 }

@@ -67,6 +67,13 @@ pub(crate) fn read_line(path: &Path) -> Result<String> {
     Ok(text)
 }
 
+/// Reads a JSON file that PID 1 or a child of it has written below /run/podium.
+pub(crate) fn read_own<T: serde::de::DeserializeOwned>(path: &str) -> Result<T> {
+    // A config of the largest size as JSON.
+    const MOST: usize = 16 << 20;
+    serde_json::from_slice(&read(Path::new(path), MOST)?).with_context(|| format!("read {path}"))
+}
+
 /// Writes a whole file so that it survives power loss: aside, mode before data, all of it, fsync, rename, fsync of
 /// the folder. On any error the old file is untouched and nothing is left behind.
 pub(crate) fn store(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {

@@ -1,6 +1,7 @@
 //! The rows of what a config does: what it changes in a pod, and a pod that never gets ready.
 
-use super::{LIMIT, Node, Row, config_with, pod, shown};
+use super::super::running::{FOLDER, IMAGES, IN_FORCE, LIMIT, Node, OWN_LIMIT, Row, config_with, pod};
+use super::shown;
 use anyhow::{Context, Result, ensure};
 use podium_tests::hand::Process;
 use podium_tests::machine::BOOT_LIMIT;
@@ -8,8 +9,6 @@ use podium_tests::react::STORED;
 use std::cell::Cell;
 use std::time::Duration;
 
-/// The image of `ours`, and the same one under another name: what a kubelet compares is the name.
-pub(super) const IMAGES: [&str; 2] = ["podium.local/guest:1", "podium.local/guest:2"];
 /// How often is looked for two processes side by side.
 const LOOK: Duration = Duration::from_millis(200);
 /// Where a config waits for `init ctl`.
@@ -85,7 +84,7 @@ pub(super) const CONFIG: &[Row] = &[(
         let tried = node.hand.ctl(&format!("config apply {NEW} --mode try --timeout 40"))?;
         ensure!(tried.ok && tried.out.contains("tried for 40 s"), "{tried:?}");
         let manifest = "podium-default-never.yaml".to_owned();
-        ensure!(node.hand.list(super::FOLDER)?.contains(&manifest), "the tried pod has no manifest");
+        ensure!(node.hand.list(FOLDER)?.contains(&manifest), "the tried pod has no manifest");
         let line = node.machine.console.wait(
             from,
             "config: going back: its time in try mode is over",
@@ -93,9 +92,9 @@ pub(super) const CONFIG: &[Row] = &[(
         )?;
         node.hand.wait("the end of the tried pod", LIMIT, |hand| {
             let is_gone = hand.process("guest", "never-1").is_err();
-            Ok((is_gone && !hand.list(super::FOLDER)?.contains(&manifest)).then_some(()))
+            Ok((is_gone && !hand.list(FOLDER)?.contains(&manifest)).then_some(()))
         })?;
-        ensure!(node.hand.read(super::IN_FORCE)? == node.config, "another config is in force");
+        ensure!(node.hand.read(IN_FORCE)? == node.config, "another config is in force");
         ensure!(node.process("ours-1")? == before, "our pod was restarted");
         Ok(format!("{}; our pod is process {} as before", shown(&line), before.pid))
     },
@@ -127,9 +126,8 @@ impl Node {
         let pod = pod("ours", "ours-1").replace(old, new);
         let config = config_with(&pod);
         self.hand.replace(STORED, config.as_bytes())?;
-        self.hand.wait("the config in force", super::OWN_LIMIT, |hand| {
-            Ok((hand.read(super::IN_FORCE)? == config).then_some(()))
-        })
+        self.hand
+            .wait("the config in force", OWN_LIMIT, |hand| Ok((hand.read(IN_FORCE)? == config).then_some(())))
     }
 
     /// Another process in place of `before`, with this word; the two were never seen side by side.

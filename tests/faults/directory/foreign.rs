@@ -1,6 +1,7 @@
 //! The rows of what a foreign process does, and the doing where it takes more than a line.
 
-use super::{FOLDER, Node, OURS, OWN_LIMIT, Row, pod, shown};
+use super::super::running::{FOLDER, Node, OURS, OWN_LIMIT, Row, pod};
+use super::shown;
 use anyhow::{Context, Result, ensure};
 use std::time::Instant;
 

@@ -1,0 +1,112 @@
+//! A machine whose battery-backed clock is far off, and the keys that end it.
+
+use super::support::shown;
+use anyhow::{Context, Result, ensure};
+use podium_tests::console::Line;
+use podium_tests::disk::Disk;
+use podium_tests::faults::Fault;
+use podium_tests::hand::Hand;
+use podium_tests::inline;
+use podium_tests::machine::{BOOT_LIMIT, HAND, HELLO, POWER_OFF_LIMIT, config, hand_of, hello, options};
+use podium_tests::qemu::Machine;
+use podium_tests::used;
+use serde_json::json;
+
+/// A pod that does not end when it is asked to, and is given ten minutes for it.
+const STUBBORN: &str = "
+    - apiVersion: v1
+      kind: Pod
+      metadata: {name: stubborn}
+      spec:
+        hostNetwork: true
+        terminationGracePeriodSeconds: 600
+        containers:
+          - name: stubborn
+            image: podium.local/guest:1
+            imagePullPolicy: Never
+            args: [sleep, stubborn-1]";
+/// Where the log writer marks a boot with the wall clock's time.
+const LOG: &str = "/var/log/podium/kubelet.log";
+
+/// All of this file.
+pub(super) fn faults() -> Vec<Fault> {
+    vec![
+        Fault::in_machine(
+            "clock",
+            "the machine's clock is in 1970",
+            "told; set to the time the image was built; its pods run, and who asks is answered",
+            || {
+                let (_disk, machine, hand) = boots_in("1970-01-01T00:00:10", &config(&[HELLO, HAND]))?;
+                let line =
+                    machine.wait("podium: the clock was before the time this image was built", BOOT_LIMIT)?;
+                let year = year_of(&hand)?;
+                ensure!(year >= 2020, "the year is {year}");
+                Ok(format!("{}; in {year} {}", shown(&line), works(&machine, &hand)?))
+            },
+        ),
+        Fault::in_machine(
+            "clock",
+            "the machine's clock is in 2106, behind the last second of 32 bits",
+            "its pods run, and who asks is answered",
+            || {
+                let (_disk, machine, hand) = boots_in("2106-02-08T00:00:00", &config(&[HELLO, HAND]))?;
+                let year = year_of(&hand)?;
+                ensure!(year == 2106, "the year is {year}");
+                Ok(format!("in {year} {}", works(&machine, &hand)?))
+            },
+        ),
+        Fault::in_machine(
+            "signals",
+            "Ctrl-Alt-Del eight times, beside a pod that is given ten minutes",
+            "told; the machine reboots without waiting for it, with its file systems unmounted",
+            || {
+                let config = config(&[HAND, STUBBORN]) + "  shutdown: {podsLimit: 10m}\n";
+                let (_disk, mut machine, _) = boots_in("2026-01-01T00:00:00", &config)?;
+                let line = eight_times(&mut machine)?;
+                let from = line.number;
+                machine.console.wait(from, "podium: halt: all file systems unmounted", POWER_OFF_LIMIT)?;
+                let again = machine.console.wait(from, ", node stage", BOOT_LIMIT)?;
+                let took = again.wall.saturating_sub(line.wall);
+                Ok(format!("{}; the next boot {} s later", shown(&line), took.as_secs()))
+            },
+        ),
+    ]
+}
+
+/// A node with this config on a machine with this time, in UTC.
+fn boots_in(time: &str, config: &str) -> Result<(Disk, Machine, Hand)> {
+    let disk = used::copy()?;
+    let mut options = options(&disk, &[inline::plain(config.as_bytes())], &[])?;
+    options.arguments.extend(["-rtc".to_owned(), format!("base={time}")]);
+    let machine = Machine::start(&options)?;
+    let hand = hand_of(&machine)?;
+    Ok((disk, machine, hand))
+}
+
+/// By the clock of the node when it booted.
+fn year_of(hand: &Hand) -> Result<u32> {
+    let log = hand.read(LOG)?;
+    let mark = log.lines().rfind(|line| line.starts_with("-- podium: boot ")).context("no boot is marked")?;
+    let year = mark.rsplit(' ').next().and_then(|time| time.split('-').next()).context("no time")?;
+    year.parse().with_context(|| mark.to_owned())
+}
+
+/// A pod answers, and the kubelet says of its pods over TLS that they run.
+fn works(machine: &Machine, hand: &Hand) -> Result<String> {
+    ensure!(hello(machine)?.contains("hello"));
+    let status = hand.wait("the pod's status", BOOT_LIMIT, |hand| {
+        let said = hand.ctl("pods status")?.out;
+        let is_it = |line: &&str| line.starts_with("default-hello ") && line.contains("Running");
+        Ok(said.lines().find(is_it).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")))
+    })?;
+    Ok(format!("the pod answers: {status}"))
+}
+
+fn eight_times(machine: &mut Machine) -> Result<Line> {
+    let from = machine.console.mark();
+    let keys = ["ctrl", "alt", "delete"].map(|key| json!({"type": "qcode", "data": key}));
+    for _ in 0..8 {
+        machine.qmp().execute("send-key", &json!({"keys": keys, "hold-time": 50}))?;
+    }
+    machine.console.wait(from, "podium: shutdown: asked again by Ctrl-Alt-Del", POWER_OFF_LIMIT)
+}

@@ -1,0 +1,183 @@
+//! What befalls the services of a running node: files that they cannot start with, and a kernel that refuses them
+//! processes, watches or a steady clock. What is asked: it is said, the services come back by themselves, the pods of the
+//! config run on as the same processes, and the kubelet takes new manifests afterwards.
+
+use super::running::{FOLDER, IN_FORCE, LIMIT, Node, OWN_LIMIT, Row, fault, pod};
+use super::support::{SIGKILL, shown};
+use anyhow::{Context, Result, ensure};
+use podium_tests::console::Line;
+use podium_tests::faults::{Fault, Shared};
+use podium_tests::react::STORED;
+use std::sync::Arc;
+
+const CPU_STATE: &str = "/var/lib/kubelet/cpu_manager_state";
+const KEPT: &str = "/var/lib/podium/damaged";
+const PLUGINS: &str = "/opt/cni/bin";
+/// Seconds for which the kernel refuses something: several starts fail in that time.
+const REFUSED: u64 = 30;
+const DAY: i64 = 86_400;
+
+const KUBELET: &[Row] = &[
+    (
+        "a damaged cpu_manager_state",
+        "told; the file is kept aside; the kubelet starts without it, our pod is the same process",
+        |node| {
+            node.hand.change("write in place", CPU_STATE, b"garbage", 0)?;
+            let line =
+                node.is_told_after_kill("kubelet", "podium: kubelet: cannot use cpu_manager_state: ")?;
+            let kept = node.hand.list(KEPT)?.pop().context("nothing was kept")?;
+            ensure!(node.hand.read(&format!("{KEPT}/{kept}/cpu_manager_state"))? == "garbage");
+            Ok(format!("{}; {}", shown(&line), node.is_unharmed()?))
+        },
+    ),
+    (
+        "the config changes cpuManagerPolicy, and changes it back",
+        "told; the kubelet starts with the new policy each time; our pod is the same process",
+        |node| {
+            let before = node.process("ours-1")?;
+            let kubelet =
+                "  kubelet:\n    extraConfig: {cpuManagerPolicy: static, kubeReserved: {cpu: 100m}}\n";
+            let other = node.config.replacen("machine:\n", &format!("machine:\n{kubelet}"), 1);
+            node.takes_policy(&other, "static")?;
+            let line = node.takes_policy(&node.config, "none")?;
+            ensure!(node.process("ours-1")? == before, "our pod was restarted");
+            Ok(format!("{}; {}", shown(&line), node.is_unharmed()?))
+        },
+    ),
+    ("its config file overwritten with garbage", "told and put back; it starts with it", |node| {
+        node.hand.change("write in place", "/run/podium/kubelet.json", b"garbage", 0)?;
+        let line = node.is_told_after_kill("kubelet", "kubelet.json: changed or removed by somebody else")?;
+        Ok(format!("{}; {}", shown(&line), node.is_unharmed()?))
+    }),
+];
+
+const CONTAINERD: &[Row] = &[
+    ("its config file removed", "told and put back; it starts with it, pods live on", |node| {
+        node.hand.remove("/run/podium/containerd/config.toml")?;
+        let line =
+            node.is_told_after_kill("containerd", "config.toml: changed or removed by somebody else")?;
+        Ok(format!("{}; {}", shown(&line), node.is_unharmed()?))
+    }),
+    ("the CNI plugins are gone", "the pod says why it does not run, and runs once they are back", |node| {
+        node.hand.change_there("cover", PLUGINS, b"")?;
+        let seen = node.wants_network();
+        node.hand.change_there("uncover", PLUGINS, b"")?;
+        let seen = seen?;
+        node.process("netted-1").context("once the plugins are back")?;
+        Ok(format!("{seen}; then it ran; {}", node.is_unharmed()?))
+    }),
+];
+
+const RESOURCES: &[Row] = &[
+    ("PID 1 cannot fork", "told; a killed kubelet returns once it can", |node| {
+        let line =
+            node.is_refused("/sys/fs/cgroup/init/pids.max", "1", "Resource temporarily unavailable")?;
+        Ok(format!("{}; {}", shown(&line), node.is_unharmed()?))
+    }),
+    ("no service can fork", "each that ends for it returns once it can, pods live on", |node| {
+        let line = node.is_refused("/sys/fs/cgroup/podium/pids.max", "1", "podium: kubelet: ended")?;
+        Ok(format!("{}; {}", shown(&line), node.is_unharmed()?))
+    }),
+    ("pid_max is 301", "each that ends for it returns once there is room, pods live on", |node| {
+        let line = node.is_refused("/proc/sys/kernel/pid_max", "301", "podium: kubelet: ")?;
+        Ok(format!("{}; {}", shown(&line), node.is_unharmed()?))
+    }),
+    ("no inotify instance is left", "a killed kubelet returns, at the latest once there are some", |node| {
+        let line =
+            node.is_refused("/proc/sys/fs/inotify/max_user_instances", "0", "podium: kubelet: ended")?;
+        Ok(format!("{}; {}", shown(&line), node.is_unharmed()?))
+    }),
+];
+
+const CLOCK: &[Row] = &[
+    ("a day forward, and back again", "our pod is the same process, a killed kubelet returns", |node| {
+        node.steps_clock(DAY)?;
+        let there = node.kubelet_returns();
+        node.steps_clock(-DAY)?;
+        there.context("a day ahead")?;
+        node.kubelet_returns().context("back again")
+    }),
+    ("a day back, and forward again", "our pod is the same process, a killed kubelet returns", |node| {
+        node.steps_clock(-DAY)?;
+        let there = node.kubelet_returns();
+        node.steps_clock(DAY)?;
+        there.context("a day behind")?;
+        node.kubelet_returns().context("forward again")
+    }),
+];
+
+/// All of this file.
+pub(super) fn faults(node: &Arc<Shared<Node>>) -> Vec<Fault> {
+    let areas =
+        [("kubelet", KUBELET), ("containerd", CONTAINERD), ("resources", RESOURCES), ("clock", CLOCK)];
+    areas.iter().flat_map(|(area, rows)| rows.iter().map(|row| fault(node, area, row))).collect()
+}
+
+impl Node {
+    /// Kills a service; the line that tells what is asked for, after which the service is up again.
+    fn is_told_after_kill(&self, service: &str, told: &str) -> Result<Line> {
+        let from = self.machine.console.mark();
+        self.hand.kill(self.hand.process(service, service)?.pid, SIGKILL)?;
+        let line = self.says(service, from, told)?;
+        self.says(service, line.number, &format!("podium: {service}: up"))?;
+        Ok(line)
+    }
+
+    /// Waits for a line of the console; without it the end of the service's log is told.
+    fn says(&self, service: &str, from: usize, text: &str) -> Result<Line> {
+        let found = self.hand.wait(text, LIMIT, |_| {
+            let mut lines = self.machine.console.lines().into_iter().skip(from);
+            Ok(lines.find(|line| line.text.contains(text)))
+        });
+        found.with_context(|| {
+            let log = self.hand.read(&format!("/var/log/podium/{service}.log")).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            lines[lines.len().saturating_sub(40)..].join("\n")
+        })
+    }
+
+    /// Stores a config and waits until the kubelet runs with this policy; how it was told.
+    fn takes_policy(&self, config: &str, policy: &str) -> Result<Line> {
+        let from = self.machine.console.mark();
+        self.hand.replace(STORED, config.as_bytes())?;
+        let told = "podium: kubelet: cannot use cpu_manager_state: configured policy";
+        let line = self.says("kubelet", from, told)?;
+        self.hand.wait("the policy in the kubelet's own file", LIMIT, |hand| {
+            Ok(hand.read(CPU_STATE)?.contains(&format!("\"policyName\":\"{policy}\"")).then_some(()))
+        })?;
+        self.says("kubelet", line.number, "podium: kubelet: up")?;
+        self.hand.wait("the config in force", OWN_LIMIT, |hand| {
+            Ok((hand.read(IN_FORCE)? == config).then_some(()))
+        })?;
+        Ok(line)
+    }
+
+    /// A pod with a network of its own, which cannot have it: what the node says of it.
+    fn wants_network(&self) -> Result<String> {
+        let netted = pod("netted", "netted-1").replace("  hostNetwork: true\n", "");
+        self.hand.replace(&format!("{FOLDER}/netted.yaml"), netted.as_bytes())?;
+        self.hand.wait("the reason of the pod", LIMIT, |hand| {
+            let said = hand.ctl("pods status")?.out;
+            let is_it = |line: &&str| line.starts_with("default-netted ") && line.contains("plugin");
+            Ok(said.lines().find(is_it).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")))
+        })
+    }
+
+    /// Kills the kubelet while the kernel refuses something for some time; the line that tells of it.
+    fn is_refused(&self, limit: &str, value: &str, told: &str) -> Result<Line> {
+        let from = self.machine.console.mark();
+        let kubelet = self.hand.process("kubelet", "kubelet")?;
+        let words = format!("{value} {}", kubelet.pid);
+        self.hand.change("set for seconds and kill", limit, words.as_bytes(), REFUSED)?;
+        self.says("kubelet", from, told)
+    }
+
+    fn steps_clock(&self, seconds: i64) -> Result<()> {
+        self.hand.change("step the clock", "/", seconds.to_string().as_bytes(), 0)
+    }
+
+    fn kubelet_returns(&self) -> Result<String> {
+        self.is_told_after_kill("kubelet", "podium: kubelet: ended, signal 9")?;
+        self.is_unharmed()
+    }
+}

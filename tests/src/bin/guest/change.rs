@@ -1,0 +1,67 @@
+//! What a process of a node may do to a file, a mount or the clock.
+
+use crate::node_path;
+use crate::processes::signal;
+use anyhow::{Context, Result, bail};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::time::{ClockId, clock_gettime, clock_settime};
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+const KILL: i32 = 9;
+
+/// What a foreign process may do to a path of the node; `text` and `number` are what it needs besides.
+pub(super) fn change(what: &str, path: &Path, text: &[u8], number: u64) -> Result<()> {
+    let other = || -> Result<PathBuf> { Ok(node_path(std::str::from_utf8(text)?)) };
+    match what {
+        // Aside under a name with a leading dot, as every careful writer does it, then in one step to its place.
+        "replace" => {
+            let name = path.file_name().context("no name")?.to_string_lossy().into_owned();
+            let aside = path.with_file_name(format!(".{name}.new"));
+            fs::write(&aside, text)?;
+            Ok(fs::rename(&aside, path)?)
+        }
+        "write in place" => Ok(fs::write(path, text)?),
+        "cut" => Ok(File::options().write(true).open(path)?.set_len(number)?),
+        // Nobody has it open then, so nobody closes it either.
+        "truncate" => Ok(nix::unistd::truncate(path, i64::try_from(number)?)?),
+        "write and keep open" => {
+            let mut file = File::options().write(true).truncate(true).open(path)?;
+            file.write_all(text)?;
+            std::mem::forget(file);
+            Ok(())
+        }
+        "touch" => Ok(File::options().write(true).open(path)?.set_modified(SystemTime::now())?),
+        "mode" => Ok(fs::set_permissions(path, Permissions::from_mode(u32::try_from(number)?))?),
+        "rename to" => Ok(fs::rename(path, other()?)?),
+        "make folder" => Ok(fs::create_dir(path)?),
+        "remove folder" => Ok(fs::remove_dir(path)?),
+        "link to" => Ok(symlink(std::str::from_utf8(text)?, path)?),
+        "make FIFO" => Ok(mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?),
+        "remove" => Ok(fs::remove_file(path)?),
+        "cover" => Ok(mount("none", path, "tmpfs", MountFlags::empty(), None)?),
+        "uncover" => Ok(unmount(path, UnmountFlags::empty())?),
+        // In one request: a further one may find no room for its thread meanwhile.
+        "set for seconds and kill" => {
+            let (value, pid) = std::str::from_utf8(text)?.split_once(' ').context("VALUE PID")?;
+            let before = fs::read_to_string(path)?;
+            fs::write(path, value)?;
+            let killed = signal(pid.parse()?, KILL);
+            thread::sleep(Duration::from_secs(number));
+            fs::write(path, before.trim())?;
+            killed
+        }
+        "step the clock" => {
+            let step: i64 = std::str::from_utf8(text)?.parse()?;
+            let mut now = clock_gettime(ClockId::Realtime);
+            now.tv_sec += step;
+            Ok(clock_settime(ClockId::Realtime, now)?)
+        }
+        _ => bail!("no such change"),
+    }
+}
