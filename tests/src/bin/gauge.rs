@@ -23,8 +23,11 @@ use std::time::{Duration, Instant};
 /// After this everything that belongs to a start is over: Podium's own limits for it are 60 s.
 const SETTLED: Duration = Duration::from_secs(65);
 const KILLS: usize = 5;
-/// How the service that is killed is called under the several inits.
-const KILLED: [&str; 3] = ["probe", "run", "containerd"];
+/// How the service that is killed is called under the several inits; Podium's is one without a stage of its own.
+const KILLED: [&str; 3] = ["probe", "run", "chronyd"];
+/// More than a restart takes. Nothing is read meanwhile: whoever waits for the log is woken by each line of it, and runs
+/// before the service on the one processor.
+const RESTARTED: Duration = Duration::from_secs(2);
 /// Before the orphans end: each waits for it by then.
 const PAUSE: Duration = Duration::from_secs(5);
 /// How often the next orphan that is still there is looked at: half a percent of what is measured.
@@ -163,6 +166,7 @@ fn restart(log: &mut Log) -> Result<f64> {
     let process = Pid::from_raw(i32::try_from(pid)?).context("no process")?;
     say("gauge: kill")?;
     kill_process(process, Signal::KILL)?;
+    thread::sleep(RESTARTED);
     let (killed, _) = log.wait(|text| text == "gauge: kill")?;
     let again = |text: &str| {
         let mut words = text.strip_prefix("probe: up ").unwrap_or_default().split(' ');
