@@ -93,10 +93,9 @@ pub(super) struct Aim {
 }
 
 /// Figures that are held against a number.
-const MOST: [(&str, f64); 5] = [
+const MOST: [(&str, f64); 4] = [
     ("exec_to_service_ms", 6.5),
     ("restart_ms", 1.15),
-    ("reap_1000_ms", 80.0),
     ("pss_anon_kib", 250.0),
     // No watchdog is in these machines, so nothing has to wake it.
     ("idle_wakeups", 0.0),
@@ -107,6 +106,9 @@ const RACES: [(&str, &str); 3] = [
     ("restart_ms", "no peer restarts faster"),
     ("reap_1000_ms", "no peer reaps faster"),
 ];
+/// Reaping is held against the floor's: nearly all of it is the kernel's work for 1,000 ends, which differs by machine.
+/// 80 ms beside 76, as first measured.
+const REAPING: (&str, f64) = ("reaping, by that of bare", 1.05);
 const BINARY_MOST: f64 = 3.0 * 1024.0 * 1024.0;
 
 /// What Podium's row is held against; nothing when it was not measured.
@@ -115,13 +117,15 @@ pub(super) fn aims(rows: &[Row], binary_bytes: u64) -> Vec<Aim> {
     let at_most = |name, value: f64, most: f64| Aim { name, value, most, peer: None, met: value <= most };
     let numbers = MOST.iter().map(|&(name, most)| at_most(name, ours.value(name), most));
     let binary = at_most("init_binary_bytes", whole(binary_bytes), BINARY_MOST);
+    let floor = rows.iter().find(|row| row.init == FLOOR);
+    let reaping = floor.map(|floor| at_most(REAPING.0, ours.reap_1000_ms / floor.reap_1000_ms, REAPING.1));
     let peers = || rows.iter().filter(|row| row.init != OURS && row.init != FLOOR);
     let races = RACES.iter().filter_map(|&(figure, name)| {
         let first = peers().min_by(|one, other| one.value(figure).total_cmp(&other.value(figure)))?;
         let (value, most) = (ours.value(figure), first.value(figure));
         Some(Aim { name, value, most, peer: Some(first.init.clone()), met: value <= most * TOLERANCE })
     });
-    numbers.chain([binary]).chain(races).collect()
+    numbers.chain(reaping).chain([binary]).chain(races).collect()
 }
 
 /// One line an init, then one an aim.
@@ -207,6 +211,7 @@ mod tests {
             (Some("s6"), false)
         );
         assert!(of("no peer reaps faster").met, "the same time is no lead");
+        assert!(of("reaping, by that of bare").met);
         let table = table(&rows, &aims);
         assert!(table.contains("±0.8%") && table.contains("restart_ms"), "{table}");
         let missed = table.lines().filter(|line| line.ends_with("MISSED")).count();
