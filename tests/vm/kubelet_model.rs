@@ -91,6 +91,17 @@ impl Node {
         })
     }
 
+    /// What the kubelet's log and containerd's say of a pod: why one was restarted is nowhere else.
+    fn said_of(&self, word: &str) -> String {
+        let logs = ["kubelet", "containerd"].map(|name| {
+            let log = self.hand.read(&format!("/var/log/podium/{name}.log")).unwrap_or_default();
+            let lines =
+                log.lines().filter(|line| line.contains(word)).map(|line| format!("{name}: {line}\n"));
+            lines.collect::<String>()
+        });
+        logs.concat()
+    }
+
     /// The pods' processes by their word; two of one word are an error.
     fn processes(&self) -> Result<BTreeMap<String, Process>> {
         let mut found = BTreeMap::new();
@@ -168,7 +179,11 @@ impl Pair {
             if let Some((before, old)) = self.before.get(word)
                 && !happened.iter().any(|what| is_of(what, before) || is_of(what, uid))
             {
-                ensure!(old == process, "{word} was restarted, and in the model nothing happened to it");
+                ensure!(
+                    old == process,
+                    "{word} was restarted, and in the model nothing happened to it: {old:?}, {process:?}; {}",
+                    self.node.said_of(word)
+                );
             }
         }
         (self.uids, self.before) = (uids, after);

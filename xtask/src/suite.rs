@@ -243,11 +243,11 @@ fn counted(command: &mut Command, prefix: &str, to_stderr: bool) -> Result<(bool
 }
 
 /// Whether a line belongs to a failure: a row of the faults with its two indented lines, or what libtest repeats of a
-/// failed test before its list of names.
+/// failed test before its list of names, without stacks.
 fn is_of_failure(line: &str, before_it: bool) -> bool {
     let begins = line.starts_with("FAILED ") || (line.starts_with("---- ") && line.ends_with(" stdout ----"));
-    let ends = ["ok ", "failures:", "test "].iter().any(|start| line.starts_with(start));
-    begins || (before_it && !ends)
+    let ends = ["ok ", "failures:", "test ", "stack backtrace:", "Stack backtrace:"];
+    begins || (before_it && !ends.iter().any(|start| line.starts_with(start)))
 }
 
 /// Reads `test result: ok. 18 passed; 0 failed; 0 ignored; …`.
@@ -284,7 +284,7 @@ mod tests {
     fn what_failed_is_told_again() {
         let of_faults =
             "ok     a: b\n       -> x\n       -> y\nFAILED a: c\n       -> want\n       -> is\nok     d";
-        let of_libtest = "test a ... FAILED\n\nfailures:\n\n---- a stdout ----\npanicked\nwhy\n\n---- b stdout ----\nno\n\nfailures:\n    a\n    b\n\ntest result: x";
+        let of_libtest = "test a ... FAILED\n\nfailures:\n\n---- a stdout ----\npanicked\nwhy\nstack backtrace:\n   0: main\n\n---- b stdout ----\nno\n\nfailures:\n    a\n    b\n\ntest result: x";
         let kept = |text: &str| {
             let mut of_failure = false;
             let lines = text.lines().filter(|line| {
@@ -294,6 +294,6 @@ mod tests {
             lines.collect::<Vec<_>>().join("\n")
         };
         assert_eq!(kept(of_faults), "FAILED a: c\n       -> want\n       -> is");
-        assert_eq!(kept(of_libtest), "---- a stdout ----\npanicked\nwhy\n\n---- b stdout ----\nno\n");
+        assert_eq!(kept(of_libtest), "---- a stdout ----\npanicked\nwhy\n---- b stdout ----\nno\n");
     }
 }
