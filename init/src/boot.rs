@@ -97,19 +97,14 @@ pub(crate) fn tell_kernel(folder: &Path) {
 
 /// Mounts what the table says, then STATE and `/var`.
 pub(crate) fn mount(container: bool) -> Machine {
-    let (mut absent, mut hurried) = (Vec::new(), false);
+    let mut absent = Vec::new();
     for mount in EARLY {
-        if mount.target == CGROUPS && !container {
-            hurried = hurry(RCU_EXPEDITED, "0", "1");
-        }
-        match make(mount) {
+        let made = if mount.target == CGROUPS && !container { hurried(|| make(mount)) } else { make(mount) };
+        match made {
             Ok(Made::New | Made::WasThere) => {}
             Ok(Made::Absent) => absent.push(mount.target.as_ref()),
             Err(error) => log::error!("{error:#}; {}", consequence(&mount.target)),
         }
-    }
-    if hurried {
-        hurry(RCU_EXPEDITED, "1", "0");
     }
     if !absent.is_empty() {
         log::info!("not in this kernel or machine, so not mounted: {}", absent.join(" "));
@@ -135,13 +130,18 @@ pub(crate) fn mount(container: bool) -> Machine {
     Machine { container, has_state, lost_state, partitions, has_data: data_is_separate(container), facts }
 }
 
-/// Changes how the kernel waits for its readers, and whether it was so before. By interrupts it takes microseconds; by
-/// time, which is the default and the better one for a running node, two ticks: the mount of the cgroups stood for that
-/// long. Who has chosen otherwise on the kernel command line keeps that.
-fn hurry(file: &str, from: &str, to: &str) -> bool {
-    let file = Path::new(file);
-    let is_so = sys::file::read_line(file).is_ok_and(|text| text == from);
-    is_so && sys::file::set(file, to).is_ok()
+/// Does something while the kernel waits for its readers by interrupts, which takes microseconds. By time, which is the
+/// default and the better one for a running node, it takes two ticks: the mount of the cgroups stood still for that long.
+/// Who has chosen otherwise on the kernel command line keeps that.
+fn hurried<T>(act: impl FnOnce() -> T) -> T {
+    let file = Path::new(RCU_EXPEDITED);
+    let is_set =
+        sys::file::read_line(file).is_ok_and(|text| text == "0") && sys::file::set(file, "1").is_ok();
+    let done = act();
+    if is_set && let Err(error) = sys::file::set(file, "0") {
+        log::warn!("{error:#}; the kernel interrupts all processors more often than it has to");
+    }
+    done
 }
 
 /// What became of one mount.

@@ -53,6 +53,8 @@ pub const POD_VERSIONS: &str = "/var/lib/podium/pods.json";
 pub const HOLDS: &str = "/run/podium/holds.json";
 /// Whoever makes mounts of the config holds this file's lock.
 pub const MOUNTS_LOCK: &str = "/run/podium/mounts.lock";
+/// Whoever writes [`CONFIG_IN_USE`] and what follows from it, or the latter again, holds this file's lock.
+pub const CONFIG_LOCK: &str = "/run/podium/config.lock";
 /// What a change leaves for PID 1: JSON, see [`crate::live::Report`].
 pub const CHANGE_REPORT: &str = "/run/podium/change.json";
 /// What dhcpcd's hook keeps, one file an interface.

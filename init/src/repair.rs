@@ -9,10 +9,10 @@ mod kubelet;
 use crate::boot::Machine;
 use crate::child::leave;
 use crate::kmsg;
-use crate::prepare::system;
 use crate::sys::{At, file, notify, signals};
+use crate::token;
 use anyhow::{Context, Result, bail};
-use podium_init::config::InUse;
+use podium_init::config::{Delivery, InUse};
 use podium_init::services::{CONTAINERD, KUBELET, NodeFacts};
 use podium_init::{notices, paths, render};
 use std::ffi::CString;
@@ -59,19 +59,26 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
 /// Writes the config files of a service again where they are not what the config in force makes of them.
 fn put_back(service: &str) -> Result<()> {
+    let _lock = file::lock(paths::CONFIG_LOCK);
     let in_use: InUse = file::read_own(paths::CONFIG_IN_USE)?;
     let machine: Machine = file::read_own(paths::MACHINE)?;
     let node = NodeFacts {
         container: machine.container,
         // No file of these two is about them.
         interfaces: Vec::new(),
-        pod_list_token: system::pod_list_token(),
+        pod_list_token: match in_use.config.machine.kubelet.static_pod_delivery {
+            Delivery::Http => token::there()?,
+            Delivery::Directory => String::new(),
+        },
     };
     for rendered in render::files(&in_use.config, &machine.facts, &node) {
         if render::reader(&rendered.path) != Some(service) {
             continue;
         }
         let path = Path::new(&rendered.path);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).at("make folder", folder)?;
+        }
         if file::update(path, &rendered.bytes, rendered.mode)? {
             say(service, &format!("{}: changed or removed by somebody else; put back", rendered.path));
         }
@@ -79,9 +86,9 @@ fn put_back(service: &str) -> Result<()> {
     Ok(())
 }
 
-/// The end of a log.
-fn log_tail(path: &str, most: u64) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
+/// The end of a service's log.
+fn log_tail(service: &str, most: u64) -> std::io::Result<String> {
+    let mut file = File::open(format!("{}/{service}.log", paths::LOGS))?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(most)))?;
     let mut bytes = Vec::new();

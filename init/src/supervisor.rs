@@ -165,8 +165,6 @@ pub struct Status<'a> {
 const SIGKILL: i32 = 9;
 /// SIGKILL works at once or, on a process in D state, perhaps never.
 pub const KILL_LIMIT: Duration = Duration::from_secs(5);
-/// The one service whose absence means that nobody stops pods.
-const KUBELET: &str = "kubelet";
 
 /// All services and, at the end, the shutdown.
 #[derive(Debug)]

@@ -21,10 +21,22 @@ pub(crate) fn of_this_boot() -> Result<String> {
     of(Path::new(paths::POD_LIST_TOKEN))
 }
 
+/// The token of this boot. None is made: whoever checks it knows the one that was there.
+///
+/// # Errors
+/// It is not there, or damaged.
+pub(crate) fn there() -> Result<String> {
+    let token = file::read_line(Path::new(paths::POD_LIST_TOKEN))?;
+    anyhow::ensure!(is_token(&token), "{} is damaged", paths::POD_LIST_TOKEN);
+    Ok(token)
+}
+
+fn is_token(text: &str) -> bool {
+    text.len() == 2 * BYTES && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 fn of(path: &Path) -> Result<String> {
-    let is_token =
-        |text: &String| text.len() == 2 * BYTES && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if let Some(token) = file::read_line(path).ok().filter(is_token) {
+    if let Some(token) = file::read_line(path).ok().filter(|text| is_token(text)) {
         return Ok(token);
     }
     let mut bytes = [0; BYTES];

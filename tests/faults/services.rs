@@ -16,6 +16,8 @@ const PLUGINS: &str = "/opt/cni/bin";
 /// Seconds for which the kernel refuses something: several starts fail in that time.
 const REFUSED: u64 = 30;
 const DAY: i64 = 86_400;
+/// A service that was up for so many seconds is started at once when it ends.
+const CLEAN_SLATE: f64 = 61.0;
 
 const KUBELET: &[Row] = &[
     (
@@ -70,22 +72,16 @@ const CONTAINERD: &[Row] = &[
 
 const RESOURCES: &[Row] = &[
     ("PID 1 cannot fork", "told; a killed kubelet returns once it can", |node| {
-        let line =
-            node.is_refused("/sys/fs/cgroup/init/pids.max", "1", "Resource temporarily unavailable")?;
-        Ok(format!("{}; {}", shown(&line), node.is_unharmed()?))
+        node.is_refused("/sys/fs/cgroup/init/pids.max", "1", "kubelet: not started: ")
     }),
     ("no service can fork", "each that ends for it returns once it can, pods live on", |node| {
-        let line = node.is_refused("/sys/fs/cgroup/podium/pids.max", "1", "podium: kubelet: ended")?;
-        Ok(format!("{}; {}", shown(&line), node.is_unharmed()?))
+        node.is_refused("/sys/fs/cgroup/podium/pids.max", "1", "kubelet: ended, code ")
     }),
     ("pid_max is 301", "each that ends for it returns once there is room, pods live on", |node| {
-        let line = node.is_refused("/proc/sys/kernel/pid_max", "301", "podium: kubelet: ")?;
-        Ok(format!("{}; {}", shown(&line), node.is_unharmed()?))
+        node.is_refused("/proc/sys/kernel/pid_max", "301", "kubelet: ")
     }),
-    ("no inotify instance is left", "a killed kubelet returns, at the latest once there are some", |node| {
-        let line =
-            node.is_refused("/proc/sys/fs/inotify/max_user_instances", "0", "podium: kubelet: ended")?;
-        Ok(format!("{}; {}", shown(&line), node.is_unharmed()?))
+    ("no inotify instance is left", "a killed kubelet ends again, and returns once there are some", |node| {
+        node.is_refused("/proc/sys/fs/inotify/max_user_instances", "0", "kubelet: ended, code ")
     }),
 ];
 
@@ -118,16 +114,16 @@ impl Node {
     fn is_told_after_kill(&self, service: &str, told: &str) -> Result<Line> {
         let from = self.machine.console.mark();
         self.hand.kill(self.hand.process(service, service)?.pid, SIGKILL)?;
-        let line = self.says(service, from, told)?;
-        self.says(service, line.number, &format!("podium: {service}: up"))?;
+        let line = self.says(service, from, &[told])?;
+        self.says(service, line.number, &[&format!("podium: {service}: up")])?;
         Ok(line)
     }
 
-    /// Waits for a line of the console; without it the end of the service's log is told.
-    fn says(&self, service: &str, from: usize, text: &str) -> Result<Line> {
-        let found = self.hand.wait(text, LIMIT, |_| {
+    /// Waits for a line of the console with all these parts; without it the end of the service's log is told.
+    fn says(&self, service: &str, from: usize, parts: &[&str]) -> Result<Line> {
+        let found = self.hand.wait(&parts.concat(), LIMIT, |_| {
             let mut lines = self.machine.console.lines().into_iter().skip(from);
-            Ok(lines.find(|line| line.text.contains(text)))
+            Ok(lines.find(|line| parts.iter().all(|part| line.text.contains(part))))
         });
         found.with_context(|| {
             let log = self.hand.read(&format!("/var/log/podium/{service}.log")).unwrap_or_default();
@@ -141,11 +137,11 @@ impl Node {
         let from = self.machine.console.mark();
         self.hand.replace(STORED, config.as_bytes())?;
         let told = "podium: kubelet: cannot use cpu_manager_state: configured policy";
-        let line = self.says("kubelet", from, told)?;
+        let line = self.says("kubelet", from, &[told])?;
         self.hand.wait("the policy in the kubelet's own file", LIMIT, |hand| {
             Ok(hand.read(CPU_STATE)?.contains(&format!("\"policyName\":\"{policy}\"")).then_some(()))
         })?;
-        self.says("kubelet", line.number, "podium: kubelet: up")?;
+        self.says("kubelet", line.number, &["podium: kubelet: up"])?;
         self.hand.wait("the config in force", OWN_LIMIT, |hand| {
             Ok((hand.read(IN_FORCE)? == config).then_some(()))
         })?;
@@ -163,13 +159,29 @@ impl Node {
         })
     }
 
-    /// Kills the kubelet while the kernel refuses something for some time; the line that tells of it.
-    fn is_refused(&self, limit: &str, value: &str, told: &str) -> Result<Line> {
+    /// Kills the kubelet while the kernel refuses something for some time: its next start, which comes at once, fails, so
+    /// that there is one more after a delay. How that was told, and that all is well afterwards.
+    fn is_refused(&self, limit: &str, value: &str, told: &str) -> Result<String> {
+        self.has_a_clean_slate()?;
         let from = self.machine.console.mark();
         let kubelet = self.hand.process("kubelet", "kubelet")?;
         let words = format!("{value} {}", kubelet.pid);
         self.hand.change("set for seconds and kill", limit, words.as_bytes(), REFUSED)?;
-        self.says("kubelet", from, told)
+        let killed = self.says("kubelet", from, &["podium: kubelet: ended, signal 9; next start now"])?;
+        let line = self.says("kubelet", killed.number + 1, &[told, "; next start in "])?;
+        Ok(format!("{}; {}", shown(&line), self.is_unharmed()?))
+    }
+
+    /// The kubelet has been up for so long that its next start comes at once.
+    fn has_a_clean_slate(&self) -> Result<()> {
+        self.hand.wait("a minute without an end", LIMIT, |hand| {
+            let now = hand.read("/proc/uptime")?;
+            let now: f64 = now.split_whitespace().next().context("no uptime")?.parse()?;
+            let lines = self.machine.console.lines();
+            let up = lines.iter().rfind(|line| line.text.starts_with("podium: kubelet: up"));
+            let up = up.and_then(|line| line.kernel).context("the kubelet was never up")?;
+            Ok((now - up.as_secs_f64() > CLEAN_SLATE).then_some(()))
+        })
     }
 
     fn steps_clock(&self, seconds: i64) -> Result<()> {

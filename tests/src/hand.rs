@@ -218,7 +218,8 @@ impl Hand {
     fn change_by(&self, verb: &str, what: &str, path: &str, text: &[u8], number: u64) -> Result<()> {
         let hex = hex(text);
         let what = what.replace(' ', "+");
-        self.ask(&format!("/{verb}?what={what}&path={path}&number={number}&text={hex}")).map(drop)
+        // Some changes last for seconds of the guest's, which may be many more of ours.
+        self.ask_for(&format!("/{verb}?what={what}&path={path}&number={number}&text={hex}")).map(drop)
     }
 
     /// Writes a file of the node aside and renames it to its place.

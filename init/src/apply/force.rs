@@ -140,6 +140,8 @@ impl Next {
         }
         let pods = self.outcome.manifests.len();
         let (refused, failed, waits) = (self.outcome.refused.len(), done.failed, done.waits);
+        // A service that starts meanwhile must not take the new files for somebody else's.
+        let lock = file::lock(paths::CONFIG_LOCK);
         // From here on hooks and helpers see the new one.
         load::remember(in_use, &self.text);
         if !in_use.tried {
@@ -166,6 +168,7 @@ impl Next {
             let restart = restarts(&old_services(&new), &new, &written);
             (Some(new), restart)
         };
+        drop(lock);
         if !machine.container
             && (is_first || changed("machine.network") || changed("machine.time"))
             && let Err(error) = hook::renew(config)

@@ -6,7 +6,8 @@
 
 use crate::config::{File, FileOp, InUse, Kernel, KernelModule, Kubelet, Machine, MachineConfig, Network};
 use crate::paths;
-use crate::services::Service;
+use crate::render;
+use crate::services::{CONTAINERD, KUBELET, Service};
 use crate::sysctls::DEFAULTS;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -47,8 +48,7 @@ impl fmt::Display for Needs {
 /// a new description at their next start: dhcpcd would take the addresses away for it, and the rest has no use for it.
 pub fn restarts(old: &[Service], new: &[Service], written: &[String]) -> Vec<String> {
     let by_file = |id: &str| match id {
-        "containerd" => written.iter().any(|path| path == paths::CONTAINERD_CONFIG),
-        "kubelet" => written.iter().any(|path| path == paths::KUBELET_CONFIG),
+        CONTAINERD | KUBELET => written.iter().any(|path| render::reader(path) == Some(id)),
         "chronyd" => written.iter().any(|path| path == paths::CHRONY_CONF),
         // Written for the first config alone: later its hook's work is all there is.
         "dhcpcd" => written.iter().any(|path| path == paths::DHCPCD_CONF),

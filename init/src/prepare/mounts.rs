@@ -6,15 +6,13 @@
 
 use crate::boot;
 use crate::load::load_drivers;
-use crate::sys::clock;
-use anyhow::{Context, Result, bail};
+use crate::sys::{clock, file};
+use anyhow::{Result, bail};
 use podium_init::clock::Time;
 use podium_init::config::MachineConfig;
 use podium_init::mounts::{Mount, What, plan};
 use podium_init::paths;
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,7 +27,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(30);
 /// Makes them, and waits a little for the disks of some. Gives the mount points of `machine.kubelet.extraMounts` where
 /// nothing could be mounted.
 pub(crate) fn make(config: &MachineConfig) -> Vec<String> {
-    let _lock = lock();
+    let _lock = file::lock(paths::MOUNTS_LOCK);
     let until = clock::now() + DISK_WAIT;
     let mut missing: Vec<String> = Vec::new();
     for mount in plan(config) {
@@ -82,7 +80,7 @@ impl Late {
                 left.push(target);
                 continue;
             }
-            let _lock = lock();
+            let _lock = file::lock(paths::MOUNTS_LOCK);
             match make_one(&mount, &left) {
                 Ok(()) => log::info!("{target}: mounted, now that what it needs is there"),
                 Err(error) => {
@@ -139,17 +137,6 @@ fn device(mount: &Mount) -> Option<&str> {
         What::FileSystem { source, .. } => Some(source.as_ref()).filter(|source| source.starts_with("/dev/")),
         What::Bind { .. } | What::Overlay { .. } => None,
     }
-}
-
-/// Until it is dropped. Without it the worst is a mount that is made twice.
-fn lock() -> Option<OwnedFd> {
-    let open = || -> Result<OwnedFd> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-        let file = rustix::fs::open(paths::MOUNTS_LOCK, flags, Mode::RUSR | Mode::WUSR).context("open")?;
-        flock(&file, FlockOperation::LockExclusive).context("lock")?;
-        Ok(file)
-    };
-    open().map_err(|error| log::warn!("{}: {error:#}", paths::MOUNTS_LOCK)).ok()
 }
 
 #[cfg(test)]

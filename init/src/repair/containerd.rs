@@ -32,8 +32,6 @@ const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1.overlayfs";
 const NAMESPACES: &str = "/run/netns";
 /// What CNI plugins remember of pods: addresses in use, results. Nobody would ever give those back.
 const NETWORKS: &str = "/var/lib/cni";
-/// containerd's log.
-const LOG: &str = "/var/log/podium/containerd.log";
 /// The pages of a database behind these bytes are not looked at: a node with a hundred pods has some MiB.
 const DATABASE_MAX: u64 = 64 << 20;
 /// Pods get SIGTERM and this time; their own grace is known to a kubelet that cannot reach containerd.
@@ -64,7 +62,8 @@ pub(super) fn repair() -> Result<()> {
     let found = look(&meta);
     let why = reason(&found, &look(&snapshots), has_snapshots).or_else(|| {
         let inode = fs::metadata(&meta).ok()?.ino();
-        let crashes = found == Database::Sound && crashes_in_bolt(&log_tail(LOG, LOG_TAIL).ok()?, inode);
+        let crashes =
+            found == Database::Sound && crashes_in_bolt(&log_tail(CONTAINERD, LOG_TAIL).ok()?, inode);
         crashes.then(|| "it crashes in its database at each start".to_owned())
     });
     let Some(why) = why else { return Ok(()) };

@@ -8,8 +8,8 @@ use std::path::Path;
 
 /// Numbered folders, one a repair, the newest with the highest number.
 pub(super) const KEPT: &str = "/var/lib/podium/damaged";
-/// So many of them are kept: the first of a series tells most, the last one is what there is now.
-const KEPT_MAX: usize = 3;
+/// So many of them are kept, the newest.
+const KEPT_MAX: usize = 6;
 
 /// Moves files into a new folder below [`KEPT`], and removes the oldest ones there. A file that is not there is passed
 /// over.
@@ -20,9 +20,6 @@ pub(super) fn keep(files: &[&Path]) -> Result<()> {
     };
     before.sort_unstable();
     let folder = Path::new(KEPT).join((before.last().copied().unwrap_or_default() + 1).to_string());
-    for old in before.iter().rev().skip(KEPT_MAX - 1) {
-        remove(&Path::new(KEPT).join(old.to_string()))?;
-    }
     fs::create_dir_all(&folder).at("make", &folder)?;
     for each in files {
         let kept = folder.join(each.file_name().unwrap_or_default());
@@ -37,6 +34,10 @@ pub(super) fn keep(files: &[&Path]) -> Result<()> {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error).at("move aside", *each)?,
             _ => {}
         }
+    }
+    file::sync_dir(&folder)?;
+    for old in before.iter().rev().skip(KEPT_MAX - 1) {
+        remove(&Path::new(KEPT).join(old.to_string()))?;
     }
     file::sync_dir(Path::new(KEPT))
 }

@@ -1,6 +1,6 @@
 //! The kubelet's checkpoints: moved aside when it has said that it cannot start with one. What it keeps there (which pod
-//! has which processors, memory and resources) it works out anew from its pods; without that it would end at once, start after
-//! start, until somebody removed a file on a node that has no shell. It decides nothing: that is
+//! has which processors, memory and resources) it works out anew from its pods. Otherwise it would end at once, start
+//! after start, until somebody removed a file on a node that has no shell. It decides nothing: that is
 //! `podium_init::checkpoints`.
 
 use super::kept::{KEPT, keep};
@@ -13,8 +13,6 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-const LOG: &str = "/var/log/podium/kubelet.log";
-
 /// The line for the log where a life begins.
 pub(super) fn mark() -> String {
     checkpoints::mark(&present())
@@ -26,12 +24,13 @@ pub(super) fn mark() -> String {
 /// A file could not be moved; the kubelet has its own try.
 pub(super) fn repair() -> Result<()> {
     // Before the first start, and on a disk that cannot be read, there is nothing to go by.
-    let Ok(log) = log_tail(LOG, LOG_TAIL) else { return Ok(()) };
+    let Ok(log) = log_tail(KUBELET, LOG_TAIL) else { return Ok(()) };
     let Some(refusal) = checkpoints::refused(&log, &present()) else { return Ok(()) };
+    let paths: Vec<PathBuf> = refusal.files.iter().map(|name| path(name)).collect();
+    keep(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
     let names = refusal.files.join(", ");
     say(KUBELET, &format!("cannot use {names}: {}; it begins without, kept in {KEPT}", refusal.why));
-    let paths: Vec<PathBuf> = refusal.files.iter().map(|name| path(name)).collect();
-    keep(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>())
+    Ok(())
 }
 
 fn path(name: &str) -> PathBuf {

@@ -12,7 +12,7 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use serde_json::Value;
 
 /// The program.
-const KUBELET: &str = "/usr/bin/kubelet";
+const PROGRAM: &str = "/usr/bin/kubelet";
 
 /// `port` of a KubeletConfiguration that does not say it.
 const PORT: u16 = 10250;
@@ -34,7 +34,7 @@ pub(super) fn argv(config: &MachineConfig, facts: &ImageFacts) -> Vec<String> {
         }
     }
     let flags = flags.into_iter().map(|(name, value)| format!("--{name}={value}"));
-    [paths::INIT, "repair", KUBELET].map(str::to_owned).into_iter().chain(flags).collect()
+    [paths::INIT, "repair", PROGRAM].map(str::to_owned).into_iter().chain(flags).collect()
 }
 
 /// Where a program on the node reaches it: `address:port` by the config, loopback unless it listens elsewhere alone.

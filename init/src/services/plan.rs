@@ -18,7 +18,7 @@ const HOME: &str = "/root";
 /// Set by the chain loader for each service, so no config may.
 const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
-const CONTAINERD: &str = "/usr/bin/containerd";
+const CONTAINERD_PROGRAM: &str = "/usr/bin/containerd";
 /// containerd opens up to a few files a container and passes its limit on to them; systemd's unit of it says the
 /// same number. It is `fs.nr_open`'s default, so it can always be set.
 const CONTAINERD_NOFILE: u64 = 1_048_576;
@@ -206,7 +206,7 @@ fn containerd(env: &[(String, String)]) -> Service {
         health: Some(health::containerd()),
         ..helper(
             "containerd",
-            &[paths::INIT, "repair", CONTAINERD, "--config", paths::CONTAINERD_CONFIG],
+            &[paths::INIT, "repair", CONTAINERD_PROGRAM, "--config", paths::CONTAINERD_CONFIG],
             env,
         )
     }

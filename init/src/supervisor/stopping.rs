@@ -1,7 +1,8 @@
 //! The supervisor's part in a shutdown: who is stopped when, and what each phase says.
 
-use super::{Action, KUBELET, Record, State, Supervisor, Wanted};
+use super::{Action, Record, State, Supervisor, Wanted};
 use crate::clock::Time;
+use crate::services::KUBELET;
 use crate::shutdown::{Next, Phase, Progress, Shutdown};
 use crate::words::list;
 use std::time::Duration;

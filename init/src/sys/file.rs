@@ -8,6 +8,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::Path;
 
@@ -93,6 +94,17 @@ pub(crate) fn update(path: &Path, bytes: &[u8], mode: u32) -> Result<bool> {
         return Ok(false);
     }
     replace(path, bytes, mode).map(|()| true)
+}
+
+/// Holds a lock file until it is dropped; waits for whoever has it. Without it (told) two of ours may meet.
+pub(crate) fn lock(path: &str) -> Option<OwnedFd> {
+    let open = || -> Result<OwnedFd> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).context("open")?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).context("lock")?;
+        Ok(file)
+    };
+    open().map_err(|error| log::warn!("{path}: {error:#}")).ok()
 }
 
 /// Writes a value into a file of the kernel in one write, without creating it.

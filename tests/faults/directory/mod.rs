@@ -1,8 +1,8 @@
 //! What a config and a foreign process do to the manifest directory of a running node, with the real kubelet behind it.
 //!
-//! What the kubelet ends our pod for comes last. What is asked: the pods of the config run on as the same processes, or where the kubelet has killed one already it is brought back; a
-//! manifest of Podium's is put back as it was; and afterwards the kubelet still takes a new manifest, for one that hangs
-//! looks alive.
+//! What the kubelet ends our pod for comes last. What is asked: the pods of the config run on as the same processes, or
+//! where the kubelet has killed one already it is brought back; a manifest of Podium's is put back as it was; and
+//! afterwards the kubelet still takes a new manifest, for one that hangs looks alive.
 
 mod by_config;
 mod foreign;

@@ -49,9 +49,9 @@ pub(super) fn change(what: &str, path: &Path, text: &[u8], number: u64) -> Resul
         // In one request: a further one may find no room for its thread meanwhile.
         "set for seconds and kill" => {
             let (value, pid) = std::str::from_utf8(text)?.split_once(' ').context("VALUE PID")?;
-            let before = fs::read_to_string(path)?;
+            let (pid, before) = (pid.parse()?, fs::read_to_string(path)?);
             fs::write(path, value)?;
-            let killed = signal(pid.parse()?, KILL);
+            let killed = signal(pid, KILL);
             thread::sleep(Duration::from_secs(number));
             fs::write(path, before.trim())?;
             killed
