@@ -100,8 +100,7 @@ fn running() -> Result<String> {
     let hand = Hand::at(machine.port(hand::PORT)?, BOOT_LIMIT)?;
     let now = hand.processes()?;
     let old = before.iter().find(|process| {
-        ["containerd-shim", "hello", "pause"].contains(&process.name.as_str())
-            && now.iter().any(|other| other.pid == process.pid && other.started == process.started)
+        ["containerd-shim", "hello", "pause"].contains(&process.name.as_str()) && now.contains(process)
     });
     ensure!(old.is_none(), "{old:?} is still there");
     let events = hand.ctl("events")?.out;

@@ -1,5 +1,9 @@
 //! The host's end of `guest serve`, the pod that acts inside a node for the tests; see `bin/guest.rs`.
 
+mod process;
+
+pub use process::Process;
+
 use crate::http;
 use crate::react::Reaction;
 use anyhow::{Context, Result, bail};
@@ -16,23 +20,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 const SLOWEST: u32 = 10;
 /// What is measured inside the guest has limits of its own, of five minutes each and two in a row.
 const MEASURING_LIMIT: Duration = Duration::from_secs(900);
-
-/// A process of the node.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Process {
-    /// Its id.
-    pub pid: i32,
-    /// Its parent's.
-    pub parent: i32,
-    /// `comm`, at most 15 characters.
-    pub name: String,
-    /// One letter; `Z` is a zombie.
-    pub state: String,
-    /// Clock ticks after boot: with the pid it names one process for ever.
-    pub started: u64,
-    /// Its arguments, the program first.
-    pub argv: Vec<String>,
-}
 
 /// Something in a folder of the node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -91,9 +91,8 @@ fn the_cgroups_have_their_options(hand: &Hand) -> Result<()> {
 /// The pod's process is the one that it was.
 fn lives_on(hand: &Hand, pod: &Process) -> Result<()> {
     let all = hand.processes()?;
-    let now = all.iter().find(|process| process.pid == pod.pid && process.started == pod.started);
     ensure!(
-        now.is_some(),
+        all.contains(pod),
         "{pod:?} is gone; there is {:?}",
         all.iter().find(|process| process.name == pod.name)
     );

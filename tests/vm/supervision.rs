@@ -90,6 +90,6 @@ fn one_out_of_memory_is_told(machine: &Machine, hand: &Hand) -> Result<()> {
 /// The pod's process is the one that it was.
 fn lives_on(hand: &Hand, pod: &Process) -> Result<()> {
     let all = hand.processes()?;
-    ensure!(all.iter().any(|one| one.pid == pod.pid && one.started == pod.started), "{pod:?} is gone");
+    ensure!(all.contains(pod), "{pod:?} is gone");
     Ok(())
 }
