@@ -14,7 +14,9 @@ const CPU_STATE: &str = "/var/lib/kubelet/cpu_manager_state";
 const KEPT: &str = "/var/lib/podium/damaged";
 const PLUGINS: &str = "/opt/cni/bin";
 /// Seconds for which the kernel refuses something: several starts fail in that time.
-const REFUSED: u64 = 30;
+const SHORTLY: u64 = 10;
+/// Also what runs may need a new thread in that time.
+const LONG: u64 = 30;
 const DAY: i64 = 86_400;
 /// A service that was up for so many seconds is started at once when it ends.
 const CLEAN_SLATE: f64 = 61.0;
@@ -72,16 +74,16 @@ const CONTAINERD: &[Row] = &[
 
 const RESOURCES: &[Row] = &[
     ("PID 1 cannot fork", "told; a killed kubelet returns once it can", |node| {
-        node.is_refused("/sys/fs/cgroup/init/pids.max", "1", "kubelet: not started: ")
+        node.is_refused("/sys/fs/cgroup/init/pids.max", "1", SHORTLY, "kubelet: not started: ")
     }),
     ("no service can fork", "each that ends for it returns once it can, pods live on", |node| {
-        node.is_refused("/sys/fs/cgroup/podium/pids.max", "1", "kubelet: ended, code ")
+        node.is_refused("/sys/fs/cgroup/podium/pids.max", "1", LONG, "kubelet: ended, code ")
     }),
     ("pid_max is 301", "each that ends for it returns once there is room, pods live on", |node| {
-        node.is_refused("/proc/sys/kernel/pid_max", "301", "kubelet: ")
+        node.is_refused("/proc/sys/kernel/pid_max", "301", SHORTLY, "kubelet: ")
     }),
     ("no inotify instance is left", "a killed kubelet ends again, and returns once there are some", |node| {
-        node.is_refused("/proc/sys/fs/inotify/max_user_instances", "0", "kubelet: ended, code ")
+        node.is_refused("/proc/sys/fs/inotify/max_user_instances", "0", SHORTLY, "kubelet: ended, code ")
     }),
 ];
 
@@ -161,12 +163,12 @@ impl Node {
 
     /// Kills the kubelet while the kernel refuses something for some time: its next start, which comes at once, fails, so
     /// that there is one more after a delay. How that was told, and that all is well afterwards.
-    fn is_refused(&self, limit: &str, value: &str, told: &str) -> Result<String> {
+    fn is_refused(&self, limit: &str, value: &str, seconds: u64, told: &str) -> Result<String> {
         self.has_a_clean_slate()?;
         let from = self.machine.console.mark();
         let kubelet = self.hand.process("kubelet", "kubelet")?;
         let words = format!("{value} {}", kubelet.pid);
-        self.hand.change("set for seconds and kill", limit, words.as_bytes(), REFUSED)?;
+        self.hand.change("set for seconds and kill", limit, words.as_bytes(), seconds)?;
         let killed = self.says("kubelet", from, &["podium: kubelet: ended, signal 9; next start now"])?;
         let line = self.says("kubelet", killed.number + 1, &[told, "; next start in "])?;
         Ok(format!("{}; {}", shown(&line), self.is_unharmed()?))
