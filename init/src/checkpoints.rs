@@ -3,7 +3,7 @@
 //! The kubelet writes down which pod has which processors and memory, and ends at each start when it cannot use that:
 //! a damaged file, another `cpuManagerPolicy` or `memoryManagerPolicy` in the config, another number of processors.
 //! Which of it holds differs by version, so its own word is taken: each of these ends asks for the file to be deleted.
-//! (That of dynamic resources does not, and needs an API server.)
+//! (That of dynamic resources does not ask, and is not looked at.)
 //! Source: `state_checkpoint.go` and the managers' `Start` in `pkg/kubelet/cm/{cpumanager,memorymanager}`,
 //! `pkg/kubelet/allocation` of Kubernetes 1.20 to 1.34.
 

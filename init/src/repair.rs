@@ -66,9 +66,9 @@ fn put_back(service: &str) -> Result<()> {
         container: machine.container,
         // No file of these two is about them.
         interfaces: Vec::new(),
-        pod_list_token: match in_use.config.machine.kubelet.static_pod_delivery {
-            Delivery::Http => token::there()?,
-            Delivery::Directory => String::new(),
+        pod_list_token: match (service, in_use.config.machine.kubelet.static_pod_delivery) {
+            (KUBELET, Delivery::Http) => token::there()?,
+            _ => String::new(),
         },
     };
     for rendered in render::files(&in_use.config, &machine.facts, &node) {

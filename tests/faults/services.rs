@@ -27,8 +27,10 @@ const KUBELET: &[Row] = &[
         "told; the file is kept aside; the kubelet starts without it, our pod is the same process",
         |node| {
             node.hand.change("write in place", CPU_STATE, b"garbage", 0)?;
-            let line =
-                node.is_told_after_kill("kubelet", "podium: kubelet: cannot use cpu_manager_state: ")?;
+            let line = node.is_told_after_kill(
+                "kubelet",
+                "podium: kubelet: cannot use cpu_manager_state, which is now in ",
+            )?;
             let kept = node.hand.list(KEPT)?.pop().context("nothing was kept")?;
             ensure!(node.hand.read(&format!("{KEPT}/{kept}/cpu_manager_state"))? == "garbage");
             Ok(format!("{}; {}", shown(&line), node.is_unharmed()?))
@@ -138,8 +140,8 @@ impl Node {
     fn takes_policy(&self, config: &str, policy: &str) -> Result<Line> {
         let from = self.machine.console.mark();
         self.hand.replace(STORED, config.as_bytes())?;
-        let told = "podium: kubelet: cannot use cpu_manager_state: configured policy";
-        let line = self.says("kubelet", from, &[told])?;
+        let told = ["podium: kubelet: cannot use cpu_manager_state", ": configured policy"];
+        let line = self.says("kubelet", from, &told)?;
         self.hand.wait("the policy in the kubelet's own file", LIMIT, |hand| {
             Ok(hand.read(CPU_STATE)?.contains(&format!("\"policyName\":\"{policy}\"")).then_some(()))
         })?;

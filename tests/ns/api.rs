@@ -87,6 +87,12 @@ fn the_api_runs_as_its_own_user_without_any_right() {
 }
 
 #[test]
+fn what_was_moved_out_of_the_kubelets_way_is_for_the_console() {
+    let node = Node::up(&Setup::default().script("kubelet", "status moved aside\nready\n")).unwrap();
+    node.wait("podium: kubelet: moved aside").unwrap();
+}
+
+#[test]
 fn a_status_of_another_service_is_not_for_the_console() {
     let node = Node::up(&Setup::default().script("probe", "status look at me\nready\n")).unwrap();
     node.wait("podium: probe: up").unwrap();

@@ -204,9 +204,10 @@ impl Hand {
 
     fn change_by(&self, verb: &str, what: &str, path: &str, text: &[u8], number: u64) -> Result<()> {
         let hex = hex(text);
+        // It lasts for seconds of the guest's, which may be many more of ours.
+        let ask = if what.starts_with("set for seconds") { Self::ask_for } else { Self::ask };
         let what = what.replace(' ', "+");
-        // Some changes last for seconds of the guest's, which may be many more of ours.
-        self.ask_for(&format!("/{verb}?what={what}&path={path}&number={number}&text={hex}")).map(drop)
+        ask(self, &format!("/{verb}?what={what}&path={path}&number={number}&text={hex}")).map(drop)
     }
 
     /// Writes a file of the node aside and renames it to its place.

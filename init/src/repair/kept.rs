@@ -4,16 +4,16 @@ use crate::sys::{At, file};
 use anyhow::Result;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Numbered folders, one a repair, the newest with the highest number.
 pub(super) const KEPT: &str = "/var/lib/podium/damaged";
 /// So many of them are kept, the newest.
 const KEPT_MAX: usize = 6;
 
-/// Moves files into a new folder below [`KEPT`], and removes the oldest ones there. A file that is not there is passed
-/// over.
-pub(super) fn keep(files: &[&Path]) -> Result<()> {
+/// Moves files into a new folder below [`KEPT`], whose path it gives, and removes the oldest ones there. A file that is
+/// not there is passed over.
+pub(super) fn keep(files: &[&Path]) -> Result<PathBuf> {
     let mut before: Vec<u64> = match fs::read_dir(KEPT) {
         Ok(all) => all.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect(),
         Err(_) => Vec::new(),
@@ -39,7 +39,8 @@ pub(super) fn keep(files: &[&Path]) -> Result<()> {
     for old in before.iter().rev().skip(KEPT_MAX - 1) {
         remove(&Path::new(KEPT).join(old.to_string()))?;
     }
-    file::sync_dir(Path::new(KEPT))
+    file::sync_dir(Path::new(KEPT))?;
+    Ok(folder)
 }
 
 /// Removes a file or a folder with all that is in it; one that is not there is gone already.

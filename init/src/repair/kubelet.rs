@@ -3,7 +3,7 @@
 //! after start, until somebody removed a file on a node that has no shell. It decides nothing: that is
 //! `podium_init::checkpoints`.
 
-use super::kept::{KEPT, keep};
+use super::kept::keep;
 use super::{log_tail, say};
 use anyhow::Result;
 use podium_init::checkpoints::{self, Checkpoint, FILES, LOG_TAIL};
@@ -27,9 +27,12 @@ pub(super) fn repair() -> Result<()> {
     let Ok(log) = log_tail(KUBELET, LOG_TAIL) else { return Ok(()) };
     let Some(refusal) = checkpoints::refused(&log, &present()) else { return Ok(()) };
     let paths: Vec<PathBuf> = refusal.files.iter().map(|name| path(name)).collect();
-    keep(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
+    let kept = keep(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
     let names = refusal.files.join(", ");
-    say(KUBELET, &format!("cannot use {names}: {}; it begins without, kept in {KEPT}", refusal.why));
+    // PID 1 says the same line only once, and this may happen again.
+    let line =
+        format!("cannot use {names}, which is now in {}: {}; it begins without", kept.display(), refusal.why);
+    say(KUBELET, &line);
     Ok(())
 }
 

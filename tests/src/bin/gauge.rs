@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 /// After this everything that belongs to a start is over: Podium's own limits for it are 60 s.
 const SETTLED: Duration = Duration::from_secs(65);
 const KILLS: usize = 5;
-/// How the service that is killed is called under the several inits; Podium's is one without a stage of its own.
-const KILLED: [&str; 3] = ["probe", "run", "chronyd"];
+/// How the service that is killed is called under the several inits.
+const KILLED: [&str; 3] = ["probe", "run", "containerd"];
 /// More than a restart takes. Nothing is read meanwhile: whoever waits for the log is woken by each line of it, and runs
 /// before the service on the one processor.
 const RESTARTED: Duration = Duration::from_secs(2);

@@ -93,9 +93,10 @@ pub(super) struct Aim {
 }
 
 /// Figures that are held against a number.
-const MOST: [(&str, f64); 4] = [
+const MOST: [(&str, f64); 5] = [
     ("exec_to_service_ms", 6.5),
     ("restart_ms", 1.15),
+    ("reap_1000_ms", 80.0),
     ("pss_anon_kib", 250.0),
     // No watchdog is in these machines, so nothing has to wake it.
     ("idle_wakeups", 0.0),
@@ -106,8 +107,8 @@ const RACES: [(&str, &str); 3] = [
     ("restart_ms", "no peer restarts faster"),
     ("reap_1000_ms", "no peer reaps faster"),
 ];
-/// Reaping is held against the floor's: nearly all of it is the kernel's work for 1,000 ends, which differs by machine.
-/// 80 ms beside 76, as first measured.
+/// Reaping is held against the floor's, too: nearly all of it is the kernel's work for 1,000 ends, which differs by
+/// machine. 80 ms beside 76, as first measured.
 const REAPING: (&str, f64) = ("reaping, by that of bare", 1.05);
 const BINARY_MOST: f64 = 3.0 * 1024.0 * 1024.0;
 

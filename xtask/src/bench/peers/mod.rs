@@ -46,7 +46,7 @@ const DEVICES: [Device; 2] =
 /// stage (mounts, a config checked by a child, files, manifests; no disk and no modules) up to the first program that
 /// is not its own; the others start with no mount made and nothing else to do. runit has its two scripts, s6 none.
 /// restart_ms: SIGKILL to the first line of the next life, five times, a minute apart, so that no init's brake on what
-/// dies often is in it. Podium's is chronyd's: containerd and the kubelet have one more program of ours before them.
+/// dies often is in it. Podium's is containerd's, which has one more program of ours before it.
 /// reap_1000_ms: 1,000 orphans end at once, until none is a zombie. pss_anon_kib: memory of PID 1 alone that it shares
 /// with nobody. pss_kib: with the init's other processes, and with the program's own pages, which an initramfs holds in
 /// memory. idle_wakeups: how often PID 1 is woken in 20 s.
