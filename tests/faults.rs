@@ -9,10 +9,14 @@ mod boot;
 mod clock;
 #[path = "faults/config/mod.rs"]
 mod config;
+#[path = "faults/console.rs"]
+mod console;
 #[path = "faults/control.rs"]
 mod control;
 #[path = "faults/directory/mod.rs"]
 mod directory;
+#[path = "faults/hardware.rs"]
+mod hardware;
 #[path = "faults/logs.rs"]
 mod logs;
 #[path = "faults/manifests.rs"]
@@ -21,6 +25,8 @@ mod manifests;
 mod metadata;
 #[path = "faults/power.rs"]
 mod power;
+#[path = "faults/preload.rs"]
+mod preload;
 #[path = "faults/processes.rs"]
 mod processes;
 #[path = "faults/resources.rs"]
@@ -45,10 +51,13 @@ fn main() -> ExitCode {
         config::faults(),
         manifests::faults(),
         services::faults(&running),
+        console::faults(&running),
         directory::faults(&running),
         metadata::faults(),
+        preload::faults(),
         power::faults(),
         clock::faults(),
+        hardware::faults(),
         processes::faults(),
         signals::faults(),
         resources::faults(),

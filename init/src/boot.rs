@@ -55,6 +55,7 @@ pub(crate) fn begin(args: &[String]) -> (Cmdline, bool) {
     let container = in_container();
     if !container {
         tell_kernel(Path::new("/proc/sys/kernel"));
+        crate::kmsg::watch_console();
     }
     log::info!(
         "init {}, node stage{}",

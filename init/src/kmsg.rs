@@ -1,8 +1,11 @@
 //! The boot log: one line a state change, to `/dev/kmsg`, where the kernel stamps it and shows it on the console.
 //!
 //! Without `/dev/kmsg` (a container) lines go to `/dev/console`, and without that to stderr. A line is one write of
-//! at most [`LINE_MAX`] bytes without control characters. Nothing here blocks, fails or allocates: a line that
-//! cannot be written is lost, because a stuck console must not stop the node.
+//! at most [`LINE_MAX`] bytes without control characters. Nothing here fails: a line that cannot be written is lost,
+//! because a stuck console must not stop the node. For the same reason PID 1 keeps lines off a serial port that nobody
+//! reads, once two have shown that it costs a second each: see `console.rs`.
+
+mod console;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
@@ -26,6 +29,11 @@ pub(crate) fn start() {
     if log::set_logger(&BootLog).is_ok() {
         log::set_max_level(log::LevelFilter::Info);
     }
+}
+
+/// From now on a console that nobody reads is left alone. For PID 1, once `/proc` is there.
+pub(crate) fn watch_console() {
+    console::watch();
 }
 
 /// As [`start`], for a child that has somebody to tell as well.
@@ -80,8 +88,7 @@ fn write_line(level: log::Level, text: &dyn fmt::Display) {
 fn put(record: &[u8]) {
     if let Some(kernel) = kernel() {
         // Without its line feed the kernel takes a record for one that may go on, and shows it only with the next.
-        // An error here and below: see the file's doc.
-        let _ = rustix::io::write(kernel, with_end(record, &mut [0; LINE_MAX + 1]));
+        console::write(kernel, with_end(record, &mut [0; LINE_MAX + 1]));
         return;
     }
     // `<n>` is for the kernel alone.
@@ -115,7 +122,7 @@ fn write_when_free(file: BorrowedFd<'_>, line: &[u8]) {
     if !matches!(poll(&mut fds, Some(&now)), Ok(1)) {
         return;
     }
-    // A pipe with POLLOUT takes PIPE_BUF (4096) bytes at once.
+    // A pipe with POLLOUT takes PIPE_BUF (4096) bytes at once. An error: see the file's doc.
     let _ = rustix::io::write(file, with_end(line, &mut [0; LINE_MAX + 1]));
 }
 

@@ -32,6 +32,7 @@ pub mod services;
 pub mod backoff;
 pub mod checkpoints;
 pub mod clock;
+pub mod console;
 pub mod control;
 pub mod crilog;
 pub mod events;

@@ -7,6 +7,7 @@ use super::support::{SIGKILL, shown};
 use anyhow::{Context, Result, ensure};
 use podium_tests::console::Line;
 use podium_tests::faults::{Fault, Shared};
+use podium_tests::hand::Hand;
 use podium_tests::react::STORED;
 use std::sync::Arc;
 
@@ -64,6 +65,27 @@ const CONTAINERD: &[Row] = &[
             node.is_told_after_kill("containerd", "config.toml: changed or removed by somebody else")?;
         Ok(format!("{}; {}", shown(&line), node.is_unharmed()?))
     }),
+    ("killed while it starts pods", "it returns; those pods run, ours is the same process", |node| {
+        let before = node.process("ours-1")?;
+        let shims = |hand: &Hand| -> Result<usize> {
+            let all = hand.processes()?;
+            Ok(all.iter().filter(|process| process.name.starts_with("containerd-shim")).count())
+        };
+        let few = shims(&node.hand)?;
+        let words = ["load-1", "load-2", "load-3"];
+        for word in words {
+            node.hand.replace(&format!("{FOLDER}/{word}.yaml"), pod(word, word).as_bytes())?;
+        }
+        node.hand.wait("one of them is under way", LIMIT, |hand| Ok((shims(hand)? > few).then_some(())))?;
+        let running = words.iter().filter(|word| node.hand.process("guest", word).is_ok()).count();
+        ensure!(running < words.len(), "all of them ran before it could be killed");
+        let line = node.is_told_after_kill("containerd", "podium: containerd: ended, signal 9")?;
+        for word in words {
+            node.process(word)?;
+        }
+        ensure!(node.process("ours-1")? == before, "our pod was restarted");
+        Ok(format!("{}; {running} of 3 pods ran by then, all do now; {}", shown(&line), node.is_unharmed()?))
+    }),
     ("the CNI plugins are gone", "the pod says why it does not run, and runs once they are back", |node| {
         node.hand.change_there("cover", PLUGINS, b"")?;
         let seen = node.wants_network();
@@ -115,7 +137,7 @@ pub(super) fn faults(node: &Arc<Shared<Node>>) -> Vec<Fault> {
 
 impl Node {
     /// Kills a service; the line that tells what is asked for, after which the service is up again.
-    fn is_told_after_kill(&self, service: &str, told: &str) -> Result<Line> {
+    pub(super) fn is_told_after_kill(&self, service: &str, told: &str) -> Result<Line> {
         let from = self.machine.console.mark();
         self.hand.kill(self.hand.process(service, service)?.pid, SIGKILL)?;
         let line = self.says(service, from, &[told])?;

@@ -55,6 +55,26 @@ pub fn renumber(disk: &Path, label: &str, guid: &str) -> Result<()> {
     })
 }
 
+/// Overwrites a part of a file of the root file system (erofs) where it lies on the disk.
+///
+/// # Errors
+/// There is no such file, or it is too small to have a block of its own.
+pub fn file_of_root(disk: &Disk, path: &str) -> Result<()> {
+    let root = disk.partition("ROOT-A")?;
+    let folder = temporary_folder()?;
+    let copy = folder.path().join("root.erofs");
+    root.copy_to(&copy)?;
+    let extents = output(tool("dump.erofs").args(["-e", &format!("--path={path}")]).arg(&copy))?;
+    // `NUMBER: FROM.. TO | LENGTH : FROM.. TO | LENGTH`, of the file and of the file system.
+    let places: Vec<u64> = extents
+        .lines()
+        .filter_map(|line| line.split(" : ").nth(1)?.split("..").next()?.trim().parse().ok())
+        .collect();
+    let place = places.get(places.len() / 2).with_context(|| format!("{path}: no extent:\n{extents}"))?;
+    let file = OpenOptions::new().write(true).open(disk.path())?;
+    Ok(file.write_all_at(&[0xA5; 4096], root.start + place)?)
+}
+
 fn change(
     disk: &Path,
     label: &str,

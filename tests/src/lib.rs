@@ -12,6 +12,7 @@ pub mod disk;
 pub mod faults;
 pub mod fields;
 pub mod firmware;
+mod gate;
 pub mod gauge;
 pub mod hand;
 pub mod http;

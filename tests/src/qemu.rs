@@ -7,6 +7,7 @@
 
 use crate::console::{Console, Echo, Line};
 use crate::disk::temporary_folder;
+use crate::gate::{Gate, gated};
 use crate::processor;
 pub use crate::processor::{Accel, Clock};
 use crate::qmp::Qmp;
@@ -58,6 +59,8 @@ pub struct Options {
     pub accel: Accel,
     /// What the guest's clock follows.
     pub clock: Clock,
+    /// A serial port, which is its console.
+    pub serial: bool,
     /// A card on QEMU's own network, which has DHCP and leads to the host and further.
     pub network: bool,
     /// Host port (0: any free one) on 127.0.0.1 to guest TCP port.
@@ -84,6 +87,7 @@ impl Options {
             smp: 2,
             accel: Accel::Auto,
             clock: Clock::Host,
+            serial: true,
             network: true,
             forwards: Vec::new(),
             reboots: false,
@@ -126,7 +130,9 @@ impl Options {
         if !self.reboots {
             add(&["-no-reboot"]);
         }
-        add(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
+        if self.serial {
+            add(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
+        }
         line.extend(self.arguments.iter().cloned());
         line
     }
@@ -138,6 +144,8 @@ pub struct Machine {
     child: Child,
     /// What it writes to its serial port, and QEMU's own errors as lines that begin with `qemu: `.
     pub console: Console,
+    /// Before its serial port.
+    gate: Option<Gate>,
     qmp: Qmp,
     forwards: Vec<(u16, u16)>,
     _folder: TempDir,
@@ -165,14 +173,17 @@ impl Machine {
             .spawn()
             .context("setpriv (package util-linux) could not be started")?;
         let console = Console::default();
+        let mut gate = None;
         if let Some(output) = child.stdout.take() {
+            let (output, its_gate) = gated(output)?;
             console.follow(output, "", started, options.echo);
+            gate = Some(its_gate);
         }
         if let Some(errors) = child.stderr.take() {
             console.follow(errors, "qemu: ", started, options.echo);
         }
         match open_monitor(&mut child, &socket, &console) {
-            Ok((qmp, forwards)) => Ok(Self { child, console, qmp, forwards, _folder: folder }),
+            Ok((qmp, forwards)) => Ok(Self { child, console, gate, qmp, forwards, _folder: folder }),
             Err(error) => {
                 end(&mut child);
                 Err(error)
@@ -195,6 +206,21 @@ impl Machine {
     /// As [`Console::wait`].
     pub fn wait(&self, text: &str, limit: Duration) -> Result<Line> {
         self.console.wait(0, text, limit)
+    }
+
+    /// Nobody reads the serial port any more, and it is full. [`Machine::reads_on`] ends that.
+    ///
+    /// # Errors
+    /// When the pipe behind it cannot be written to.
+    pub fn stops_reading(&self) -> Result<()> {
+        self.gate.as_ref().context("no serial port")?.shut()
+    }
+
+    /// The serial port is read again; what comes first are lines of `~`.
+    pub fn reads_on(&self) {
+        if let Some(gate) = &self.gate {
+            gate.open();
+        }
     }
 
     /// QEMU's monitor protocol.

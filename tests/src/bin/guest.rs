@@ -2,8 +2,9 @@
 //!
 //! `guest serve PORT` in a privileged pod that shares the node's processes and network: it lists and kills processes,
 //! and reads and writes the node's files through `/proc/1/root`. `guest crowd N` is a process with N sleeping
-//! children, `guest exit CODE` one that ends, `guest bomb GROUP` one that forks as often as its cgroup lets it. `guest sleep` waits, `guest true` ends, `guest inside PROGRAM` becomes a
-//! program of the node. It is in the test flavour of the image only.
+//! children, `guest exit CODE` one that ends, `guest bomb GROUP` one that forks as often as its cgroup lets it. `guest
+//! sleep` waits, `guest true` ends, `guest inside PROGRAM` becomes a program of the node. It is in the test flavour of the
+//! image only.
 
 #[path = "guest/change.rs"]
 mod change;
@@ -49,6 +50,8 @@ fn main() -> Result<()> {
         ["crowd", count] => crowd(count.parse()?),
         // Further words tell one sleeper from another.
         ["sleep", ..] => sleep(),
+        // For a file system that does not answer.
+        ["waits", path] => Ok(fs::metadata(path).map(drop)?),
         ["exit", code] => exit(code.parse()?),
         ["bomb", group] => bomb(group),
         _ => bail!(

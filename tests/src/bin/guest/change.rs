@@ -6,14 +6,18 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::time::{ClockId, clock_gettime, clock_settime};
+use std::ffi::CString;
 use std::fs::{self, File, Permissions};
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 const KILL: i32 = 9;
+const STOP: i32 = 19;
 
 /// What a foreign process may do to a path of the node; `text` and `number` are what it needs besides.
 pub(super) fn change(what: &str, path: &Path, text: &[u8], number: u64) -> Result<()> {
@@ -46,6 +50,12 @@ pub(super) fn change(what: &str, path: &Path, text: &[u8], number: u64) -> Resul
         "remove" => Ok(fs::remove_file(path)?),
         "cover" => Ok(mount("none", path, "tmpfs", MountFlags::empty(), None)?),
         "uncover" => Ok(unmount(path, UnmountFlags::empty())?),
+        "mount FUSE" => mount_fuse(path),
+        // The end of a session's leader hangs up its terminal, which this makes the first one it opens.
+        "lead a session" => {
+            rustix::process::setsid()?;
+            Ok(File::options().read(true).write(true).open(path).map(drop)?)
+        }
         // In one request: a further one may find no room for its thread meanwhile.
         "set for seconds and kill" => {
             let (value, pid) = std::str::from_utf8(text)?.split_once(' ').context("VALUE PID")?;
@@ -64,4 +74,25 @@ pub(super) fn change(what: &str, path: &Path, text: &[u8], number: u64) -> Resul
         }
         _ => bail!("no such change"),
     }
+}
+
+/// Mounts a file system whose server is stopped before it has answered anything, and has a process wait for it.
+fn mount_fuse(path: &Path) -> Result<()> {
+    // The kernel loads the driver when it is asked for the type, and only then is there a device.
+    let _ = mount("none", path, "fuse", MountFlags::empty(), None);
+    let device = File::options().read(true).write(true).open(node_path("/dev/fuse")).context("/dev/fuse")?;
+    let data = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+    mount("none", path, "fuse", MountFlags::empty(), Some(CString::new(data)?.as_c_str()))?;
+    let ourselves = |words: &[&str], input: Stdio| {
+        Command::new("/proc/self/exe")
+            .args(words)
+            .stdin(input)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+    };
+    let server = ourselves(&["sleep", "fuse-server"], device.into())?;
+    signal(i32::try_from(server.id())?, STOP)?;
+    ourselves(&["waits", &path.join("file").to_string_lossy()], Stdio::null())?;
+    Ok(())
 }
