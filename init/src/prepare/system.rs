@@ -7,6 +7,7 @@ use crate::boot::Machine;
 use crate::sys::file;
 use crate::sys::module::Store;
 use crate::token;
+use anyhow::{Context, Result};
 use podium_init::config::MachineConfig;
 use podium_init::modules::{AT_BOOT, behind_sysctl};
 use podium_init::paths;
@@ -14,6 +15,7 @@ use podium_init::render::{self, RenderedFile, names};
 use podium_init::services::{self, NodeFacts, Service};
 use podium_init::sysctls::{self, Setting};
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// The loopback interface's `flags`: `IFF_UP | IFF_LOOPBACK`. The kernel adds 127.0.0.1 and ::1 itself.
@@ -64,6 +66,26 @@ pub(crate) fn folders(root: &Path, container: bool) {
     {
         log::error!("link {} to /run: {error}; what belongs there is kept over a reboot", run.display());
     }
+    if let Err(error) = link_cni(root) {
+        log::error!("{error:#}; a power cut can leave pods there that cannot be removed");
+    }
+}
+
+/// What CNI knows of pods ends with a boot, as their networks do. Nobody syncs those files: a power cut leaves empty ones,
+/// and with such a one neither the old pod can be removed nor the new one started, for ever.
+fn link_cni(root: &Path) -> Result<()> {
+    file::make_dir(&root.join("run/cni"), 0o700)?;
+    let link = root.join("var/lib/cni");
+    if link.is_symlink() {
+        return Ok(());
+    }
+    match std::fs::remove_dir_all(&link) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove {}", link.display()))?;
+        }
+        _ => {}
+    }
+    std::os::unix::fs::symlink("../../run/cni", &link).with_context(|| format!("link {}", link.display()))
 }
 
 /// sysctls, then `machine.sysfs`. What a kernel does not have is said in one line.
@@ -264,6 +286,20 @@ mod tests {
                 let run = std::fs::read_link(root.path().join("var/run"));
                 assert_eq!(run.ok().as_deref(), (!container).then_some(Path::new("../run")));
             }
+        }
+    }
+
+    #[test]
+    fn what_cni_has_left_on_a_disk_makes_room_for_a_link() {
+        let root = tempfile::tempdir().unwrap();
+        let results = root.path().join("var/lib/cni/results");
+        std::fs::create_dir_all(&results).unwrap();
+        std::fs::write(results.join("podium-1234-eth0"), "").unwrap();
+        for _ in 0..2 {
+            folders(root.path(), false);
+            let link = root.path().join("var/lib/cni");
+            assert_eq!(std::fs::read_link(&link).unwrap(), Path::new("../../run/cni"));
+            assert_eq!(std::fs::read_dir(&link).unwrap().count(), 0);
         }
     }
 
