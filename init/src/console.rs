@@ -7,6 +7,10 @@ use std::time::Duration;
 
 /// Of our own processor's time, which the kernel spends turning around. 9600 baud need 1 ms.
 const MOST_A_BYTE: Duration = Duration::from_millis(3);
+/// The kernel writes its stamp before each line.
+const STAMP: usize = 16;
+/// Somebody else's line that ours has to wait for, at 9600 baud.
+const FOREIGN: Duration = Duration::from_millis(120);
 /// One alone may have had to write what others had said before it.
 const SLOW_IN_A_ROW: u32 = 2;
 /// A line that tries in vain costs a second again.
@@ -44,10 +48,14 @@ impl Patience {
         }
     }
 
-    /// A line of `bytes` that the console was offered has cost so much of the writer's processor time.
-    pub fn spent(&mut self, bytes: usize, cost: Duration, now: Time) -> Verdict {
-        let most = MOST_A_BYTE.saturating_mul(u32::try_from(bytes).unwrap_or(u32::MAX));
-        let (next, verdict) = match (*self, cost > most) {
+    /// A line of `bytes` has cost so much of the writer's processor time; one that the kernel was not to show proves
+    /// nothing when it cost nothing.
+    pub fn spent(&mut self, bytes: usize, is_shown: bool, cost: Duration, now: Time) -> Verdict {
+        let bytes = u32::try_from(bytes.saturating_add(STAMP)).unwrap_or(u32::MAX);
+        let is_slow = cost > MOST_A_BYTE.saturating_mul(bytes).saturating_add(FOREIGN);
+        let (next, verdict) = match (*self, is_slow) {
+            (Self::Open(slow), false) if !is_shown => (Self::Open(slow), Verdict::Same),
+            (Self::Resting(since), false) if !is_shown => (Self::Resting(since), Verdict::StillStalled),
             (Self::Open(_), false) => (Self::Open(0), Verdict::Same),
             (Self::Open(slow), true) if slow + 1 < SLOW_IN_A_ROW => (Self::Open(slow + 1), Verdict::Same),
             (Self::Open(_), true) => (Self::Resting(now), Verdict::Stalled),
@@ -75,7 +83,7 @@ mod tests {
     fn a_slow_port_is_no_stalled_one() {
         let mut patience = Patience::Open(0);
         for second in 0..100 {
-            assert_eq!(patience.spent(LINE, SLOW_PORT, at(second)), Verdict::Same);
+            assert_eq!(patience.spent(LINE, true, SLOW_PORT, at(second)), Verdict::Same);
             assert!(patience.offers(at(second)));
         }
     }
@@ -85,22 +93,44 @@ mod tests {
         let mut patience = Patience::Open(0);
         for second in 0..100 {
             let cost = if second % 2 == 0 { STUCK } else { SLOW_PORT };
-            assert_eq!(patience.spent(LINE, cost, at(second)), Verdict::Same);
+            assert_eq!(patience.spent(LINE, true, cost, at(second)), Verdict::Same);
         }
     }
 
     #[test]
     fn a_stalled_one_is_tried_once_a_minute_until_it_takes_a_line() {
         let mut patience = Patience::Open(0);
-        assert_eq!(patience.spent(LINE, STUCK, at(0)), Verdict::Same);
-        assert_eq!(patience.spent(LINE, STUCK, at(1)), Verdict::Stalled);
+        assert_eq!(patience.spent(LINE, true, STUCK, at(0)), Verdict::Same);
+        assert_eq!(patience.spent(LINE, true, STUCK, at(1)), Verdict::Stalled);
         assert!(!patience.offers(at(60)));
         assert!(patience.offers(at(61)));
-        assert_eq!(patience.spent(LINE, STUCK, at(62)), Verdict::StillStalled);
+        assert_eq!(patience.spent(LINE, true, STUCK, at(62)), Verdict::StillStalled);
         assert!(!patience.offers(at(121)));
         assert!(patience.offers(at(122)));
-        assert_eq!(patience.spent(LINE, SLOW_PORT, at(123)), Verdict::Back);
+        assert_eq!(patience.spent(LINE, true, SLOW_PORT, at(123)), Verdict::Back);
         assert!(patience.offers(at(123)));
-        assert_eq!(patience.spent(LINE, STUCK, at(124)), Verdict::Same);
+        assert_eq!(patience.spent(LINE, true, STUCK, at(124)), Verdict::Same);
+    }
+
+    #[test]
+    fn a_short_line_that_waited_for_a_long_one_of_somebody_else_changes_nothing() {
+        let mut patience = Patience::Open(0);
+        for second in 0..100 {
+            assert_eq!(patience.spent(30, true, Duration::from_millis(150), at(second)), Verdict::Same);
+        }
+        // At 10 ms a byte it takes three times that.
+        assert_eq!(patience.spent(30, true, Duration::from_millis(450), at(100)), Verdict::Same);
+        assert_eq!(patience.spent(30, true, Duration::from_millis(450), at(101)), Verdict::Stalled);
+    }
+
+    #[test]
+    fn a_line_that_is_not_shown_proves_nothing() {
+        let mut patience = Patience::Open(0);
+        assert_eq!(patience.spent(LINE, true, STUCK, at(0)), Verdict::Same);
+        assert_eq!(patience.spent(LINE, false, Duration::ZERO, at(1)), Verdict::Same);
+        assert_eq!(patience.spent(LINE, true, STUCK, at(2)), Verdict::Stalled);
+        assert_eq!(patience.spent(LINE, false, Duration::ZERO, at(63)), Verdict::StillStalled);
+        assert!(patience.offers(at(64)));
+        assert_eq!(patience.spent(LINE, true, SLOW_PORT, at(64)), Verdict::Back);
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Without `/dev/kmsg` (a container) lines go to `/dev/console`, and without that to stderr. A line is one write of
 //! at most [`LINE_MAX`] bytes without control characters. Nothing here fails: a line that cannot be written is lost,
-//! because a stuck console must not stop the node. For the same reason PID 1 keeps lines off a serial port that nobody
-//! reads, once two have shown that it costs a second each: see `console.rs`.
+//! because a stuck console must not stop the node. For the same reason PID 1 keeps all but emergencies off a serial port that
+//! nobody reads, once two have shown that it costs a second each: see `console.rs`.
 
 mod console;
 

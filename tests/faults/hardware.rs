@@ -141,12 +141,19 @@ fn read_only() -> Result<String> {
     let pod = hand.process("hello", "hello")?;
     // What a kernel does to a file system in which it has found an error.
     hand.write("/proc/sysrq-trigger", "u")?;
-    let refused = hand.wait("STATE is read-only", BOOT_LIMIT, |hand| {
-        hand.replace("/run/other.yaml", config(&[HAND]).as_bytes())?;
-        let said = hand.ctl("config apply /run/other.yaml")?;
-        ensure!(!said.ok, "taken: {said:?}");
-        Ok(said.err.contains("Read-only file system").then_some(said.err))
+    hand.wait("STATE is read-only", BOOT_LIMIT, |hand| {
+        let table = hand.read("/proc/1/mountinfo")?;
+        // The last part of a line is the file system's own options.
+        let is_it = |line: &str| {
+            let is_read_only = line.rsplit(' ').next().is_some_and(|options| options.starts_with("ro"));
+            line.contains(" /system/state ") && is_read_only
+        };
+        Ok(table.lines().any(is_it).then_some(()))
     })?;
+    hand.replace("/run/other.yaml", config(&[HAND]).as_bytes())?;
+    let said = hand.ctl("config apply /run/other.yaml")?;
+    ensure!(!said.ok && said.err.contains("Read-only file system"), "{said:?}");
+    let refused = said.err;
     ensure!(hand.process("hello", "hello")? == pod, "the pod was restarted");
     ensure!(hello(&machine)?.contains("hello"));
     let (_, took) = goes_off(&mut machine)?;

@@ -10,6 +10,7 @@ use podium_tests::faults::{Fault, Shared};
 use podium_tests::hand::Hand;
 use podium_tests::react::STORED;
 use std::sync::Arc;
+use std::time::Duration;
 
 const CPU_STATE: &str = "/var/lib/kubelet/cpu_manager_state";
 const KEPT: &str = "/var/lib/podium/damaged";
@@ -76,7 +77,8 @@ const CONTAINERD: &[Row] = &[
         for word in words {
             node.hand.replace(&format!("{FOLDER}/{word}.yaml"), pod(word, word).as_bytes())?;
         }
-        node.hand.wait("one of them is under way", LIMIT, |hand| Ok((shims(hand)? > few).then_some(())))?;
+        let is_begun = |hand: &Hand| Ok((shims(hand)? > few).then_some(()));
+        node.hand.wait_every(Duration::from_millis(20), "one of them is under way", LIMIT, is_begun)?;
         let running = words.iter().filter(|word| node.hand.process("guest", word).is_ok()).count();
         ensure!(running < words.len(), "all of them ran before it could be killed");
         let line = node.is_told_after_kill("containerd", "podium: containerd: ended, signal 9")?;

@@ -67,25 +67,31 @@ pub(crate) fn folders(root: &Path, container: bool) {
         log::error!("link {} to /run: {error}; what belongs there is kept over a reboot", run.display());
     }
     if let Err(error) = link_cni(root) {
-        log::error!("{error:#}; a power cut can leave pods there that cannot be removed");
+        log::error!("{error:#}; pods may get no network, or after a power cut not be removed");
     }
 }
 
 /// What CNI knows of pods ends with a boot, as their networks do. Nobody syncs those files: a power cut leaves empty ones,
 /// and with such a one neither the old pod can be removed nor the new one started, for ever.
 fn link_cni(root: &Path) -> Result<()> {
+    const TARGET: &str = "../../run/cni";
     file::make_dir(&root.join("run/cni"), 0o700)?;
     let link = root.join("var/lib/cni");
-    if link.is_symlink() {
+    if std::fs::read_link(&link).is_ok_and(|target| target == Path::new(TARGET)) {
         return Ok(());
     }
-    match std::fs::remove_dir_all(&link) {
+    let removed = if link.is_symlink() || link.is_file() {
+        std::fs::remove_file(&link)
+    } else {
+        std::fs::remove_dir_all(&link)
+    };
+    match removed {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).with_context(|| format!("remove {}", link.display()))?;
         }
         _ => {}
     }
-    std::os::unix::fs::symlink("../../run/cni", &link).with_context(|| format!("link {}", link.display()))
+    std::os::unix::fs::symlink(TARGET, &link).with_context(|| format!("link {}", link.display()))
 }
 
 /// sysctls, then `machine.sysfs`. What a kernel does not have is said in one line.

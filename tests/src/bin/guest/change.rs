@@ -2,7 +2,7 @@
 
 use crate::node_path;
 use crate::processes::signal;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::time::{ClockId, clock_gettime, clock_settime};
@@ -54,7 +54,12 @@ pub(super) fn change(what: &str, path: &Path, text: &[u8], number: u64) -> Resul
         // The end of a session's leader hangs up its terminal, which this makes the first one it opens.
         "lead a session" => {
             rustix::process::setsid()?;
-            Ok(File::options().read(true).write(true).open(path).map(drop)?)
+            let _terminal = File::options().read(true).write(true).open(path)?;
+            let stat = fs::read_to_string("/proc/self/stat")?;
+            // After the name: state, parent, group, session, terminal.
+            let terminal = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(4));
+            ensure!(terminal.is_some_and(|number| number != "0"), "it is not the session's terminal: {stat}");
+            Ok(())
         }
         // In one request: a further one may find no room for its thread meanwhile.
         "set for seconds and kill" => {
