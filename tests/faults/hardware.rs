@@ -138,7 +138,9 @@ fn lost_disk() -> Result<String> {
 
 fn read_only() -> Result<String> {
     let (disk, mut machine, hand, word) = node()?;
-    let pod = hand.process("hello", "hello")?;
+    // Once it answers it is executed.
+    ensure!(hello(&machine)?.contains("hello"));
+    let pod = hand.process("hello", "hello").context("before it")?;
     // What a kernel does to a file system in which it has found an error.
     hand.write("/proc/sysrq-trigger", "u")?;
     hand.wait("STATE is read-only", BOOT_LIMIT, |hand| {
