@@ -60,7 +60,7 @@ pub(crate) fn prepare(machine: &Machine, loaded: &Loaded) -> Ready {
     let mut holds = Holds::missing(missing);
     let foreign = manifest_dir::write(&loaded.manifests, |changes| {
         // Nothing runs yet, so no port is taken; and a mount is tried again once the loop has begun.
-        let facts = Facts { now: clock::now(), is_gone: &|_| true, is_mounted: &|_| false };
+        let facts = Facts { now: clock::now(), is_gone: &|_| true, runs: &|_| false, is_mounted: &|_| false };
         holds.order(&loaded.manifests, changes, &facts)
     });
     let is_there = |manifest: &&Manifest| !holds.holds(&manifest.id);

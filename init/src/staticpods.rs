@@ -431,7 +431,7 @@ mod tests {
             name: "a".into(),
             reason: "r".into(),
             stands,
-            port: true,
+            pod: true,
         };
         for stands in [true, false] {
             let list = next(&first, &[pod("b", "image: i:1")]).with_held(&first, &[held(stands)]);

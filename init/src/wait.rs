@@ -15,8 +15,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-/// Between two looks at processes: a port is free within this.
-const PORT_PAUSE: Duration = Duration::from_millis(100);
+/// Between two looks at processes: a pod is gone, or its port free, within this.
+const POD_PAUSE: Duration = Duration::from_millis(100);
 /// Between two looks for a device, for as long as a disk is missing.
 const MOUNT_PAUSE: Duration = Duration::from_secs(1);
 /// A claim of some hundred bytes for each of a thousand pods.
@@ -43,11 +43,16 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         loop {
             late.make(&config, &holds.missing);
             let now = clock::now();
-            let facts = Facts { now, is_gone: &cgroup::pod_is_gone, is_mounted: &is_mounted };
+            let facts = Facts {
+                now,
+                is_gone: &cgroup::pod_is_gone,
+                runs: &cgroup::pod_runs,
+                is_mounted: &is_mounted,
+            };
             if !holds.waits() || holds.is_due(&facts) {
                 return Ok(());
             }
-            std::thread::sleep(if holds.waits_for_ports() { PORT_PAUSE } else { MOUNT_PAUSE });
+            std::thread::sleep(if holds.waits_for_pods() { POD_PAUSE } else { MOUNT_PAUSE });
             if self::stamp(path) != stamp {
                 break;
             }

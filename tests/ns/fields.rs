@@ -8,7 +8,12 @@ use std::process::{Command, Stdio};
 
 /// The UID in the manifest of a config with this pod alone.
 fn uid(pod: &Value) -> String {
-    let config = format!("version: v1alpha1\nmachine:\n  pods:\n    - {pod}\n");
+    uid_with("{}", pod)
+}
+
+/// The same with settings of the kubelet.
+fn uid_with(kubelet: &str, pod: &Value) -> String {
+    let config = format!("version: v1alpha1\nmachine:\n  kubelet: {kubelet}\n  pods:\n    - {pod}\n");
     let mut command = Command::new(&programs().unwrap().init);
     let mut child = command.arg("parse").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(config.as_bytes()).unwrap();
@@ -27,4 +32,6 @@ fn every_field_but_the_image_makes_a_new_pod() {
     let mut other_image = pod();
     other_image["spec"]["containers"][0]["image"] = "podium.local/guest:2".into();
     assert_eq!(uid(&other_image), before);
+    let hashed = "{stablePodUID: false}";
+    assert_ne!(uid_with(hashed, &other_image), uid_with(hashed, &pod()), "as a kubelet by itself does");
 }

@@ -1,8 +1,12 @@
 //! What becomes of configs over several changes and boots: the way back by a client and by the node itself, and a dry
 //! run that says everything at once.
 
-use super::live::{PROOF, apply, config, in_use, pods, until_manifests, with_state};
+use super::live::{PROOF, STATE_CONFIG, apply, config, in_use, pods, until_manifests, with_state};
+use podium_init::store::{Seal, seal};
 use podium_tests::ns::{LIMIT, Node, Setup};
+
+/// The last known good config of a node.
+const GOOD_CONFIG: &str = "/system/state/config/good.yaml";
 
 /// The number is left out; and later a config that no boot proves.
 #[test]
@@ -59,4 +63,62 @@ fn a_dry_run_tells_every_error_and_changes_nothing() {
     assert_eq!(in_use(&node), before);
     until_manifests(&node, &["podium-default-hello.yaml"]);
     assert!(!node.path("/system/state/config/candidate.yaml").exists(), "a dry run stores nothing");
+}
+
+/// As after a step back to an older version of Podium, which does not know a key that the newer one has stored.
+#[test]
+fn a_stored_config_that_is_no_longer_accepted_gives_way_and_is_kept() {
+    let mut node = Node::up(&with_state()).unwrap();
+    let good = config("{pods: [], env: {A: good}}");
+    assert!(apply(&node, &good, &[]).ok);
+    node.console.wait(0, "it is the last known good one", PROOF).unwrap();
+    assert!(apply(&node, &pods(&[("new", "i")]), &[]).ok);
+    let refused = |generation| {
+        seal(config("{podz: []}").as_bytes(), &Seal { generation, source: "applied by a newer one".into() })
+    };
+    let boots_with = |mut node: Node, files: &[(&str, u64)]| {
+        node.signal(15).unwrap();
+        node.end(LIMIT).unwrap();
+        for (file, generation) in files {
+            std::fs::write(node.root(file), refused(*generation)).unwrap();
+        }
+        node.again(&with_state()).unwrap()
+    };
+
+    node = boots_with(node, &[(STATE_CONFIG, 2)]);
+    node.wait("config from STATE: line 2: machine.podz: unknown key").unwrap();
+    node.wait("config from STATE: kept for inspection as /system/state/config/rejected-1.yaml").unwrap();
+    node.wait("config from STATE (last known good config): 0 pods").unwrap();
+    node.wait("podium: kubelet: up").unwrap();
+    assert_eq!(in_use(&node)["config"], good);
+    assert_eq!(std::fs::read(node.path("/system/state/config/rejected-1.yaml")).unwrap(), refused(2));
+
+    node = boots_with(node, &[(STATE_CONFIG, 3), (GOOD_CONFIG, 1)]);
+    node.wait("config from image default: 1 pod").unwrap();
+    node.wait("podium: kubelet: up").unwrap();
+    until_manifests(&node, &["podium-default-hello.yaml"]);
+    for (number, generation) in [(2, 3), (3, 1)] {
+        let kept = std::fs::read(node.path(&format!("/system/state/config/rejected-{number}.yaml"))).unwrap();
+        assert_eq!(kept, refused(generation), "{number}");
+    }
+}
+
+#[test]
+fn a_config_under_which_the_kubelet_does_not_come_up_is_reverted() {
+    let node = Node::up(&Setup::default()).unwrap();
+    let with = |value: &str| config(&format!("{{pods: [], env: {{A: {value}}}}}"));
+    assert!(apply(&node, &with("good"), &[]).ok);
+    node.console.wait(0, "it is the last known good one", PROOF).unwrap();
+    let starts = node.starts("kubelet").unwrap().len();
+    node.script("kubelet", "until /fake/mended\nready\n").unwrap();
+    assert!(apply(&node, &with("bad"), &["--timeout", "5"]).ok);
+    assert_eq!(node.nth_start("kubelet", starts + 1).unwrap().env["A"], "bad");
+    node.wait("config: the kubelet did not come up, or did not stay up within its limit; going back")
+        .unwrap();
+    node.wait("back to config 1 in force: 0 pods").unwrap();
+    assert_eq!(node.nth_start("kubelet", starts + 2).unwrap().env["A"], "good");
+    node.touch("/fake/mended").unwrap();
+    assert_eq!(in_use(&node)["config"], with("good"));
+    let aside = std::fs::read_to_string(node.path("/system/state/config/rejected-1.yaml")).unwrap();
+    assert!(aside.ends_with(&with("bad")), "{aside}");
 }

@@ -97,12 +97,27 @@ fn pods_that_exchange_ports_both_get_them() {
     until_told(&node, "a");
     until_told(&node, "b");
     node.touch("/fake/a.end").unwrap();
-    until_files(&node, &["b"]);
+    node.wait("pod default/b: held: its old version is ending").unwrap();
+    assert_eq!(manifests(&node).len(), 0, "each waits for its own old version, too");
     assert_eq!(state(&node, "default-a").as_deref(), Some("held"));
     node.touch("/fake/b.end").unwrap();
     until_files(&node, &["a", "b"]);
     let changed = || (until_up(&node, "a") != old_a && until_up(&node, "b") != old_b).then_some(());
     eventually("both new pods", LIMIT, changed).unwrap();
+}
+
+#[test]
+fn a_pod_that_becomes_another_one_waits_for_its_old_version() {
+    let Some(node) = node(&[pod("a", &[80], 60), pod("x", &[], 60)]) else { return };
+    let (old, x) = (until_up(&node, "a"), manifests(&node)["podium-default-x.yaml"].clone());
+    let done = apply(&node, &pods(&[pod("a", &[80, 90], 60), pod("x", &[], 60)]), &[]);
+    assert!(done.ok && done.out.contains("pod default/a: held: its old version is ending"), "{done:?}");
+    assert_eq!(manifests(&node).into_keys().collect::<Vec<_>>(), files(&["x"]));
+    until_told(&node, "a");
+    node.touch("/fake/a.end").unwrap();
+    until_files(&node, &["a", "x"]);
+    eventually("the new pod", LIMIT, || (until_up(&node, "a") != old).then_some(())).unwrap();
+    assert_eq!(manifests(&node)["podium-default-x.yaml"], x, "nobody else is touched");
 }
 
 #[test]

@@ -32,19 +32,24 @@ pub(super) fn userdata(config: &str) -> String {
     word.trim_start_matches("podium.config.inline=").to_owned()
 }
 
-/// Manifest name to its inode and text: a file that was not touched has both as before.
-pub(super) fn manifests(node: &Node) -> BTreeMap<String, (u64, String)> {
+/// What a write, a touch or a change of its mode leaves: a file's inode and the time of its last change.
+pub(super) type Stamp = (u64, i64, i64);
+
+/// Manifest name to its stamp and text: a file that was not touched has both as before.
+pub(super) fn manifests(node: &Node) -> BTreeMap<String, (Stamp, String)> {
     use std::os::unix::fs::MetadataExt;
     let entries = std::fs::read_dir(node.path(MANIFESTS)).unwrap().flatten();
     let visible = entries.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
     let read = |entry: std::fs::DirEntry| {
         let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
-        Some((entry.file_name().into_string().unwrap(), (entry.metadata().ok()?.ino(), text)))
+        let meta = entry.metadata().ok()?;
+        let stamp = (meta.ino(), meta.ctime(), meta.ctime_nsec());
+        Some((entry.file_name().into_string().unwrap(), (stamp, text)))
     };
     visible.filter_map(read).collect()
 }
 
-pub(super) fn until_manifests(node: &Node, names: &[&str]) -> BTreeMap<String, (u64, String)> {
+pub(super) fn until_manifests(node: &Node, names: &[&str]) -> BTreeMap<String, (Stamp, String)> {
     let look = || Some(manifests(node)).filter(|all| all.keys().eq(names.iter()));
     eventually(&format!("manifests {names:?}"), LIMIT, look)
         .map_err(|error| node.with_console(&error))

@@ -31,6 +31,9 @@ const AWAITS: [&str; 4] = ["Updating", "NotSeen", "NoManifest", "KubeletUnreacha
 const LIMIT: Duration = Duration::from_secs(300);
 /// Between two looks at something that costs little.
 const LOOK: Duration = Duration::from_micros(500);
+/// A node that has done nothing to its config for so long is at rest: what a change leaves to be done (it is sealed and
+/// kept, its own events are looked at) follows within that.
+const REST: Duration = Duration::from_secs(1);
 
 /// One change on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -58,13 +61,14 @@ pub fn crowded(base: &str, count: usize, mark: &str) -> String {
     text
 }
 
-/// Changes the last of `count` pods and follows the change; on the node below `root` (`/proc/1/root`).
+/// Changes the last of `count` pods of a node at rest and follows the change; on the node below `root` (`/proc/1/root`).
 ///
 /// # Errors
 /// It did not arrive within five minutes, or apid does not answer.
 pub fn reaction(root: &Path, base: &str, count: usize, mark: &str) -> Result<Reaction> {
     let id = format!("default-crowd-{count}");
     let before = uid(root, &id)?;
+    at_rest()?;
     let since = store(root, &crowded(base, count, mark))?;
     let manifest = inside(root, &format!("{MANIFESTS}/podium-{id}.yaml"));
     let file = until("the changed manifest", || {
@@ -131,6 +135,29 @@ fn uid(root: &Path, id: &str) -> Result<Option<String>> {
     let awaits = |pod: &Value| AWAITS.iter().any(|reason| pod["reason"] == *reason);
     let pod = pods.iter().find(|pod| pod["id"] == id && !awaits(pod));
     Ok(pod.and_then(|pod| pod["uid"].as_str()).map(str::to_owned))
+}
+
+/// Waits until no change of the config has been under way for [`REST`].
+fn at_rest() -> Result<()> {
+    let mut since = Instant::now();
+    until("the end of the last change", || {
+        if changes_now() {
+            since = Instant::now();
+        }
+        thread::sleep(REST / 20);
+        Ok((since.elapsed() >= REST).then_some(()))
+    })
+}
+
+/// Whether one of PID 1's children changes the config: `init apply`.
+fn changes_now() -> bool {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    lines.any(|line| {
+        let mut words = line.split(|byte| *byte == 0);
+        words.next().is_some_and(|name| name.ends_with(b"exe") || name.ends_with(b"init"))
+            && words.next() == Some(b"apply")
+    })
 }
 
 /// Replaces the stored config by rename; the moment just before it.

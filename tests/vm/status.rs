@@ -88,6 +88,8 @@ fn each_pod_that_does_not_run_says_why() -> Result<()> {
         ensure!(pod["message"].as_str().is_some_and(|message| message.contains("code 3")), "{pod:#}");
         let pod = told(&hand, "default-rejected", &["Rejected"])?;
         ensure!(pod["message"].as_str().is_some_and(|message| message.contains("livenessProbe")), "{pod:#}");
+        let pod = told(&hand, "default-api-server", &["Invalid"])?;
+        ensure!(pod["message"].as_str().is_some_and(|message| message.contains("secretRef")), "{pod:#}");
         eprintln!("{:#}", status(&hand)?);
 
         nobody_is_let_in_without_a_certificate(&hand).context("without a certificate")?;

@@ -218,7 +218,12 @@ pub(super) fn manifests(
     let mut unkept = None;
     let mut applied = manifest_dir::apply(dir, &want, &refused, |changes| {
         let is_mounted = |target: &str| mounts::is_mounted(config, target);
-        let facts = Facts { now: clock::now(), is_gone: &cgroup::pod_is_gone, is_mounted: &is_mounted };
+        let facts = Facts {
+            now: clock::now(),
+            is_gone: &cgroup::pod_is_gone,
+            runs: &cgroup::pod_runs,
+            is_mounted: &is_mounted,
+        };
         let order = holds.order(&want, changes, &facts);
         // First: whoever is to leave is known whatever becomes of us.
         unkept = keep_holds(&holds).err();

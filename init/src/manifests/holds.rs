@@ -1,11 +1,12 @@
-//! Which manifests must wait, and for what (rule 7 of the writer): a port of the host that another pod still has, and
-//! a mount of `machine.kubelet.extraMounts` that is not there yet.
+//! Which manifests must wait, and for what (rule 7 of the writer): a port of the host that another pod still has, the
+//! pod's own old version, and a mount of `machine.kubelet.extraMounts` that is not there yet.
 //!
 //! A kubelet that gets a pod whose port another one has refuses it for good, or its container ends again and again. So
 //! a pod that was removed, or changed into another one (a new UID), is *leaving* until nothing of it runs or its time
 //! is over, and no manifest that needs one of its ports is written before. One that is held back keeps the file that
 //! it has: its old version runs on. But where pods exchange ports, each waits for the other: then their old files go
-//! first. Nothing is held for a pod's own predecessor, which the kubelet itself ends before the new one begins.
+//! first. So does that of a pod whose own old version still runs and has another UID: kubelets before 1.22, and all
+//! others that were down when it changed, start the new one beside the old one, on its ports and its files.
 //!
 //! Each look starts from the whole config and from [`Holds`], which is all that is kept from one to the next: a newer
 //! config, a dropped pod or a revert needs no rule of its own. Pure: clock, processes and mounts are [`Facts`].
@@ -54,8 +55,8 @@ pub struct Held {
     pub reason: String,
     /// Its old version keeps its file meanwhile.
     pub stands: bool,
-    /// It waits for a port.
-    pub port: bool,
+    /// It waits for the end of a pod: one that has its port, or its own old version.
+    pub pod: bool,
 }
 
 /// What is kept from one look to the next, as JSON in [`crate::paths::HOLDS`]. Empty at boot, when no pod runs.
@@ -65,7 +66,7 @@ pub struct Holds {
     pub missing: Vec<String>,
     held: Vec<Held>,
     leaving: Vec<Leaving>,
-    /// By file name, as it was last written; those with ports alone.
+    /// By file name, as it was last written.
     standing: BTreeMap<String, Claim>,
 }
 
@@ -76,6 +77,8 @@ pub struct Facts<'a> {
     pub now: Time,
     /// Nothing of the pod of this UID runs.
     pub is_gone: &'a dyn Fn(&str) -> bool,
+    /// Something of the pod of this UID is known to run: not the contrary where nothing can be known.
+    pub runs: &'a dyn Fn(&str) -> bool,
     /// Something is mounted at this mount point.
     pub is_mounted: &'a dyn Fn(&str) -> bool,
 }
@@ -128,18 +131,18 @@ impl Holds {
 
     /// Whether there is anything to wait for that comes without a change of the config.
     pub fn waits(&self) -> bool {
-        self.waits_for_ports() || !self.missing.is_empty()
+        self.waits_for_pods() || !self.missing.is_empty()
     }
 
-    /// Whether a pod waits for another one to be gone.
-    pub fn waits_for_ports(&self) -> bool {
-        !self.leaving.is_empty() && self.held.iter().any(|held| held.port)
+    /// Whether a pod waits for one to be gone.
+    pub fn waits_for_pods(&self) -> bool {
+        !self.leaving.is_empty() && self.held.iter().any(|held| held.pod)
     }
 
     /// Whether another [`Self::order`] would do more than the last.
     pub fn is_due(&self, facts: &Facts<'_>) -> bool {
         let is_over = |leaving: &Leaving| leaving.until <= facts.now || (facts.is_gone)(&leaving.claim.uid);
-        self.waits_for_ports() && self.leaving.iter().any(is_over)
+        self.waits_for_pods() && self.leaving.iter().any(is_over)
             || self.missing.iter().any(|target| (facts.is_mounted)(target))
     }
 
@@ -163,19 +166,26 @@ impl Holds {
 
         let mut held: Vec<(&Manifest, Held)> = Vec::new();
         for manifest in changes {
-            match self.obstacle(manifest) {
-                Some((reason, port)) => {
-                    let stands = with_file.contains(manifest.file.as_str());
-                    let (id, name) = (manifest.id.clone(), manifest.name.clone());
-                    let namespace = manifest.namespace.clone();
-                    held.push((manifest, Held { id, namespace, name, reason, stands, port }));
+            let mut stands = with_file.contains(manifest.file.as_str());
+            let (reason, pod) = match self.obstacle(manifest) {
+                Some(obstacle) => obstacle,
+                None if self.runs_as_another(manifest, facts) => {
+                    self.leave(&manifest.file, facts.now);
+                    if std::mem::take(&mut stands) {
+                        order.deletions.push(manifest.file.clone());
+                    }
+                    ("its old version is ending".to_owned(), true)
                 }
                 None => {
                     self.stand(manifest, facts.now);
                     order.lines.extend(overdue.iter().filter_map(|late| late.said_for(manifest)));
                     order.writes.push(manifest);
+                    continue;
                 }
-            }
+            };
+            let (id, namespace, name) =
+                (manifest.id.clone(), manifest.namespace.clone(), manifest.name.clone());
+            held.push((manifest, Held { id, namespace, name, reason, stands, pod }));
         }
         for place in self.exchanged(&held) {
             let Some((manifest, held)) = held.get_mut(place) else { continue };
@@ -214,9 +224,6 @@ impl Holds {
             self.leave(&manifest.file, now);
         }
         self.leaving.retain(|leaving| leaving.claim.uid != manifest.uid);
-        if manifest.host_ports.is_empty() {
-            return;
-        }
         let claim = Claim {
             id: manifest.id.clone(),
             name: full_name(manifest),
@@ -227,7 +234,15 @@ impl Holds {
         self.standing.insert(manifest.file.clone(), claim);
     }
 
-    /// Why a manifest cannot be written yet, and whether that is a port.
+    /// Whether something of this pod still runs under another UID. Which is to end, or does so already.
+    fn runs_as_another(&self, manifest: &Manifest, facts: &Facts<'_>) -> bool {
+        let leaving = self.leaving.iter().map(|leaving| &leaving.claim);
+        let mut own =
+            leaving.filter(|claim| claim.id == manifest.id).chain(self.standing.get(&manifest.file));
+        own.any(|claim| claim.uid != manifest.uid && (facts.runs)(&claim.uid))
+    }
+
+    /// Why a manifest cannot be written yet, and whether that is a pod.
     fn obstacle(&self, manifest: &Manifest) -> Option<(String, bool)> {
         let is_on = |target: &&String| {
             manifest.host_paths.iter().any(|path| Path::new(path).starts_with(target.as_str()))
@@ -247,10 +262,10 @@ impl Holds {
     /// Places of those that wait for each other's old version, which therefore would never go.
     fn exchanged(&self, held: &[(&Manifest, Held)]) -> Vec<usize> {
         let waits_for = |from: usize| -> Vec<usize> {
-            let Some((manifest, _)) = held.get(from).filter(|(_, held)| held.port) else { return Vec::new() };
+            let Some((manifest, _)) = held.get(from).filter(|(_, held)| held.pod) else { return Vec::new() };
             let blocks = |(other, held): &(&Manifest, Held)| {
                 let claim = self.standing.get(&other.file).filter(|claim| claim.uid != other.uid);
-                held.stands && held.port && claim.is_some_and(|claim| claim.taken_from(manifest).is_some())
+                held.stands && held.pod && claim.is_some_and(|claim| claim.taken_from(manifest).is_some())
             };
             (0..held.len()).filter(|place| held.get(*place).is_some_and(blocks)).collect()
         };
@@ -298,9 +313,14 @@ impl Held {
 impl Leaving {
     /// What is said when a manifest is written all the same.
     fn said_for(&self, manifest: &Manifest) -> Option<String> {
-        let port = self.claim.taken_from(manifest)?;
         let limit = LEAVE_MARGIN.as_secs().saturating_add(self.claim.grace_s);
         let (pod, other) = (full_name(manifest), &self.claim.name);
+        if self.claim.id == manifest.id && self.claim.uid != manifest.uid {
+            return Some(format!(
+                "pod {pod}: started although its old version has not ended within {limit} s"
+            ));
+        }
+        let port = self.claim.taken_from(manifest)?;
         Some(format!(
             "pod {pod}: started although pod {other}, which has its {port}, has not ended within {limit} s"
         ))

@@ -43,6 +43,7 @@ impl World {
         let facts = Facts {
             now: self.now,
             is_gone: &|uid| !self.runs.contains(uid),
+            runs: &|uid| self.runs.contains(uid),
             is_mounted: &|target| self.mounted.contains(target),
         };
         let order = self.holds.order(&self.want, changes, &facts);
@@ -58,8 +59,8 @@ impl World {
 
     fn is_due(&self) -> bool {
         let is_mounted = |target: &str| self.mounted.contains(target);
-        let is_gone = |uid: &str| !self.runs.contains(uid);
-        self.holds.is_due(&Facts { now: self.now, is_gone: &is_gone, is_mounted: &is_mounted })
+        let (is_gone, runs) = (|uid: &str| !self.runs.contains(uid), |uid: &str| self.runs.contains(uid));
+        self.holds.is_due(&Facts { now: self.now, is_gone: &is_gone, runs: &runs, is_mounted: &is_mounted })
     }
 
     /// The pods whose manifests are gone end.
@@ -93,7 +94,7 @@ fn uid_in(text: &str) -> String {
 #[test]
 fn a_port_that_moves_waits_for_the_old_pod_to_be_gone_and_nobody_else_does() {
     let mut world = World::default();
-    world.config(&[pod("a", &[80]), pod("x", &[])]);
+    world.config(&[pod("a", &[80]), pod("x", &[82])]);
     let said = world.config(&[pod("b", &[80]), pod("c", &[81]), pod("x", &[82])]);
     assert_eq!(
         said,
@@ -114,9 +115,12 @@ fn a_changed_pod_keeps_its_old_file_while_it_waits() {
     let mut world = World::default();
     world.config(&[pod("a", &[80]), pod("b", &[90])]);
     let before = world.uid("b");
-    world.config(&[pod("a", &[81]), pod("b", &[80])]);
+    world.config(&[pod("b", &[80])]);
     assert_eq!((world.uid("b"), world.held()), (before.clone(), vec!["default-b"]));
     assert!(world.holds.held()[0].stands);
+    world.end_old();
+    world.look(&[]);
+    assert_eq!((world.names().len(), world.held()), (0, vec!["default-b"]), "now its own has to end");
     world.end_old();
     world.look(&[]);
     assert_ne!(world.uid("b"), before);
@@ -129,7 +133,8 @@ fn pods_that_wait_one_for_the_next_change_one_after_the_other() {
     world.config(&[pod("b", &[80]), pod("c", &[81]), pod("d", &[82])]);
     assert_eq!(world.held(), ["default-b", "default-c", "default-d"]);
     assert_eq!(world.names(), ["b", "c"], "the old versions run on");
-    for left in [2, 1, 0] {
+    // Its neighbour's end, then its own old version's.
+    for left in [3, 2, 0] {
         world.end_old();
         assert!(world.is_due());
         world.look(&[]);
@@ -141,7 +146,7 @@ fn pods_that_wait_one_for_the_next_change_one_after_the_other() {
 fn pods_that_exchange_ports_both_go_first() {
     let mut world = World::default();
     world.config(&[pod("a", &[80]), pod("b", &[81]), pod("c", &[82])]);
-    world.config(&[pod("a", &[81]), pod("b", &[80]), pod("c", &[83])]);
+    world.config(&[pod("a", &[81]), pod("b", &[80]), pod("c", &[82])]);
     assert_eq!((world.names(), world.held()), (vec!["c"], vec!["default-a", "default-b"]));
     assert!(world.holds.held().iter().all(|held| !held.stands));
     assert!(!world.is_due());
@@ -202,11 +207,48 @@ fn one_that_does_not_end_is_not_waited_for_for_ever() {
 }
 
 #[test]
-fn a_pod_does_not_wait_for_its_own_predecessor() {
+fn a_new_pod_in_place_of_an_old_one_waits_for_its_end() {
     let mut world = World::default();
+    world.config(&[pod("a", &[])]);
+    let old = world.uid("a");
+    let said = world.config(&[pod("a", &[80])]);
+    assert_eq!(said, ["pod default/a: held: its old version is ending"]);
+    assert_eq!((world.names().len(), world.held()), (0, vec!["default-a"]));
+    assert!(!world.holds.held()[0].stands && !world.is_due() && world.holds.waits());
+    assert_eq!(world.look(&[]), [""; 0], "said once");
+    // A third version: the first is still waited for.
+    world.config(&[pod("a", &[81])]);
+    assert_eq!(world.held(), ["default-a"]);
+    world.end_old();
+    assert!(world.is_due());
+    assert_eq!(world.look(&[]), ["pod default/a: no longer held"]);
+    assert_ne!(world.uid("a"), old);
+
+    // Back to what is still there: it is written again at once.
+    let now = world.uid("a");
+    world.config(&[pod("a", &[82])]);
+    world.config(&[pod("a", &[81])]);
+    assert_eq!((world.uid("a"), world.held().len()), (now, 0));
+
+    // One that does not run, or keeps its UID, is replaced in one step.
+    world.runs.clear();
+    world.config(&[pod("a", &[83])]);
+    let mut image = pod("a", &[83]);
+    image["spec"]["containers"][0]["image"] = json!("other");
+    world.config(&[image]);
+    assert!(world.held().is_empty() && world.files["podium-default-a.yaml"].contains("other"));
+}
+
+#[test]
+fn an_old_version_that_does_not_end_is_not_waited_for_for_ever() {
+    let mut world = World::default();
+    world.config(&[pod("a", &[])]);
     world.config(&[pod("a", &[80])]);
-    world.config(&[pod("a", &[80, 81])]);
-    assert!(world.held().is_empty());
+    world.now = Duration::from_secs(30) + LEAVE_MARGIN;
+    assert!(world.is_due());
+    let late = "pod default/a: started although its old version has not ended within 40 s";
+    assert_eq!(world.look(&[]), [late, "pod default/a: no longer held"]);
+    assert_eq!(world.names(), ["a"]);
 }
 
 #[test]
@@ -279,7 +321,7 @@ fn a_pod_waits_for_the_mount_that_it_uses_and_no_other_does() {
         "pod default/at: held: machine.kubelet.extraMounts: nothing is mounted at /var/mnt/data yet"
     );
     assert_eq!((world.names(), world.held()), (vec!["above", "beside"], vec!["default-at", "default-below"]));
-    assert!(world.holds.waits() && !world.is_due() && !world.holds.waits_for_ports());
+    assert!(world.holds.waits() && !world.is_due() && !world.holds.waits_for_pods());
     world.now = Duration::from_secs(1_000_000);
     assert!(!world.is_due(), "without the disk it never starts");
     world.mounted.insert("/var/mnt/data".into());
@@ -329,7 +371,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_follows_no_two_pods_have_one_port_and_in_the_end_all_run(steps in prop::collection::vec(step(), 1..20)) {
+    fn whatever_follows_no_two_pods_have_one_port_or_name_and_in_the_end_all_run(steps in prop::collection::vec(step(), 1..20)) {
         let mut world = World::default();
         // UID to name and ports, of all that ever were.
         let mut all: BTreeMap<String, (String, Vec<HostPort>)> = BTreeMap::new();
@@ -356,12 +398,13 @@ proptest! {
             }
             for (one, other) in world.runs.iter().flat_map(|one| world.runs.iter().map(move |other| (one, other))) {
                 let ((id, ports), (other_id, others)) = (&all[one], &all[other]);
-                let clash = id != other_id && ports.iter().any(|port| others.iter().any(|other| port.collides(other)));
+                let shares = || ports.iter().any(|port| others.iter().any(|other| port.collides(other)));
+                let clash = one != other && (id == other_id || shares());
                 prop_assert!(!clash || waited, "{id} and {other_id}");
             }
         }
-        // At most as many rounds as there are pods.
-        for _ in 0..5 {
+        // At most two rounds for each pod: its neighbour's end, and its old version's.
+        for _ in 0..9 {
             world.end_old();
             if world.is_due() {
                 world.look(&[]);

@@ -163,6 +163,11 @@ pub(crate) fn pod_is_gone(uid: &str) -> bool {
     present() && POD_FOLDERS.into_iter().all(is_empty)
 }
 
+/// Whether a pod is known to have a process. Without cgroup2 nothing is known.
+pub(crate) fn pod_runs(uid: &str) -> bool {
+    present() && !pod_is_gone(uid)
+}
+
 /// The UIDs of pods that have processes, sorted; at most [`PODS_MAX`].
 pub(crate) fn pods_with_processes() -> Vec<String> {
     let pods = POD_FOLDERS.into_iter().flat_map(|parent| {

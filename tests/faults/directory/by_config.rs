@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// How often is looked for two processes side by side.
 const LOOK: Duration = Duration::from_millis(200);
+/// What is expected when a pod becomes another one.
+const ANEW: &str = "a new pod, which has it; the old process ends before the new one starts";
 /// Where a config waits for `init ctl`.
 const NEW: &str = "/run/podium/new.yaml";
 /// It runs, and is never ready.
@@ -43,16 +45,26 @@ pub(super) const MANIFESTS: &[Row] = &[
             Ok(format!("process {} is now {}, in the same pod and sandbox", before.pid, after.pid))
         },
     ),
-    ("the config changes anything else", "a new pod, which has it; the old one is gone", |node| {
-        let (_, uid) = node.ours_and_uid()?;
-        node.hand.replace(STORED, config_with(&pod("ours", "ours-2")).as_bytes())?;
-        let after = node.process("ours-2")?;
-        let now = node.hand.pod_uid(after.pid)?;
-        ensure!(now != uid, "the pod has kept its UID: newer kubelets would ignore the change");
-        node.hand.wait("the old pod's end", LIMIT, |hand| {
-            Ok(hand.process("guest", "ours-1").is_err().then_some(()))
-        })?;
-        Ok(format!("pod {uid} is now {now}"))
+    ("the config changes anything else", ANEW, |node| {
+        let (before, uid) = node.ours_and_uid()?;
+        node.stores(&config_with(&pod("ours", "ours-2")))?;
+        node.is_anew(&before, &uid)
+    }),
+    ("the config changes anything else while the kubelet is down", ANEW, |node| {
+        let (before, uid) = node.ours_and_uid()?;
+        node.stops_kubelet()?;
+        node.stores(&config_with(&pod("ours", "ours-2")))?;
+        node.starts_kubelet()?;
+        node.is_anew(&before, &uid)
+    }),
+    ("the config changes a pod and the kubelet's own settings", ANEW, |node| {
+        let (before, uid) = node.ours_and_uid()?;
+        let kubelet = node.hand.process("kubelet", "kubelet")?;
+        let config = config_with(&pod("ours", "ours-2"));
+        node.stores(&config.replace("machine:\n", "machine:\n  kubelet: {extraConfig: {maxPods: 20}}\n"))?;
+        let seen = node.is_anew(&before, &uid)?;
+        ensure!(node.hand.process("kubelet", "kubelet")? != kubelet, "the kubelet was not restarted");
+        Ok(seen)
     }),
     (
         "the config changes the image while the kubelet is down",
@@ -123,11 +135,22 @@ impl Node {
         let (old, new) = (IMAGES[0], IMAGES[number]);
         // It has that name already when it was given before.
         self.hand.tag(old, new).ok();
-        let pod = pod("ours", "ours-1").replace(old, new);
-        let config = config_with(&pod);
+        self.stores(&config_with(&pod("ours", "ours-1").replace(old, new)))
+    }
+
+    /// Stores a config, which then is in force.
+    fn stores(&self, config: &str) -> Result<()> {
         self.hand.replace(STORED, config.as_bytes())?;
         self.hand
             .wait("the config in force", OWN_LIMIT, |hand| Ok((hand.read(IN_FORCE)? == config).then_some(())))
+    }
+
+    /// A pod of another UID runs as `ours-2` in place of the process `before`; the two were never side by side.
+    fn is_anew(&self, before: &Process, uid: &str) -> Result<String> {
+        let after = self.replaced(before, "ours-2")?;
+        let now = self.hand.pod_uid(after.pid)?;
+        ensure!(now != uid, "the pod has kept its UID: newer kubelets would ignore the change");
+        Ok(format!("pod {uid} is now {now}, process {} is {}", before.pid, after.pid))
     }
 
     /// Another process in place of `before`, with this word; the two were never seen side by side.
