@@ -96,6 +96,14 @@ impl Options {
         }
     }
 
+    /// The kernel's command line: the given words, and what the processor wants.
+    #[must_use]
+    pub fn kernel_line(&self) -> String {
+        let words = self.words.iter().map(String::as_str);
+        let words = words.chain(processor::kernel_words(self.accel, self.clock).iter().copied());
+        words.collect::<Vec<_>>().join(" ")
+    }
+
     /// QEMU's arguments but for those that only a started machine has (its socket).
     #[must_use]
     pub fn command_line(&self) -> Vec<String> {
@@ -104,7 +112,7 @@ impl Options {
         add(&["-name", "podium", "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35"]);
         add(&["-m", &self.memory_mib.to_string()]);
         add(&["-kernel", &self.kernel.to_string_lossy(), "-initrd", &self.initramfs.to_string_lossy()]);
-        add(&["-append", &self.words.join(" ")]);
+        add(&["-append", &self.kernel_line()]);
         if let Some(disk) = &self.disk {
             let drive = format!("if=none,id=disk0,format=raw,discard=unmap,file={}", escaped(disk));
             add(&["-drive", &drive, "-device", "virtio-blk-pci,drive=disk0"]);

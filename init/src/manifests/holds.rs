@@ -5,8 +5,8 @@
 //! a pod that was removed, or changed into another one (a new UID), is *leaving* until nothing of it runs or its time
 //! is over, and no manifest that needs one of its ports is written before. One that is held back keeps the file that
 //! it has: its old version runs on. But where pods exchange ports, each waits for the other: then their old files go
-//! first. So does that of a pod whose own old version still runs and has another UID: kubelets before 1.22, and all
-//! others that were down when it changed, start the new one beside the old one, on its ports and its files.
+//! first. So does that of a pod whose own old version still runs and has another UID: a kubelet that is down at the
+//! change, or is restarted by it, starts the new one beside the old one, on its ports and its files.
 //!
 //! Each look starts from the whole config and from [`Holds`], which is all that is kept from one to the next: a newer
 //! config, a dropped pod or a revert needs no rule of its own. Pure: clock, processes and mounts are [`Facts`].
