@@ -15,6 +15,8 @@ mod console;
 mod control;
 #[path = "faults/directory/mod.rs"]
 mod directory;
+#[path = "faults/exhausted.rs"]
+mod exhausted;
 #[path = "faults/hardware.rs"]
 mod hardware;
 #[path = "faults/logs.rs"]
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         config::faults(),
         manifests::faults(),
         services::faults(&running),
+        exhausted::faults(&running),
         console::faults(&running),
         directory::faults(&running),
         metadata::faults(),

@@ -21,7 +21,6 @@ mod vm {
     mod settings;
     mod sources;
     mod status;
-    mod supervision;
     mod support;
     mod surface;
     mod watchdog;

@@ -122,9 +122,7 @@ fn a_pod_asks_for_more() -> Result<String> {
 }
 
 fn a_pod_does_not_end() -> Result<String> {
-    if !is_root() {
-        return Ok("not seen: cgroups are root's alone".to_owned());
-    }
+    ensure!(is_root(), "run this as root: cgroups are its alone");
     let setup = Setup::default().script("kubelet", "ready\npods\n").config(&config("{podsLimit: 1s}", 30));
     let mut node = Node::up(&setup)?;
     eventually("the pod", LIMIT, || node.root("/fake/hello.up").exists().then_some(()))?;

@@ -1,12 +1,11 @@
 //! Every signal to PID 1: those with a meaning do what they mean, the others nothing.
 
-use super::support::{HELLO, SIGHUP, SIGINT, SIGKILL, serves, shown};
+use super::support::{HELLO, SIGHUP, SIGINT, SIGKILL, SIGSTOP, serves, shown};
 use anyhow::{Result, ensure};
 use podium_tests::faults::Fault;
 use podium_tests::ns::{LIMIT, Node, Setup};
 use std::process::Command;
 
-const SIGSTOP: i32 = 19;
 /// What somebody may send who wants PID 1 to fail: ILL, TRAP, ABRT, BUS, FPE, SEGV, SYS.
 const OF_FAULTS: [i32; 7] = [4, 5, 6, 7, 8, 11, 31];
 

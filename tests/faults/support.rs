@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// kill(2)'s number for it.
 pub(super) const SIGKILL: i32 = 9;
+/// What no process can refuse or notice.
+pub(super) const SIGSTOP: i32 = 19;
 /// A power off.
 pub(super) const SIGTERM: i32 = 15;
 /// How a PID namespace's reboot(2) shows to the outside: restart and power off.

@@ -272,9 +272,7 @@ fn nothing_is_started_or_changed_once_the_node_goes_down() {
 
 #[test]
 fn somebody_who_is_not_root_is_refused() {
-    if !is_root() {
-        return eprintln!("not root: nobody else's uid can be had");
-    }
+    assert!(is_root(), "run this as root: nobody else's uid can be had");
     let node = Node::up(&Setup::default()).unwrap();
     let run = || {
         // Both are handed over open, as descriptors 0 and 1: the way to them is root's alone.

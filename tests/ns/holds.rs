@@ -20,12 +20,10 @@ fn pods(pods: &[String]) -> String {
 
 /// A node whose kubelet runs a process for each pod: without cgroups, which are root's alone, nothing shows that one
 /// is gone.
-fn node(first: &[String]) -> Option<Node> {
-    if !is_root() {
-        return None;
-    }
+fn node(first: &[String]) -> Node {
+    assert!(is_root(), "run this as root: cgroups are its alone");
     let setup = Setup::default().config(pods(first).as_bytes()).script("kubelet", "ready\npods\n");
-    Some(Node::up(&setup).unwrap())
+    Node::up(&setup).unwrap()
 }
 
 fn until_up(node: &Node, pod: &str) -> String {
@@ -63,7 +61,7 @@ fn until_files(node: &Node, names: &[&str]) {
 
 #[test]
 fn a_port_that_moves_waits_for_the_old_pod_and_other_pods_do_not() {
-    let Some(node) = node(&[pod("a", &[80], 60), pod("x", &[], 60)]) else { return };
+    let node = node(&[pod("a", &[80], 60), pod("x", &[], 60)]);
     until_up(&node, "a");
     let new = pods(&[pod("b", &[80], 60), pod("c", &[81], 60), pod("x", &[], 60)]);
     let done = apply(&node, &new, &[]);
@@ -90,7 +88,7 @@ fn a_port_that_moves_waits_for_the_old_pod_and_other_pods_do_not() {
 
 #[test]
 fn pods_that_exchange_ports_both_get_them() {
-    let Some(node) = node(&[pod("a", &[80], 60), pod("b", &[81], 60)]) else { return };
+    let node = node(&[pod("a", &[80], 60), pod("b", &[81], 60)]);
     let (old_a, old_b) = (until_up(&node, "a"), until_up(&node, "b"));
     assert!(apply(&node, &pods(&[pod("a", &[81], 60), pod("b", &[80], 60)]), &[]).ok);
     assert_eq!(manifests(&node).len(), 0, "each waits for the other");
@@ -108,7 +106,7 @@ fn pods_that_exchange_ports_both_get_them() {
 
 #[test]
 fn a_pod_that_becomes_another_one_waits_for_its_old_version() {
-    let Some(node) = node(&[pod("a", &[80], 60), pod("x", &[], 60)]) else { return };
+    let node = node(&[pod("a", &[80], 60), pod("x", &[], 60)]);
     let (old, x) = (until_up(&node, "a"), manifests(&node)["podium-default-x.yaml"].clone());
     let done = apply(&node, &pods(&[pod("a", &[80, 90], 60), pod("x", &[], 60)]), &[]);
     assert!(done.ok && done.out.contains("pod default/a: held: its old version is ending"), "{done:?}");
@@ -122,7 +120,7 @@ fn a_pod_that_becomes_another_one_waits_for_its_old_version() {
 
 #[test]
 fn a_rollback_while_a_pod_is_held_brings_back_what_was() {
-    let Some(node) = node(&[]) else { return };
+    let node = node(&[]);
     assert!(apply(&node, &pods(&[pod("a", &[80], 60)]), &[]).ok);
     until_up(&node, "a");
     let before = manifests(&node)["podium-default-a.yaml"].1.clone();
@@ -145,7 +143,7 @@ fn a_rollback_while_a_pod_is_held_brings_back_what_was() {
 
 #[test]
 fn a_pod_that_does_not_end_is_not_waited_for_for_ever() {
-    let Some(node) = node(&[pod("a", &[80], 0)]) else { return };
+    let node = node(&[pod("a", &[80], 0)]);
     until_up(&node, "a");
     assert!(apply(&node, &pods(&[pod("b", &[80], 0)]), &[]).ok);
     until_told(&node, "a");
@@ -157,7 +155,7 @@ fn a_pod_that_does_not_end_is_not_waited_for_for_ever() {
 
 #[test]
 fn a_config_with_a_held_pod_does_not_prove_itself() {
-    let Some(node) = node(&[]) else { return };
+    let node = node(&[]);
     let good = config("{pods: [], env: {A: good}}");
     assert!(apply(&node, &good, &[]).ok);
     node.console.wait(0, "it is the last known good one", super::live::PROOF).unwrap();

@@ -40,9 +40,7 @@ fn manifests_go_first_and_those_of_others_are_hidden() {
 #[test]
 fn a_pod_that_no_kubelet_stops_is_told_to_end_before_it_is_killed() {
     let setup = Setup::default().script("containerd", "pod\nready\n").script("kubelet", "exit 3\n");
-    if !is_root() {
-        return;
-    }
+    assert!(is_root(), "run this as root: cgroups are its alone");
     let mut node = Node::start(&setup).unwrap();
     node.wait("podium: kubelet: ended, code 3").unwrap();
     node.signal(TERM).unwrap();

@@ -51,7 +51,6 @@ fn a_node_survives_what_may_befall_it() -> Result<()> {
         hand.wait("the kubelet is healthy", RESTART_LIMIT, |hand| Ok(hand.get(10248, "/healthz").ok()))?;
         lives_on(&hand, &pod).context("after the kubelet was killed")?;
         orphans_are_reaped(&hand).context("1,000 orphans")?;
-        a_full_disk_stops_no_pod(&machine, &hand, &pod).context("/var full")?;
         lives_on(&hand, &pod).context("at the end")?;
 
         machine.power_off(POWER_OFF_LIMIT)?;
@@ -123,20 +122,4 @@ fn orphans_are_reaped(hand: &Hand) -> Result<()> {
     hand.wait("no zombie is left", RESTART_LIMIT, |hand| {
         Ok((hand.processes()?.iter().filter(is_left).count() == 0).then_some(()))
     })
-}
-
-/// While nothing can be written to /var pods run, and a containerd that is killed then returns once there is room.
-fn a_full_disk_stops_no_pod(machine: &Machine, hand: &Hand, pod: &Process) -> Result<()> {
-    let containerd = hand.process("containerd", "containerd")?;
-    let from = machine.console.mark();
-    hand.fill("/var/filler")?;
-    // What it says when it starts anew is more than the last block of its log has room for.
-    hand.kill(containerd.pid, KILL)?;
-    machine.console.wait(from, "No space left on device", RESTART_LIMIT)?;
-    hello(machine)?;
-    lives_on(hand, pod).context("while nothing can be written")?;
-    hand.remove("/var/filler")?;
-    machine.console.wait(from, "podium: containerd: up", RESTART_LIMIT)?;
-    hello(machine)?;
-    lives_on(hand, pod).context("once there is room again")
 }

@@ -32,8 +32,9 @@ pub(super) const ACTS: &[Row] = &[
         node.dropped("garbage.yaml", b"\xff\xfe: [")
     }),
     ("a file of 11 MB", "ours is the same process, the kubelet still takes a new manifest", |node| {
-        // Hexadecimal in a query: written in place and made large after it.
-        node.hand.change("write in place", &format!("{FOLDER}/large.yaml"), b"# large", 0)?;
+        // Hexadecimal in a query: written in place and made large after it. A kubelet may see the pod first.
+        let text = pod("large", "large").replace("spec:\n", "spec:\n  nodeSelector: {on: another-node}\n");
+        node.hand.change("write in place", &format!("{FOLDER}/large.yaml"), text.as_bytes(), 0)?;
         node.hand.change("cut", &format!("{FOLDER}/large.yaml"), b"", 11 << 20)?;
         node.is_unharmed()
     }),

@@ -2,8 +2,8 @@
 //!
 //! `guest serve PORT` in a privileged pod that shares the node's processes and network: it lists and kills processes,
 //! and reads and writes the node's files through `/proc/1/root`. `guest crowd N` is a process with N sleeping
-//! children, `guest exit CODE` one that ends, `guest bomb GROUP` one that forks as often as its cgroup lets it. `guest
-//! sleep` waits, `guest true` ends, `guest inside PROGRAM` becomes a program of the node. It is in the test flavour of the
+//! children, `guest exit CODE` one that ends, `guest bomb GROUP` one that forks as often as its cgroup lets it,
+//! `guest eat MIB` one that takes memory. `guest sleep` waits, `guest true` ends, `guest inside PROGRAM` becomes a program of the node. It is in the test flavour of the
 //! image only.
 
 #[path = "guest/change.rs"]
@@ -54,8 +54,9 @@ fn main() -> Result<()> {
         ["waits", path] => Ok(fs::metadata(path).map(drop)?),
         ["exit", code] => exit(code.parse()?),
         ["bomb", group] => bomb(group),
+        ["eat", mebibytes] => eat(mebibytes.parse()?),
         _ => bail!(
-            "guest serve PORT | crowd N | bomb GROUP | sleep [WORD ...] | exit CODE | true | inside PROGRAM [ARGUMENT ...]"
+            "guest serve PORT | crowd N | bomb GROUP | eat MIB | sleep [WORD ...] | exit CODE | true | inside PROGRAM [ARGUMENT ...]"
         ),
     }
 }
@@ -316,6 +317,13 @@ fn crowd(count: usize) -> Result<()> {
         children.push(Command::new(&program).arg("sleep").spawn()?);
     }
     println!("{} children", children.len());
+    sleep()
+}
+
+/// Takes so much memory, page by page, and keeps it.
+fn eat(mebibytes: usize) -> Result<()> {
+    let eaten: Vec<Vec<u8>> = (0..mebibytes).map(|_| vec![1; 1 << 20]).collect();
+    println!("{} MiB", eaten.len());
     sleep()
 }
 

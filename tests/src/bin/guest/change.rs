@@ -48,6 +48,8 @@ pub(super) fn change(what: &str, path: &Path, text: &[u8], number: u64) -> Resul
         "link to" => Ok(symlink(std::str::from_utf8(text)?, path)?),
         "make FIFO" => Ok(mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?),
         "remove" => Ok(fs::remove_file(path)?),
+        "remove all" => Ok(fs::remove_dir_all(path)?),
+        "use up inodes" => use_up_inodes(path),
         "cover" => Ok(mount("none", path, "tmpfs", MountFlags::empty(), None)?),
         "uncover" => Ok(unmount(path, UnmountFlags::empty())?),
         "mount FUSE" => mount_fuse(path),
@@ -79,6 +81,27 @@ pub(super) fn change(what: &str, path: &Path, text: &[u8], number: u64) -> Resul
         }
         _ => bail!("no such change"),
     }
+}
+
+/// Makes a folder and empty files in it until there is no inode for one more.
+fn use_up_inodes(folder: &Path) -> Result<()> {
+    fs::create_dir(folder)?;
+    for number in 0_u64.. {
+        match File::create(folder.join(number.to_string())) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => break,
+            Err(error) => return Err(error).with_context(|| format!("file {number}")),
+        }
+    }
+    // Empty files take no room: there is some.
+    let free = rustix::fs::statvfs(folder)?;
+    ensure!(
+        free.f_ffree == 0 && free.f_bfree > 0,
+        "{} inodes and {} blocks are left",
+        free.f_ffree,
+        free.f_bfree
+    );
+    Ok(())
 }
 
 /// Mounts a file system whose server is stopped before it has answered anything, and has a process wait for it.
