@@ -49,7 +49,7 @@ as dhcp-hook  what dhcpcd runs when a lease changes
 init exec SERVICE   become a service: cgroup, limits, environment, then its program
 init parse          check the machine config on stdin, print the outcome as JSON
 init apply ASK      change the config of the running node
-init wait           wait for what holds a static pod back: a port that is taken, a mount
+init wait           wait for what holds a static pod back: a pod that is ending, a mount
 init log            write the services' output below /var/log/podium
 init devices        load drivers for devices that appear, watch the power button
 init preload        import the image's OCI archives that containerd does not hold yet

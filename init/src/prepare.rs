@@ -59,8 +59,14 @@ pub(crate) fn prepare(machine: &Machine, loaded: &Loaded) -> Ready {
     system::all_files(config, machine, &node);
     let mut holds = Holds::missing(missing);
     let foreign = manifest_dir::write(&loaded.manifests, |changes| {
-        // Nothing runs yet, so no port is taken; and a mount is tried again once the loop has begun.
-        let facts = Facts { now: clock::now(), is_gone: &|_| true, runs: &|_| false, is_mounted: &|_| false };
+        // Nothing runs yet, so nobody waits for a pod; and a mount is tried again once the loop has begun.
+        let facts = Facts {
+            now: clock::now(),
+            is_gone: &|_| true,
+            runs: &|_| false,
+            kubelet: None,
+            is_mounted: &|_| false,
+        };
         holds.order(&loaded.manifests, changes, &facts)
     });
     let is_there = |manifest: &&Manifest| !holds.holds(&manifest.id);

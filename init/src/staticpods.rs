@@ -190,16 +190,24 @@ impl StaticPods {
     pub fn with_held(mut self, before: &Self, held: &[Held]) -> Self {
         for held in held {
             let old = before.pods.iter().find(|pod| pod.origin != Origin::File && pod.id == held.id);
-            let past = self.gone.remove(&held.id);
-            let mut pod = unwritten(&held.id, &held.namespace, &held.name);
-            if let Some(old) = old.filter(|_| held.stands) {
-                pod = old.clone();
-            } else if let Some(past) = past {
-                // Not of a manifest that is there: at boot the same may come again, which is no change.
-                (pod.version, pod.digest) = (past.version, past.digest);
-            }
-            (pod.valid, pod.problems, pod.held) = (true, Vec::new(), held.reason.clone());
-            self.pods.push(pod);
+            let listed = self.pods.iter().position(|pod| pod.origin != Origin::File && pod.id == held.id);
+            let pod = if let Some(place) = listed {
+                // It cannot be run, and what would run in its place is held.
+                self.pods.remove(place)
+            } else {
+                let past = self.gone.remove(&held.id);
+                let mut pod = unwritten(&held.id, &held.namespace, &held.name);
+                // What still runs of it has its time at a shutdown, too.
+                pod.grace_s = old.map_or(0, |old| old.grace_s);
+                if let Some(old) = old.filter(|_| held.stands) {
+                    pod = old.clone();
+                } else if let Some(past) = past {
+                    // Not of a manifest that is there: at boot the same may come again, which is no change.
+                    (pod.version, pod.digest) = (past.version, past.digest);
+                }
+                StaticPod { valid: true, problems: Vec::new(), ..pod }
+            };
+            self.pods.push(StaticPod { held: held.reason.clone(), ..pod });
         }
         let is_others = |pod: &StaticPod| pod.origin == Origin::File;
         let id = |pod: &StaticPod| if is_others(pod) { String::new() } else { pod.id.clone() };
@@ -432,6 +440,7 @@ mod tests {
             reason: "r".into(),
             stands,
             pod: true,
+            manifest: None,
         };
         for stands in [true, false] {
             let list = next(&first, &[pod("b", "image: i:1")]).with_held(&first, &[held(stands)]);
@@ -441,6 +450,12 @@ mod tests {
             );
             let a = &list.pods[0];
             assert_eq!((a.held.as_str(), a.file.is_empty(), a.uid.is_empty()), ("r", !stands, !stands));
+            assert_eq!(a.grace_s, 30, "what ends has its time at a shutdown");
+            // The next version cannot be run: one entry, with the reason and its version.
+            let refused = next(&list, &[pod("a", "imgae: i:3"), pod("b", "image: i:1")])
+                .with_held(&list, &[held(stands)]);
+            assert_eq!(versions(&refused)[..2], [("default-a", 1, false), ("default-b", 1, true)]);
+            assert!(!refused.pods[0].problems.is_empty() && refused.pods[0].held == "r", "{refused:?}");
             let written = next(&list, &[pod("a", "image: i:2"), pod("b", "image: i:1")]);
             assert_eq!(versions(&written)[..1], [("default-a", 2, true)]);
             assert_eq!(written.pods[0].held, "");

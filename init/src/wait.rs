@@ -11,6 +11,7 @@ use crate::{job, kmsg, network};
 use anyhow::{Context, Result, bail};
 use podium_init::manifests::{Facts, Holds};
 use podium_init::paths;
+use podium_init::services::KUBELET_GROUP;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -19,8 +20,8 @@ use std::time::Duration;
 const POD_PAUSE: Duration = Duration::from_millis(100);
 /// Between two looks for a device, for as long as a disk is missing.
 const MOUNT_PAUSE: Duration = Duration::from_secs(1);
-/// A claim of some hundred bytes for each of a thousand pods.
-const HOLDS_MAX: usize = 16 << 20;
+/// The manifests of the largest config, as JSON within JSON, and a claim of some hundred bytes for each.
+const HOLDS_MAX: usize = 64 << 20;
 
 /// Waits.
 ///
@@ -43,10 +44,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         loop {
             late.make(&config, &holds.missing);
             let now = clock::now();
+            let kubelet = cgroup::running_since(KUBELET_GROUP);
             let facts = Facts {
                 now,
                 is_gone: &cgroup::pod_is_gone,
                 runs: &cgroup::pod_runs,
+                kubelet,
                 is_mounted: &is_mounted,
             };
             if !holds.waits() || holds.is_due(&facts) {

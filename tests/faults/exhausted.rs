@@ -7,6 +7,7 @@ use super::support::{SIGKILL, SIGSTOP, shown};
 use anyhow::{Context, Result, ensure};
 use podium_tests::console::Line;
 use podium_tests::faults::{Fault, Shared};
+use podium_tests::hand::Printed;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,16 +65,19 @@ const RESOURCES: &[Row] = &[
         "a fork bomb in a service",
         "it ends at the service's bound; the service and all others live on",
         |node| {
-            let chronyd = node.hand.process("chronyd", "chronyd")?;
+            let of =
+                |group: &str, file: &str| node.hand.read(&format!("/sys/fs/cgroup/podium/{group}/{file}"));
+            let refusals = || -> Result<Vec<String>> {
+                ["log", "kubelet", "containerd"].iter().map(|name| of(name, "pids.events")).collect()
+            };
+            let (chronyd, before) = (of("chronyd", "cgroup.procs")?, refusals()?);
             let children = node.hand.bomb("podium/chronyd").context("fork bomb")?;
             ensure!((HELPER_PIDS / 2..HELPER_PIDS).contains(&children), "{children} children");
-            let refused = node.hand.read("/sys/fs/cgroup/podium/chronyd/pids.events")?;
-            ensure!(refused.trim() != "max 0", "no fork was refused");
-            ensure!(node.hand.process("chronyd", "chronyd")? == chronyd, "chronyd has ended");
-            for name in ["log", "kubelet", "containerd"] {
-                let events = node.hand.read(&format!("/sys/fs/cgroup/podium/{name}/pids.events"))?;
-                ensure!(events.trim() == "max 0", "{name}: {events}");
-            }
+            ensure!(of("chronyd", "pids.events")?.trim() != "max 0", "no fork was refused");
+            let now = of("chronyd", "cgroup.procs")?;
+            ensure!(now == chronyd, "chronyd was {chronyd:?} and is {now:?}");
+            let after = refusals()?;
+            ensure!(after == before, "others were refused a fork: {before:?}, {after:?}");
             Ok(format!("refused after {children} children; {}", node.is_unharmed()?))
         },
     ),
@@ -98,18 +102,18 @@ const RESOURCES: &[Row] = &[
     }),
     ("STATE is full", "a new config is refused with the reason; it is taken once there is room", |node| {
         node.hand.fill(STATE_FILLER)?;
-        let refused = node.takes_no_config();
+        let refused = node.takes_no_config("41");
         node.hand.remove(STATE_FILLER)?;
-        Ok(format!("{}; {}", refused?, node.takes_config()?))
+        Ok(format!("{}; {}", refused?, node.takes_config("41")?))
     }),
     (
         "STATE has no inode left",
         "a new config is refused with the reason; it is taken once there is one",
         |node| {
             node.hand.change("use up inodes", STATE_FILLER, b"", 0)?;
-            let refused = node.takes_no_config();
+            let refused = node.takes_no_config("43");
             node.hand.change("remove all", STATE_FILLER, b"", 0)?;
-            Ok(format!("{}; {}", refused?, node.takes_config()?))
+            Ok(format!("{}; {}", refused?, node.takes_config("43")?))
         },
     ),
 ];
@@ -162,24 +166,25 @@ impl Node {
     }
 
     /// A config whose pods are the same, applied: what `init ctl` says.
-    fn applies(&self) -> Result<podium_tests::hand::Printed> {
-        let config = self.config.replacen("machine:\n", "machine:\n  sysctls: {vm.swappiness: 41}\n", 1);
+    fn applies(&self, value: &str) -> Result<Printed> {
+        let setting = format!("machine:\n  sysctls: {{vm.swappiness: {value}}}\n");
+        let config = self.config.replacen("machine:\n", &setting, 1);
         self.hand.replace(NEW, config.as_bytes())?;
         self.hand.ctl(&format!("config apply {NEW}"))
     }
 
-    fn takes_no_config(&self) -> Result<String> {
-        let said = self.applies()?;
+    fn takes_no_config(&self, value: &str) -> Result<String> {
+        let said = self.applies(value)?;
         ensure!(!said.ok && said.err.contains("No space left on device"), "{said:?}");
         ensure!(self.hand.read(IN_FORCE)? == self.config, "another config is in force");
         Ok(said.err.lines().next().unwrap_or_default().to_owned())
     }
 
-    fn takes_config(&self) -> Result<String> {
-        let said = self.applies()?;
+    fn takes_config(&self, value: &str) -> Result<String> {
+        let said = self.applies(value)?;
         ensure!(said.ok, "{said:?}");
         self.hand.wait("the setting", OWN_LIMIT, |hand| {
-            Ok((hand.read("/proc/sys/vm/swappiness")?.trim() == "41").then_some(()))
+            Ok((hand.read("/proc/sys/vm/swappiness")?.trim() == value).then_some(()))
         })?;
         self.is_unharmed()
     }

@@ -1,4 +1,5 @@
-//! Manifests that are held back: for a port of the host that another pod still has, and for a mount that is not there.
+//! Manifests that are held back: for a port of the host that another pod still has, for their own old version, and for a
+//! mount that is not there.
 
 use super::live::{apply, config, manifests, rename_over, until_manifests};
 use podium_tests::ns::{LIMIT, Node, Setup, eventually, is_root};

@@ -96,12 +96,12 @@ impl Options {
         }
     }
 
-    /// The kernel's command line: the given words, and what the processor wants.
+    /// The kernel's command line: what the processor wants, and the given words.
     #[must_use]
     pub fn kernel_line(&self) -> String {
-        let words = self.words.iter().map(String::as_str);
-        let words = words.chain(processor::kernel_words(self.accel, self.clock).iter().copied());
-        words.collect::<Vec<_>>().join(" ")
+        // In front: of two that contradict each other the kernel takes the last.
+        let words = processor::kernel_words(self.accel, self.clock).iter().copied();
+        words.chain(self.words.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
     }
 
     /// QEMU's arguments but for those that only a started machine has (its socket).

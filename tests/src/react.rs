@@ -68,18 +68,32 @@ pub fn crowded(base: &str, count: usize, mark: &str) -> String {
 pub fn reaction(root: &Path, base: &str, count: usize, mark: &str) -> Result<Reaction> {
     let id = format!("default-crowd-{count}");
     let before = uid(root, &id)?;
-    at_rest()?;
-    let since = store(root, &crowded(base, count, mark))?;
-    let manifest = inside(root, &format!("{MANIFESTS}/podium-{id}.yaml"));
-    let file = until("the changed manifest", || {
-        let text = fs::read_to_string(&manifest).unwrap_or_default();
-        Ok(text.contains(&format!("\"{mark}\"")).then(|| since.elapsed()))
-    })?;
+    let (since, file) = store_crowd(root, base, count, mark)?;
     let kubelet = until("the changed pod in the kubelet's list", || {
         let now = uid(root, &id)?;
         Ok((now.is_some() && now != before).then(|| since.elapsed()))
     })?;
     Ok(Reaction { file_ms: milliseconds(file), kubelet_ms: milliseconds(kubelet) })
+}
+
+/// The same as far as the manifest, in milliseconds: of a node that has no kubelet.
+///
+/// # Errors
+/// It did not arrive within five minutes.
+pub fn written(root: &Path, base: &str, count: usize, mark: &str) -> Result<f64> {
+    store_crowd(root, base, count, mark).map(|(_, file)| milliseconds(file))
+}
+
+/// When the config was stored, and how long the manifest of the last pod took.
+fn store_crowd(root: &Path, base: &str, count: usize, mark: &str) -> Result<(Instant, Duration)> {
+    at_rest()?;
+    let since = store(root, &crowded(base, count, mark))?;
+    let manifest = inside(root, &format!("{MANIFESTS}/podium-default-crowd-{count}.yaml"));
+    let file = until("the changed manifest", || {
+        let text = fs::read_to_string(&manifest).unwrap_or_default();
+        Ok(text.contains(&format!("\"{mark}\"")).then(|| since.elapsed()))
+    })?;
+    Ok((since, file))
 }
 
 /// Stores `config` and measures how long nobody answers on `port` of the node: from the last answer before to the

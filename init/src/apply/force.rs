@@ -15,7 +15,7 @@ use podium_init::live::{
 };
 use podium_init::manifests::{Facts, Holds, Manifest, file_name};
 use podium_init::paths;
-use podium_init::services::{NodeFacts, Service};
+use podium_init::services::{KUBELET_GROUP, NodeFacts, Service};
 use podium_init::staticpods::{Foreign, StaticPods};
 use podium_init::store::Slot;
 use std::collections::BTreeSet;
@@ -211,17 +211,19 @@ pub(super) fn manifests(
     let mut refused = before.next(&outcome.manifests, &outcome.problems, &[]).refused();
     refused.extend(outcome.refused.iter().cloned());
     let mut want = outcome.manifests.clone();
-    want.extend(brought_back(dir, &refused, &want));
     let mut holds: Holds = file::read_own(paths::HOLDS).unwrap_or_default();
+    want.extend(brought_back(dir, &refused, &want, &holds));
     holds.missing = missing.unwrap_or(holds.missing);
     let held: BTreeSet<String> = holds.held().iter().map(|held| held.file()).collect();
     let mut unkept = None;
     let mut applied = manifest_dir::apply(dir, &want, &refused, |changes| {
         let is_mounted = |target: &str| mounts::is_mounted(config, target);
+        let kubelet = cgroup::running_since(KUBELET_GROUP);
         let facts = Facts {
             now: clock::now(),
             is_gone: &cgroup::pod_is_gone,
             runs: &cgroup::pod_runs,
+            kubelet,
             is_mounted: &is_mounted,
         };
         let order = holds.order(&want, changes, &facts);
@@ -265,17 +267,18 @@ fn keep_versions(json: &[u8]) -> Result<()> {
     file::store(path, json, 0o600)
 }
 
-/// Pods that cannot be run and whose file is gone: they run as in the last known good config.
-fn brought_back(dir: &Path, refused: &BTreeSet<String>, want: &[Manifest]) -> Vec<Manifest> {
+/// Pods that cannot be run and whose file is gone: they run as in the version that is held back, or as in the last known
+/// good config.
+fn brought_back(dir: &Path, refused: &BTreeSet<String>, want: &[Manifest], holds: &Holds) -> Vec<Manifest> {
     let has_file = |id: &str| dir.join(file_name(id)).symlink_metadata().is_ok();
     let is_wanted = |id: &str| want.iter().any(|manifest| manifest.id == id);
-    let gone: BTreeSet<&String> = refused.iter().filter(|id| !has_file(id) && !is_wanted(id)).collect();
-    if gone.is_empty() {
-        return Vec::new();
+    let mut gone: BTreeSet<&String> = refused.iter().filter(|id| !has_file(id) && !is_wanted(id)).collect();
+    let held = holds.held().iter().filter_map(|held| held.manifest.as_ref());
+    let mut back: Vec<Manifest> = held.filter(|manifest| gone.remove(&manifest.id)).cloned().collect();
+    if !gone.is_empty() {
+        back.extend(load::last_good().into_iter().filter(|manifest| gone.contains(&manifest.id)));
     }
-    let mut good = load::last_good();
-    good.retain(|manifest| gone.contains(&manifest.id));
-    good
+    back
 }
 
 /// The config that comes back after a trial, if one is tried.

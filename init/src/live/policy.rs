@@ -111,7 +111,7 @@ impl Policy {
                     Proof::OrBack(Some(kept)) => Before { well: false, kubelet: kept == Kept::WithKubelet },
                 },
             ),
-            Event::Started(ask) => self.run(Next { ask, echo: false }, now),
+            Event::Started(ask) => self.run(Next { ask, echo: false, counts: false }, now),
             Event::FileChanged(path) => self.waiting.file(path, now, self.has_echo()),
             Event::ManifestsChanged => self.waiting.repair(now, self.has_echo()),
             Event::Ended(result) => self.ended(result, now, &mut actions),
@@ -123,7 +123,7 @@ impl Policy {
                 self.kubelet = up;
                 self.look(now);
             }
-            Event::Waited(true) => self.waiting.repair(now, false),
+            Event::Waited(true) => self.waiting.freed(now),
             Event::Waited(false) => {
                 let at = self.waiting.failed(now);
                 self.waiting.repair(at, false);
@@ -202,8 +202,8 @@ impl Policy {
     }
 
     fn ended(&mut self, result: Result<Report, String>, now: Time, actions: &mut Vec<Action>) {
-        let Some(Next { ask, echo }) = self.running.take() else { return };
-        if !ask.has_client() && !echo {
+        let Some(Next { ask, counts, .. }) = self.running.take() else { return };
+        if counts {
             self.waiting.count(now);
         }
         let report = match result {

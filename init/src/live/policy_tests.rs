@@ -229,6 +229,21 @@ fn what_was_held_is_done_at_once_and_looked_at_later_when_nobody_waits_for_it() 
 }
 
 #[test]
+fn pods_that_come_free_one_after_the_other_keep_nothing_waiting() {
+    let mut policy = well();
+    for _ in 0..30 {
+        assert_eq!(policy.step(Event::Waited(true), at(100)), [Action::Start(Ask::Repair)]);
+        // Its own write is seen: one look, which finds nothing.
+        policy.step(Event::ManifestsChanged, at(100));
+        let repaired = || Event::Ended(Ok(Report::Repaired { failed: 0, waits: true }));
+        assert_eq!(policy.step(repaired(), at(100)), [Action::Start(Ask::Repair)]);
+        assert_eq!(policy.step(repaired(), at(100)), []);
+    }
+    let file = || "/c".to_owned();
+    assert_eq!(policy.step(Event::FileChanged(file()), at(100)), [Action::Start(Ask::File { path: file() })]);
+}
+
+#[test]
 fn a_file_whose_change_was_killed_is_not_forgotten() {
     let file = || Ask::File { path: "/c".into() };
     for result in [Err("signal 9".to_owned()), Ok(Report::Failed { why: "no memory".into() })] {

@@ -39,6 +39,7 @@ pub(super) struct Waiting {
 struct Due {
     at: Time,
     echo: bool,
+    counts: bool,
 }
 
 /// What is to be done next.
@@ -47,6 +48,8 @@ pub(super) struct Next {
     pub(super) ask: Ask,
     /// It is an echo.
     pub(super) echo: bool,
+    /// It is one of those that are rested from after so many.
+    pub(super) counts: bool,
 }
 
 impl Waiting {
@@ -76,11 +79,19 @@ impl Waiting {
     }
 
     pub(super) fn file(&mut self, path: String, at: Time, echo: bool) {
-        merge(self.files.entry(path).or_insert(Due { at, echo }), at, echo);
+        let due = Due { at, echo, counts: !echo };
+        merge(self.files.entry(path).or_insert(due), due);
     }
 
     pub(super) fn repair(&mut self, at: Time, echo: bool) {
-        merge(self.repair.get_or_insert(Due { at, echo }), at, echo);
+        let due = Due { at, echo, counts: !echo };
+        merge(self.repair.get_or_insert(due), due);
+    }
+
+    /// Something that was held back can be done. There are no more of these than pods that end.
+    pub(super) fn freed(&mut self, at: Time) {
+        let due = Due { at, echo: false, counts: false };
+        merge(self.repair.get_or_insert(due), due);
     }
 
     /// When something that has failed is tried again.
@@ -105,7 +116,7 @@ impl Waiting {
 
     /// Takes out the most urgent thing that may begin.
     pub(super) fn next(&mut self, now: Time) -> Option<Next> {
-        let once = |ask| Some(Next { ask, echo: false });
+        let once = |ask| Some(Next { ask, echo: false, counts: true });
         if let Some((why, _)) = self.revert.take_if(|(_, at)| *at <= now) {
             return once(Ask::Revert { why });
         }
@@ -120,10 +131,10 @@ impl Waiting {
         }
         let first = self.files.iter().find(|(_, due)| due.at <= now).map(|(path, _)| path.clone());
         if let Some((path, due)) = first.and_then(|path| self.files.remove_entry(&path)) {
-            return Some(Next { ask: Ask::File { path }, echo: due.echo });
+            return Some(Next { ask: Ask::File { path }, echo: due.echo, counts: due.counts });
         }
         let due = self.repair.take_if(|due| due.at <= now)?;
-        Some(Next { ask: Ask::Repair, echo: due.echo })
+        Some(Next { ask: Ask::Repair, echo: due.echo, counts: due.counts })
     }
 
     /// When [`Self::next`] has something, if ever.
@@ -140,7 +151,8 @@ impl Waiting {
 }
 
 /// Whatever asks for it sooner, and whatever makes it count, wins.
-fn merge(due: &mut Due, at: Time, echo: bool) {
-    due.at = due.at.min(at);
-    due.echo &= echo;
+fn merge(due: &mut Due, more: Due) {
+    due.at = due.at.min(more.at);
+    due.echo &= more.echo;
+    due.counts |= more.counts;
 }

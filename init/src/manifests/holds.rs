@@ -19,9 +19,11 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-/// How much longer than its grace period a pod may take to end: the kubelet sees a removed manifest at once or, when it
-/// has just been started, in some seconds, looks after what is left every 2 s, and kills at the end of the grace period.
+/// How much longer than its grace period a pod may take to end: the kubelet sees a removed manifest at once, looks after
+/// what is left every 2 s, and kills at the end of the grace period.
 pub const LEAVE_MARGIN: Duration = Duration::from_secs(10);
+/// What a kubelet that was started since needs besides, until it looks after anything.
+const KUBELET_START: Duration = Duration::from_secs(30);
 
 /// What a pod that has or had a manifest holds of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,8 +40,8 @@ struct Claim {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Leaving {
     claim: Claim,
-    /// Nobody waits for it any longer then.
-    until: Time,
+    /// When its manifest went.
+    since: Time,
 }
 
 /// A pod whose manifest is not written yet.
@@ -57,6 +59,8 @@ pub struct Held {
     pub stands: bool,
     /// It waits for the end of a pod: one that has its port, or its own old version.
     pub pod: bool,
+    /// What is to be written, if nothing stands: the newest version that can be run, should the next one not be.
+    pub manifest: Option<Manifest>,
 }
 
 /// What is kept from one look to the next, as JSON in [`crate::paths::HOLDS`]. Empty at boot, when no pod runs.
@@ -79,6 +83,8 @@ pub struct Facts<'a> {
     pub is_gone: &'a dyn Fn(&str) -> bool,
     /// Something of the pod of this UID is known to run: not the contrary where nothing can be known.
     pub runs: &'a dyn Fn(&str) -> bool,
+    /// Since when the kubelet's process runs; without one no pod ends.
+    pub kubelet: Option<Time>,
     /// Something is mounted at this mount point.
     pub is_mounted: &'a dyn Fn(&str) -> bool,
 }
@@ -136,14 +142,20 @@ impl Holds {
 
     /// Whether a pod waits for one to be gone.
     pub fn waits_for_pods(&self) -> bool {
-        !self.leaving.is_empty() && self.held.iter().any(|held| held.pod)
+        self.held.iter().any(|held| held.pod) && self.awaited().next().is_some()
     }
 
     /// Whether another [`Self::order`] would do more than the last.
     pub fn is_due(&self, facts: &Facts<'_>) -> bool {
-        let is_over = |leaving: &Leaving| leaving.until <= facts.now || (facts.is_gone)(&leaving.claim.uid);
-        self.waits_for_pods() && self.leaving.iter().any(is_over)
+        let is_over = |leaving: &Leaving| leaving.is_overdue(facts) || (facts.is_gone)(&leaving.claim.uid);
+        self.waits_for_pods() && self.awaited().any(is_over)
             || self.missing.iter().any(|target| (facts.is_mounted)(target))
+    }
+
+    /// Those whose end may set somebody free.
+    fn awaited(&self) -> impl Iterator<Item = &Leaving> {
+        let is_it = |leaving: &&Leaving| !leaving.claim.ports.is_empty() || self.holds(&leaving.claim.id);
+        self.leaving.iter().filter(is_it)
     }
 
     /// Takes what is to be done for `want`, all that the config has, and decides what of it is done now.
@@ -178,20 +190,23 @@ impl Holds {
                 }
                 None => {
                     self.stand(manifest, facts.now);
-                    order.lines.extend(overdue.iter().filter_map(|late| late.said_for(manifest)));
+                    let was_held = self.holds(&manifest.id);
+                    let late = overdue.iter().filter(|_| was_held);
+                    order.lines.extend(late.filter_map(|late| late.said_for(manifest)));
                     order.writes.push(manifest);
                     continue;
                 }
             };
             let (id, namespace, name) =
                 (manifest.id.clone(), manifest.namespace.clone(), manifest.name.clone());
-            held.push((manifest, Held { id, namespace, name, reason, stands, pod }));
+            let waiting = (!stands).then(|| manifest.clone());
+            held.push((manifest, Held { id, namespace, name, reason, stands, pod, manifest: waiting }));
         }
         for place in self.exchanged(&held) {
             let Some((manifest, held)) = held.get_mut(place) else { continue };
             self.leave(&manifest.file, facts.now);
             order.deletions.push(manifest.file.clone());
-            held.stands = false;
+            (held.stands, held.manifest) = (false, Some((*manifest).clone()));
         }
         let held: Vec<Held> = held.into_iter().map(|(_, held)| held).collect();
         order.lines.extend(self.news(&held, &order.writes));
@@ -203,7 +218,7 @@ impl Holds {
     fn forget_what_is_over(&mut self, facts: &Facts<'_>) -> Vec<Leaving> {
         self.leaving.retain(|leaving| !(facts.is_gone)(&leaving.claim.uid));
         let (over, rest) =
-            std::mem::take(&mut self.leaving).into_iter().partition(|leaving| leaving.until <= facts.now);
+            std::mem::take(&mut self.leaving).into_iter().partition(|leaving| leaving.is_overdue(facts));
         self.leaving = rest;
         self.missing.retain(|target| !(facts.is_mounted)(target));
         over
@@ -213,8 +228,7 @@ impl Holds {
     fn leave(&mut self, file: &str, now: Time) {
         let Some(claim) = self.standing.remove(file) else { return };
         if self.leaving.iter().all(|leaving| leaving.claim.uid != claim.uid) {
-            let until = now.saturating_add(Duration::from_secs(claim.grace_s)).saturating_add(LEAVE_MARGIN);
-            self.leaving.push(Leaving { claim, until });
+            self.leaving.push(Leaving { claim, since: now });
         }
     }
 
@@ -311,6 +325,14 @@ impl Held {
 }
 
 impl Leaving {
+    /// Nobody waits for it any longer.
+    fn is_overdue(&self, facts: &Facts<'_>) -> bool {
+        let Some(kubelet) = facts.kubelet else { return false };
+        let from = if kubelet > self.since { kubelet.saturating_add(KUBELET_START) } else { self.since };
+        let limit = Duration::from_secs(self.claim.grace_s).saturating_add(LEAVE_MARGIN);
+        from.saturating_add(limit) <= facts.now
+    }
+
     /// What is said when a manifest is written all the same.
     fn said_for(&self, manifest: &Manifest) -> Option<String> {
         let limit = LEAVE_MARGIN.as_secs().saturating_add(self.claim.grace_s);

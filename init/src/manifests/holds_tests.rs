@@ -13,6 +13,9 @@ struct World {
     files: BTreeMap<String, String>,
     /// UIDs with a process.
     runs: BTreeSet<String>,
+    /// There is no kubelet, or since when.
+    no_kubelet: bool,
+    kubelet: Time,
     mounted: BTreeSet<String>,
     want: Vec<Manifest>,
 }
@@ -44,6 +47,7 @@ impl World {
             now: self.now,
             is_gone: &|uid| !self.runs.contains(uid),
             runs: &|uid| self.runs.contains(uid),
+            kubelet: (!self.no_kubelet).then_some(self.kubelet),
             is_mounted: &|target| self.mounted.contains(target),
         };
         let order = self.holds.order(&self.want, changes, &facts);
@@ -60,7 +64,9 @@ impl World {
     fn is_due(&self) -> bool {
         let is_mounted = |target: &str| self.mounted.contains(target);
         let (is_gone, runs) = (|uid: &str| !self.runs.contains(uid), |uid: &str| self.runs.contains(uid));
-        self.holds.is_due(&Facts { now: self.now, is_gone: &is_gone, runs: &runs, is_mounted: &is_mounted })
+        let kubelet = (!self.no_kubelet).then_some(self.kubelet);
+        let now = self.now;
+        self.holds.is_due(&Facts { now, is_gone: &is_gone, runs: &runs, kubelet, is_mounted: &is_mounted })
     }
 
     /// The pods whose manifests are gone end.
@@ -249,6 +255,72 @@ fn an_old_version_that_does_not_end_is_not_waited_for_for_ever() {
     let late = "pod default/a: started although its old version has not ended within 40 s";
     assert_eq!(world.look(&[]), [late, "pod default/a: no longer held"]);
     assert_eq!(world.names(), ["a"]);
+}
+
+#[test]
+fn the_limit_is_the_kubelets_who_is_to_end_it() {
+    let mut world = World { no_kubelet: true, ..World::default() };
+    world.config(&[pod("a", &[])]);
+    world.config(&[pod("a", &[80])]);
+    world.now = Duration::from_secs(100_000);
+    assert!(!world.is_due(), "nobody has tried to end it");
+    (world.no_kubelet, world.kubelet) = (false, world.now);
+    world.now += KUBELET_START + Duration::from_secs(30) + LEAVE_MARGIN - Duration::from_millis(1);
+    assert!(!world.is_due());
+    world.now += Duration::from_millis(1);
+    assert!(world.is_due());
+    assert_eq!(world.look(&[]).len(), 2);
+}
+
+#[test]
+fn where_nothing_is_known_of_processes_no_old_version_is_waited_for_or_spoken_of() {
+    let mut holds = Holds::default();
+    let mut have = Vec::new();
+    for (seconds, ports) in [(0, &[80][..]), (1, &[81]), (500, &[82])] {
+        let (want, _) = plan(&[pod("a", ports)], &|_| None);
+        let facts = Facts {
+            now: Duration::from_secs(seconds),
+            is_gone: &|_| false,
+            runs: &|_| false,
+            kubelet: Some(Time::ZERO),
+            is_mounted: &|_| true,
+        };
+        let order = holds.order(&want, diff(&have, &want, &BTreeSet::new()), &facts);
+        assert_eq!((order.writes.len(), order.lines), (1, Vec::new()));
+        have = vec![found((&want[0].file, &want[0].bytes))];
+    }
+}
+
+#[test]
+fn the_end_of_a_pod_that_nobody_waits_for_is_no_reason_to_look() {
+    let mut world = World::default();
+    world.config(&[pod("a", &[]), pod("b", &[80])]);
+    let waiting = pod("c", &[80]);
+    world.config(std::slice::from_ref(&waiting));
+    let old = world.runs.clone();
+    world.runs = old
+        .iter()
+        .filter(|uid| {
+            world.holds.leaving.iter().any(|one| one.claim.uid == **uid && !one.claim.ports.is_empty())
+        })
+        .cloned()
+        .collect();
+    assert_eq!((world.runs.len(), world.is_due()), (1, false), "a has ended, b has not");
+    world.runs.clear();
+    assert!(world.is_due());
+}
+
+#[test]
+fn what_is_held_is_known_should_the_next_version_be_refused() {
+    let mut world = World::default();
+    world.config(&[pod("a", &[])]);
+    world.config(&[pod("a", &[80])]);
+    let second = world.want[0].clone();
+    assert_eq!(world.holds.held()[0].manifest.as_ref(), Some(&second));
+    world.want = vec![second];
+    world.end_old();
+    world.look(&["default-a"]);
+    assert_eq!((world.names(), world.held().len()), (vec!["a"], 0));
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub const LOG: &str = "log";
 pub const CONTAINERD: &str = "containerd";
 /// The kubelet's id. Its checkpoints are looked after before each of its starts.
 pub const KUBELET: &str = "kubelet";
+/// Its cgroup.
+pub const KUBELET_GROUP: &str = "podium/kubelet";
 /// The id of the step that imports the image's own container images.
 pub const PRELOAD: &str = "preload";
 /// The id of the service that listens to the network.

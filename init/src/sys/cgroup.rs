@@ -1,6 +1,7 @@
 //! cgroup v2: join, limit, kill, watch. Where there is no cgroup2 (some containers) a group simply is not there.
 
 use super::{At, Result};
+use podium_init::clock::Time;
 use podium_init::mounts::CGROUPS as ROOT;
 use podium_init::usage::{self, Usage};
 use std::fs::{File, OpenOptions, create_dir_all};
@@ -8,6 +9,8 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+/// Ticks a second in /proc/PID/stat: the kernel's interface to programs has 100 on every x86.
+const USER_HZ: u64 = 100;
 /// What is read of a file with numbers; the longest, `cpu.stat`, has some hundred bytes.
 const TEXT_MAX: u64 = 4096;
 
@@ -165,7 +168,24 @@ pub(crate) fn pod_is_gone(uid: &str) -> bool {
 
 /// Whether a pod is known to have a process. Without cgroup2 nothing is known.
 pub(crate) fn pod_runs(uid: &str) -> bool {
-    present() && !pod_is_gone(uid)
+    let has_some = |folder: &str| {
+        Events::open(&format!("{folder}/pod{uid}"))
+            .is_ok_and(|events| events.is_some_and(|mut all| all.populated()))
+    };
+    present() && POD_FOLDERS.into_iter().any(has_some)
+}
+
+/// Since when the first process of a group runs; `None`: it has none. Without cgroup2 that is not known, and it counts as
+/// one that has always run.
+pub(crate) fn running_since(group: &str) -> Option<Time> {
+    if !present() {
+        return Some(Time::ZERO);
+    }
+    let processes = std::fs::read_to_string(folder(group).join("cgroup.procs")).ok()?;
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", processes.lines().next()?)).ok()?;
+    // After the name, which may hold anything: the state, and from there the 20th, in ticks since boot.
+    let ticks: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+    Some(Time::from_millis(ticks.saturating_mul(1000 / USER_HZ)))
 }
 
 /// The UIDs of pods that have processes, sorted; at most [`PODS_MAX`].

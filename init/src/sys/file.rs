@@ -70,8 +70,8 @@ pub(crate) fn read_line(path: &Path) -> Result<String> {
 
 /// Reads a JSON file that PID 1 or a child of it has written below /run/podium.
 pub(crate) fn read_own<T: serde::de::DeserializeOwned>(path: &str) -> Result<T> {
-    // A config of the largest size as JSON.
-    const MOST: usize = 16 << 20;
+    // The manifests of the largest config, as JSON within JSON.
+    const MOST: usize = 64 << 20;
     serde_json::from_slice(&read(Path::new(path), MOST)?).with_context(|| format!("read {path}"))
 }
 

@@ -4,7 +4,8 @@
 //! All times are taken inside the guest by the tests' hand, see `podium_tests::react`. The pods that make the crowd
 //! never run: `maxPods` keeps them out, so that what is measured is the way of a change and not a machine at its end.
 //! Free-running: seconds of a guest without KVM are not those of hardware, but the two outages are of one node. With
-//! `--paced` they are those of one slow processor, whatever the host has to do beside it.
+//! `--paced` they are those of one slow processor, whatever the host has to do beside it. How long PID 1 takes for the
+//! manifest is measured on the host's own processor, too, in namespaces and without a kubelet.
 
 use crate::{doctor, image, say};
 use anyhow::{Context, Result, ensure};
@@ -15,10 +16,12 @@ use podium_tests::hand::{self, Hand};
 use podium_tests::inline;
 use podium_tests::machine::{BOOT_LIMIT, HAND};
 use podium_tests::markers::READY;
+use podium_tests::ns::{Node, Setup};
 use podium_tests::qemu::{Accel, Clock, Machine, Options};
-use podium_tests::react::Reaction;
+use podium_tests::react::{self, Reaction};
 use serde::Serialize;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,7 +39,8 @@ const POLL: Duration = Duration::from_millis(500);
 
 /// Measure a config change to its manifest and to the kubelet's pod list, and an image update's outage.
 ///
-/// Medians in milliseconds of guest time. The outage is measured with a UID that stays (stable) and one that changes
+/// Medians in milliseconds of guest time, and of the manifest on this host's processor as well, where PID 1 runs in
+/// namespaces. The outage is measured with a UID that stays (stable) and one that changes
 /// with the image (hashed), on one node.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -61,6 +65,8 @@ pub(super) struct Arguments {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Row {
     pods: usize,
+    /// On the host's processor.
+    host_file_ms: f64,
     file_ms: f64,
     kubelet_ms: f64,
 }
@@ -71,13 +77,17 @@ struct Row {
 /// A change did not arrive; or, when it is asked for, an aim was missed.
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     doctor::ensure()?;
+    let host = say::phase("in namespaces", || on_host(arguments.runs))?;
+    say::note(&format!("{host:?} ms to the manifest"));
     let image = image::ensure_for_tests()?;
     let disk = Disk::temporary(&image.disk)?;
     let machine = say::phase("booting", || boot(arguments, &image, &disk))?;
     let hand = Hand::at(machine.port(hand::PORT)?, BOOT_LIMIT)?;
     let mut rows = Vec::new();
-    for pods in CROWDS {
-        let row = say::phase(&format!("{pods} pods"), || row(&hand, pods, arguments.runs))?;
+    for (pods, host_file_ms) in CROWDS.into_iter().zip(host) {
+        let Reaction { file_ms, kubelet_ms } =
+            say::phase(&format!("{pods} pods"), || medians(&hand, pods, arguments.runs))?;
+        let row = Row { pods, host_file_ms, file_ms, kubelet_ms };
         // Minutes of work, which a later failure must not take along.
         say::note(&format!(
             "{} ms to the manifest, {} ms to the kubelet's list",
@@ -110,9 +120,10 @@ fn missed(rows: &[Row]) -> Vec<String> {
         (value > aim).then(|| format!("{what} at {pods} pods: {value:.1} ms, not {aim:.0}"))
     };
     let of = |row: &Row| {
+        let host = late(row.pods, "manifest on disk, in namespaces", row.host_file_ms, AIMS.0);
         let file = late(row.pods, "manifest on disk", row.file_ms, AIMS.0);
         let kubelet = late(row.pods, "in the kubelet's list", row.kubelet_ms, AIMS.1);
-        file.into_iter().chain(kubelet)
+        host.into_iter().chain(file).chain(kubelet)
     };
     rows.iter().flat_map(of).collect()
 }
@@ -153,15 +164,28 @@ machine:
     )
 }
 
+/// The manifest's medians for each crowd, of a node in namespaces.
+fn on_host(runs: u32) -> Result<Vec<f64>> {
+    let init = image::static_binary("podium-init", "init")?;
+    let setup = Setup { copies: BTreeMap::from([("/usr/sbin/init", init)]), ..Setup::default() };
+    let node = Node::up(&setup)?;
+    let base = "version: v1alpha1\nmachine:\n  pods:\n";
+    let median_of = |pods: usize| {
+        react::written(&node.path("/"), base, pods, "m0")?;
+        let changes = (1..=runs).map(|run| react::written(&node.path("/"), base, pods, &format!("m{run}")));
+        median(changes.collect::<Result<_>>()?)
+    };
+    CROWDS.into_iter().map(median_of).collect()
+}
+
 /// The medians of some changes; the first one, which makes the crowd, is none of them.
-fn row(hand: &Hand, pods: usize, runs: u32) -> Result<Row> {
+fn medians(hand: &Hand, pods: usize, runs: u32) -> Result<Reaction> {
     let base = config(true, "podium.local/hello:1");
     hand.reaction(&base, pods, "m0")?;
     let changes = (1..=runs).map(|run| hand.reaction(&base, pods, &format!("m{run}")));
     let changes = changes.collect::<Result<Vec<Reaction>>>()?;
     let median_of = |part: fn(&Reaction) -> f64| median(changes.iter().map(part).collect());
-    Ok(Row {
-        pods,
+    Ok(Reaction {
         file_ms: median_of(|change| change.file_ms)?,
         kubelet_ms: median_of(|change| change.kubelet_ms)?,
     })
@@ -206,10 +230,11 @@ fn median(mut values: Vec<f64>) -> Result<f64> {
 
 fn table(rows: &[Row], stable: f64, hashed: f64) -> String {
     let met = |value: f64, aim: f64| format!("{value:.1} {}", if value <= aim { "met" } else { "MISSED" });
-    let mut cells =
-        vec![["pods", "manifest on disk ms", "in the kubelet's list ms"].map(str::to_owned).to_vec()];
+    let head = ["pods", "manifest in namespaces ms", "manifest in QEMU ms", "in the kubelet's list ms"];
+    let mut cells = vec![head.map(str::to_owned).to_vec()];
     for row in rows {
-        cells.push(vec![row.pods.to_string(), met(row.file_ms, AIMS.0), met(row.kubelet_ms, AIMS.1)]);
+        let [host, file] = [row.host_file_ms, row.file_ms].map(|value| met(value, AIMS.0));
+        cells.push(vec![row.pods.to_string(), host, file, met(row.kubelet_ms, AIMS.1)]);
     }
     let aims = format!("aims: {:.0} ms, {:.0} ms; Talos: up to {TALOS_MS:.0} ms", AIMS.0, AIMS.1);
     format!(
@@ -231,7 +256,7 @@ mod tests {
 
     #[test]
     fn the_table_names_aims_and_talos() {
-        let row = |pods, file_ms, kubelet_ms| Row { pods, file_ms, kubelet_ms };
+        let row = |pods, file_ms, kubelet_ms| Row { pods, host_file_ms: 3.0, file_ms, kubelet_ms };
         let rows = [row(1, 4.0, 300.0), row(1000, 80.0, 1500.0)];
         let table = table(&rows, 900.0, 12_000.0);
         assert!(table.contains("4.0 met") && table.contains("80.0 MISSED"), "{table}");
