@@ -54,6 +54,9 @@ pub(super) const MANIFESTS: &[Row] = &[
         let (before, uid) = node.ours_and_uid()?;
         node.stops_kubelet()?;
         node.stores(&config_with(&pod("ours", "ours-2")))?;
+        // For longer than an old version has to end once there is who ends it.
+        node.lets_pass(Duration::from_secs(20))?;
+        ensure!(node.process("ours-1")? == before, "ended without a kubelet");
         node.starts_kubelet()?;
         node.is_anew(&before, &uid)
     }),
@@ -143,6 +146,16 @@ impl Node {
         self.hand.replace(STORED, config.as_bytes())?;
         self.hand
             .wait("the config in force", OWN_LIMIT, |hand| Ok((hand.read(IN_FORCE)? == config).then_some(())))
+    }
+
+    /// Waits for so long by the guest's clock.
+    fn lets_pass(&self, span: Duration) -> Result<()> {
+        let uptime = || -> Result<f64> {
+            let text = self.hand.read("/proc/uptime")?;
+            Ok(text.split_whitespace().next().context("no uptime")?.parse()?)
+        };
+        let until = uptime()? + span.as_secs_f64();
+        self.hand.wait("some time", LIMIT, |_| Ok((uptime()? >= until).then_some(())))
     }
 
     /// A pod of another UID runs as `ours-2` in place of the process `before`; the two were never side by side.
