@@ -5,9 +5,10 @@
 //! machines one after the other, beside them. Each has a limit, after which it is told as failed and left to itself; its
 //! node dies with the thread that started it, at the latest with this process.
 
-use anyhow::{Result, anyhow, bail};
+use crate::readme;
+use anyhow::{Result, anyhow, bail, ensure};
 use serde::Serialize;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -140,6 +141,8 @@ pub struct Row {
     pub seen: String,
     /// Whether that is what was expected.
     pub ok: bool,
+    /// Where the README promises it.
+    pub anchor: String,
 }
 
 /// As in the table: `ok  fault -> expected -> seen`.
@@ -174,6 +177,10 @@ pub fn main(faults: Vec<Fault>) -> ExitCode {
         chosen.iter().for_each(|fault| println!("{fault:?}"));
         return ExitCode::SUCCESS;
     }
+    if let Err(error) = all_are_promised(&chosen, order.filter.is_empty()) {
+        eprintln!("{error:#}");
+        return ExitCode::FAILURE;
+    }
     // Before any limit runs; a failure is told by each fault.
     if chosen.iter().any(|fault| fault.place == Place::Namespace) {
         drop(crate::build::programs());
@@ -188,6 +195,24 @@ pub fn main(faults: Vec<Fault>) -> ExitCode {
         println!("\ntest result: {word}. {} passed; {failed} failed; 0 ignored", rows.len() - failed);
     }
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Each area has its line in the README's table, and when `all` faults are there each line has its faults.
+fn all_are_promised(faults: &[Fault], all: bool) -> Result<()> {
+    let rows = readme::table("faults", 2)?;
+    let promised: BTreeSet<String> = rows.iter().map(|row| row[0].clone()).collect();
+    let areas: BTreeSet<String> = faults.iter().map(|fault| cell(fault.area)).collect();
+    if let Some(more) = areas.difference(&promised).next() {
+        bail!("README, table `faults`: there is no line {more}");
+    }
+    let idle = promised.difference(&areas).next().filter(|_| all);
+    ensure!(idle.is_none(), "README, table `faults`: no fault is of {}", idle.map_or("", String::as_str));
+    Ok(())
+}
+
+/// As it is written there.
+fn cell(area: &str) -> String {
+    format!("<a id=\"survives-{area}\"></a>{area}")
 }
 
 fn order(arguments: impl Iterator<Item = String>) -> Result<Order> {
@@ -235,6 +260,7 @@ pub fn inject(faults: Vec<Fault>, say: impl Fn(&Row) + Sync) -> Vec<Row> {
 
 /// Injects one, in a thread that can be left behind.
 fn within(fault: Fault, limit: Duration) -> Row {
+    let anchor = format!("README.md#survives-{}", fault.area);
     let (title, expected, run) = (fault.title(), fault.expected, fault.run);
     let (sender, receiver) = mpsc::channel();
     // When nobody waits any more its answer is of no use.
@@ -246,7 +272,7 @@ fn within(fault: Fault, limit: Duration) -> Row {
     };
     let ok = seen.is_ok();
     let seen = seen.unwrap_or_else(|error| format!("{error:#}"));
-    Row { fault: title, expected, seen, ok }
+    Row { fault: title, expected, seen, ok, anchor }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -297,11 +323,22 @@ mod tests {
 
     #[test]
     fn a_row_is_what_the_json_promises() {
-        let row = Row { fault: "f".into(), expected: "e".into(), seen: "s".into(), ok: true };
+        let row = within(fault("f", || Ok("s".to_owned())), Duration::from_secs(60));
         assert_eq!(
             serde_json::json!([row]).to_string(),
-            r#"[{"expected":"e","fault":"f","ok":true,"seen":"s"}]"#
+            r#"[{"anchor":"README.md#survives-area","expected":"x","fault":"area: f","ok":true,"seen":"s"}]"#
         );
+    }
+
+    #[test]
+    fn an_area_without_a_promise_is_refused() {
+        let known = |area| Fault::in_namespace(area, "f", "x", || Ok(String::new()));
+        assert!(all_are_promised(&[known("config"), known("boot")], false).is_ok());
+        let refused = |faults: &[Fault], all| all_are_promised(faults, all).unwrap_err().to_string();
+        assert!(
+            refused(&[known("area")], false).ends_with("there is no line <a id=\"survives-area\"></a>area")
+        );
+        assert!(refused(&[known("config")], true).contains("no fault is of "));
     }
 
     #[test]
