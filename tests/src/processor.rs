@@ -72,17 +72,6 @@ pub enum Clock {
     Counted,
 }
 
-/// Further words for the kernel of a machine that TCG executes. It need not ask the HPET for each look at the clock,
-/// which is a system call and an exit of QEMU's where the TSC is an instruction (it is as steady as the host's or the count,
-/// though it does not say so); and its processor leaks nothing that retpolines would keep back.
-pub(crate) fn kernel_words(accel: Accel, clock: Clock) -> &'static [&'static str] {
-    match (accel.resolve(), clock) {
-        // Figures of such a machine are compared with those of others.
-        (_, Clock::Counted) | (Accel::Kvm, _) => &[],
-        _ => &["tsc=reliable", "mitigations=off"],
-    }
-}
-
 /// QEMU's arguments for `smp` processors, where the clock leaves the choice.
 pub(crate) fn words(accel: Accel, clock: Clock, smp: u32) -> Vec<String> {
     let accel = if clock == Clock::Counted { Accel::Tcg } else { accel.resolve() };
@@ -96,7 +85,7 @@ pub(crate) fn words(accel: Accel, clock: Clock, smp: u32) -> Vec<String> {
     // was seen to stand still for minutes after it, QEMU being busy, most likely with taking out each old translation.
     let (how, processor) = match (accel, counted) {
         (Accel::Kvm, _) => ("kvm", "host"),
-        (_, Some(_)) => ("tcg,thread=single,tb-size=512", "max,-cx16,-erms,-fsrm"),
+        (_, Some(_)) => ("tcg,thread=single,tb-size=256", "max,-cx16,-erms,-fsrm"),
         (_, None) => ("tcg,thread=multi", "max,-cx16,-erms,-fsrm"),
     };
     let smp = if counted.is_some() { 1 } else { smp };
@@ -118,19 +107,6 @@ mod tests {
         let line = line(Accel::Kvm, Clock::Counted);
         assert!(line.contains("-icount shift=0,sleep=off,align=off") && line.contains("-smp 1"), "{line}");
         assert!(line.contains("tcg,thread=single") && !line.contains("kvm"), "{line}");
-    }
-
-    #[test]
-    fn a_kernel_is_spared_what_only_tcg_makes_dear() {
-        for (accel, clock, more) in [
-            (Accel::Tcg, Clock::Paced, true),
-            (Accel::Tcg, Clock::Host, true),
-            (Accel::Tcg, Clock::Counted, false),
-            (Accel::Kvm, Clock::Counted, false),
-            (Accel::Kvm, Clock::Host, false),
-        ] {
-            assert_eq!(!kernel_words(accel, clock).is_empty(), more, "{accel} {clock:?}");
-        }
     }
 
     #[test]

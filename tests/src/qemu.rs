@@ -96,14 +96,6 @@ impl Options {
         }
     }
 
-    /// The kernel's command line: what the processor wants, and the given words.
-    #[must_use]
-    pub fn kernel_line(&self) -> String {
-        // In front: of two that contradict each other the kernel takes the last.
-        let words = processor::kernel_words(self.accel, self.clock).iter().copied();
-        words.chain(self.words.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
-    }
-
     /// QEMU's arguments but for those that only a started machine has (its socket).
     #[must_use]
     pub fn command_line(&self) -> Vec<String> {
@@ -112,7 +104,7 @@ impl Options {
         add(&["-name", "podium", "-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35"]);
         add(&["-m", &self.memory_mib.to_string()]);
         add(&["-kernel", &self.kernel.to_string_lossy(), "-initrd", &self.initramfs.to_string_lossy()]);
-        add(&["-append", &self.kernel_line()]);
+        add(&["-append", &self.words.join(" ")]);
         if let Some(disk) = &self.disk {
             let drive = format!("if=none,id=disk0,format=raw,discard=unmap,file={}", escaped(disk));
             add(&["-drive", &drive, "-device", "virtio-blk-pci,drive=disk0"]);

@@ -18,14 +18,15 @@ pub(crate) struct Delivery {
     pub(crate) disk: Option<Disk>,
 }
 
-/// Reads `file` and packs it beside what is on the kernel's command line already.
+/// Reads `file` and packs it beside the other kernel `words`.
 ///
 /// # Errors
 /// When the file cannot be read, or the disk not made.
-pub(crate) fn deliver(file: &Path, line: &str) -> Result<Delivery> {
+pub(crate) fn deliver(file: &Path, words: &[String]) -> Result<Delivery> {
     let bytes = fs::read(file).with_context(|| format!("--config {}", file.display()))?;
+    let taken = words.iter().map(|word| word.len() + 1).sum::<usize>();
     for word in [plain(&bytes), gzip(&bytes)?] {
-        if line.len() + 1 + word.len() <= LONGEST_COMMAND_LINE {
+        if taken + word.len() <= LONGEST_COMMAND_LINE {
             return Ok(Delivery { word, disk: None });
         }
     }
@@ -48,7 +49,7 @@ mod tests {
     fn delivered(config: &[u8]) -> Delivery {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), config).unwrap();
-        deliver(file.path(), "console=ttyS0").unwrap()
+        deliver(file.path(), &["console=ttyS0".to_owned()]).unwrap()
     }
 
     #[test]

@@ -150,7 +150,7 @@ fn options(
     options.reboots = arguments.until.is_none();
     let mut config_disk = None;
     let delivery = match (&arguments.config, operator) {
-        (Some(file), _) => Some(config::deliver(file, &options.kernel_line())?),
+        (Some(file), _) => Some(config::deliver(file, &options.words)?),
         (None, Some(operator)) => Some(operator.config()?),
         (None, None) => None,
     };
@@ -161,7 +161,7 @@ fn options(
             .extend(disk.iter().map(|disk| ExtraDisk { path: disk.path().to_owned(), unreadable: false }));
         config_disk = disk;
     }
-    let length = options.kernel_line().len();
+    let length = options.words.join(" ").len();
     if length > LONGEST_COMMAND_LINE {
         bail!(
             "the kernel command line has {length} bytes, the kernel takes {LONGEST_COMMAND_LINE}: shorten --append"
