@@ -2,8 +2,8 @@
 //! it at shutdown. Which file is to be written is `podium_init::manifests::diff`'s decision.
 //!
 //! The directory is a tmpfs of its own that a kubelet watches: it is never replaced, no file is removed to be made
-//! again as it was, and files of others are listed and left alone. Everything is written aside under a name with a leading
-//! dot, which kubelets skip, and renamed. One file that cannot be written does not keep another from it.
+//! again as it was, and files of others are listed and left alone. Everything is written aside under a name with a
+//! leading dot, which kubelets skip, and renamed. One file that cannot be written does not keep another from it.
 
 use crate::sys::file;
 use anyhow::{Context, Result, bail};

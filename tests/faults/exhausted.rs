@@ -2,7 +2,7 @@
 //! is said, the services come back by themselves, nothing that is stored is lost, and the pods of the config run on as the
 //! same processes.
 
-use super::running::{FOLDER, IN_FORCE, LIMIT, Node, OWN_LIMIT, Row, fault, pod};
+use super::running::{FOLDER, IN_FORCE, LIMIT, NEW, Node, OWN_LIMIT, Row, fault, pod};
 use super::support::{SIGKILL, SIGSTOP, shown};
 use anyhow::{Context, Result, ensure};
 use podium_tests::console::Line;
@@ -16,8 +16,6 @@ use std::time::Duration;
 const COMES_BACK_LIMIT: Duration = Duration::from_secs(300);
 /// What the helpers' descriptions say.
 const HELPER_PIDS: u64 = 256;
-/// Where a config waits for `init ctl`.
-const NEW: &str = "/run/podium/new.yaml";
 const STATE_FILLER: &str = "/system/state/filler";
 const VAR_FILLER: &str = "/var/filler";
 /// Takes more memory than it may.
@@ -34,6 +32,9 @@ const CONTAINERD: &[Row] = &[("it is stopped (SIGSTOP)", HUNG, |node| node.stopp
 
 const RESOURCES: &[Row] = &[
     ("a service may take no more memory", "the OOM killer is told as the reason; it returns", |node| {
+        node.told_in(0, "podium: api: up")?;
+        let before = node.service("api")?;
+        ensure!(before["memory_bytes"].is_u64() && before["cpu_us"].is_u64(), "{before}");
         let from = node.machine.console.mark();
         // The service with the tightest bound; each start sets it anew.
         node.hand.write("/sys/fs/cgroup/podium/api/memory.max", "4096")?;
@@ -85,9 +86,9 @@ const RESOURCES: &[Row] = &[
         let before = node.process("ours-1")?;
         let from = node.machine.console.mark();
         let containerd = node.hand.process("containerd", "containerd")?;
-        node.hand.fill(VAR_FILLER)?;
         // What it says when it starts anew is more than the last block of its log has room for.
-        let full = node.hand.kill(containerd.pid, SIGKILL).and_then(|()| {
+        let full = node.hand.fill(VAR_FILLER).and_then(|()| {
+            node.hand.kill(containerd.pid, SIGKILL)?;
             let line = node.told_in(from, "No space left on device")?;
             ensure!(
                 node.process("ours-1")? == before,
@@ -101,8 +102,7 @@ const RESOURCES: &[Row] = &[
         Ok(format!("{}; {}", shown(&line), node.is_unharmed()?))
     }),
     ("STATE is full", "a new config is refused with the reason; it is taken once there is room", |node| {
-        node.hand.fill(STATE_FILLER)?;
-        let refused = node.takes_no_config("41");
+        let refused = node.hand.fill(STATE_FILLER).and_then(|()| node.takes_no_config("41"));
         node.hand.remove(STATE_FILLER)?;
         Ok(format!("{}; {}", refused?, node.takes_config("41")?))
     }),
@@ -110,8 +110,8 @@ const RESOURCES: &[Row] = &[
         "STATE has no inode left",
         "a new config is refused with the reason; it is taken once there is one",
         |node| {
-            node.hand.change("use up inodes", STATE_FILLER, b"", 0)?;
-            let refused = node.takes_no_config("43");
+            let used_up = node.hand.change("use up inodes", STATE_FILLER, b"", 0);
+            let refused = used_up.and_then(|()| node.takes_no_config("43"));
             node.hand.change("remove all", STATE_FILLER, b"", 0)?;
             Ok(format!("{}; {}", refused?, node.takes_config("43")?))
         },

@@ -19,6 +19,8 @@ pub(super) const FOLDER: &str = "/etc/kubernetes/manifests";
 pub(super) const OURS: &str = "/etc/kubernetes/manifests/podium-default-ours.yaml";
 /// The image of `ours`, and the same one under another name: what a kubelet compares is the name.
 pub(super) const IMAGES: [&str; 2] = ["podium.local/guest:1", "podium.local/guest:2"];
+/// Where a config waits for `init ctl`.
+pub(super) const NEW: &str = "/run/podium/new.yaml";
 /// The text of the config in force.
 pub(super) const IN_FORCE: &str = "/run/podium/config.yaml";
 /// Until the kubelet has acted, on a busy host without KVM; its own relist comes every 20 s.

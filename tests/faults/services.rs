@@ -21,7 +21,7 @@ const SHORTLY: u64 = 10;
 const LONG: u64 = 30;
 const DAY: i64 = 86_400;
 /// A service that was up for so many seconds is started at once when it ends.
-const CLEAN_SLATE: f64 = 61.0;
+const CLEAN_SLATE: Duration = Duration::from_secs(61);
 
 const KUBELET: &[Row] = &[
     (
@@ -203,12 +203,11 @@ impl Node {
     /// The kubelet has been up for so long that its next start comes at once.
     fn has_a_clean_slate(&self) -> Result<()> {
         self.hand.wait("a minute without an end", LIMIT, |hand| {
-            let now = hand.read("/proc/uptime")?;
-            let now: f64 = now.split_whitespace().next().context("no uptime")?.parse()?;
+            let now = hand.uptime()?;
             let lines = self.machine.console.lines();
             let up = lines.iter().rfind(|line| line.text.starts_with("podium: kubelet: up"));
             let up = up.and_then(|line| line.kernel).context("the kubelet was never up")?;
-            Ok((now - up.as_secs_f64() > CLEAN_SLATE).then_some(()))
+            Ok((now.saturating_sub(up) > CLEAN_SLATE).then_some(()))
         })
     }
 

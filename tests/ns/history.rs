@@ -8,13 +8,19 @@ use podium_tests::ns::{LIMIT, Node, Setup};
 /// The last known good config of a node.
 const GOOD_CONFIG: &str = "/system/state/config/good.yaml";
 
-/// The number is left out; and later a config that no boot proves.
-#[test]
-fn a_rollback_takes_the_last_good_one_and_so_does_the_third_boot_without_a_proof() {
-    let mut node = Node::up(&with_state()).unwrap();
+/// A node, and the config that it has proved.
+fn with_a_good_one(setup: &Setup) -> (Node, String) {
+    let node = Node::up(setup).unwrap();
     let good = config("{pods: [], env: {A: good}}");
     assert!(apply(&node, &good, &[]).ok);
     node.console.wait(0, "it is the last known good one", PROOF).unwrap();
+    (node, good)
+}
+
+/// The number is left out; and later a config that no boot proves.
+#[test]
+fn a_rollback_takes_the_last_good_one_and_so_does_the_third_boot_without_a_proof() {
+    let (mut node, good) = with_a_good_one(&with_state());
     assert!(apply(&node, &pods(&[("second", "i")]), &[]).ok);
     until_manifests(&node, &["podium-default-second.yaml"]);
     let back = node.ctl(&["config", "rollback"]).unwrap();
@@ -68,10 +74,7 @@ fn a_dry_run_tells_every_error_and_changes_nothing() {
 /// As after a step back to an older version of Podium, which does not know a key that the newer one has stored.
 #[test]
 fn a_stored_config_that_is_no_longer_accepted_gives_way_and_is_kept() {
-    let mut node = Node::up(&with_state()).unwrap();
-    let good = config("{pods: [], env: {A: good}}");
-    assert!(apply(&node, &good, &[]).ok);
-    node.console.wait(0, "it is the last known good one", PROOF).unwrap();
+    let (mut node, good) = with_a_good_one(&with_state());
     assert!(apply(&node, &pods(&[("new", "i")]), &[]).ok);
     let refused = |generation| {
         seal(config("{podz: []}").as_bytes(), &Seal { generation, source: "applied by a newer one".into() })
@@ -105,20 +108,18 @@ fn a_stored_config_that_is_no_longer_accepted_gives_way_and_is_kept() {
 
 #[test]
 fn a_config_under_which_the_kubelet_does_not_come_up_is_reverted() {
-    let node = Node::up(&Setup::default()).unwrap();
-    let with = |value: &str| config(&format!("{{pods: [], env: {{A: {value}}}}}"));
-    assert!(apply(&node, &with("good"), &[]).ok);
-    node.console.wait(0, "it is the last known good one", PROOF).unwrap();
+    let (node, good) = with_a_good_one(&Setup::default());
+    let bad = good.replace("good", "bad");
     let starts = node.starts("kubelet").unwrap().len();
     node.script("kubelet", "until /fake/mended\nready\n").unwrap();
-    assert!(apply(&node, &with("bad"), &["--timeout", "5"]).ok);
+    assert!(apply(&node, &bad, &["--timeout", "5"]).ok);
     assert_eq!(node.nth_start("kubelet", starts + 1).unwrap().env["A"], "bad");
     node.wait("config: the kubelet did not come up, or did not stay up within its limit; going back")
         .unwrap();
     node.wait("back to config 1 in force: 0 pods").unwrap();
     assert_eq!(node.nth_start("kubelet", starts + 2).unwrap().env["A"], "good");
     node.touch("/fake/mended").unwrap();
-    assert_eq!(in_use(&node)["config"], with("good"));
+    assert_eq!(in_use(&node)["config"], good);
     let aside = std::fs::read_to_string(node.path("/system/state/config/rejected-1.yaml")).unwrap();
-    assert!(aside.ends_with(&with("bad")), "{aside}");
+    assert!(aside.ends_with(&bad), "{aside}");
 }

@@ -365,7 +365,10 @@ impl Hand {
     }
 
     /// How long the guest has been up, by its own clock.
-    fn uptime(&self) -> Result<Duration> {
+    ///
+    /// # Errors
+    /// When the pod does not answer.
+    pub fn uptime(&self) -> Result<Duration> {
         let text = self.read("/proc/uptime")?;
         let seconds = text.split_whitespace().next().context("/proc/uptime is empty")?;
         Ok(Duration::try_from_secs_f64(seconds.parse().with_context(|| text.clone())?)?)

@@ -322,6 +322,7 @@ fn environment(config: &MachineConfig) -> Vec<(String, String)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{KUBELET, KUBELET_GROUP};
     use super::*;
 
     #[test]
@@ -331,6 +332,13 @@ mod tests {
         let all = plan(&config, &ImageFacts::default(), &NodeFacts::default());
         let sum: u64 = all.iter().map(|service| service.limits.memory_min).sum();
         assert_eq!(sum, ABOVE_MEMORY_MIN, "of {} services", all.len());
+    }
+
+    #[test]
+    fn the_kubelets_cgroup_is_where_others_look_for_it() {
+        let services = plan(&MachineConfig::default(), &ImageFacts::default(), &NodeFacts::default());
+        let kubelet = services.iter().find(|service| service.id == KUBELET).unwrap();
+        assert_eq!(kubelet.cgroup, KUBELET_GROUP);
     }
 
     #[test]

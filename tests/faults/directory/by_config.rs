@@ -1,6 +1,6 @@
 //! The rows of what a config does: what it changes in a pod, and a pod that never gets ready.
 
-use super::super::running::{FOLDER, IMAGES, IN_FORCE, LIMIT, Node, OWN_LIMIT, Row, config_with, pod};
+use super::super::running::{FOLDER, IMAGES, IN_FORCE, LIMIT, NEW, Node, OWN_LIMIT, Row, config_with, pod};
 use super::shown;
 use anyhow::{Context, Result, ensure};
 use podium_tests::hand::Process;
@@ -13,8 +13,6 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_millis(200);
 /// What is expected when a pod becomes another one.
 const ANEW: &str = "a new pod, which has it; the old process ends before the new one starts";
-/// Where a config waits for `init ctl`.
-const NEW: &str = "/run/podium/new.yaml";
 /// It runs, and is never ready.
 const NEVER: &str = "
     - apiVersion: v1
@@ -150,12 +148,8 @@ impl Node {
 
     /// Waits for so long by the guest's clock.
     fn lets_pass(&self, span: Duration) -> Result<()> {
-        let uptime = || -> Result<f64> {
-            let text = self.hand.read("/proc/uptime")?;
-            Ok(text.split_whitespace().next().context("no uptime")?.parse()?)
-        };
-        let until = uptime()? + span.as_secs_f64();
-        self.hand.wait("some time", LIMIT, |_| Ok((uptime()? >= until).then_some(())))
+        let until = self.hand.uptime()? + span;
+        self.hand.wait("some time", LIMIT, |hand| Ok((hand.uptime()? >= until).then_some(())))
     }
 
     /// A pod of another UID runs as `ours-2` in place of the process `before`; the two were never side by side.

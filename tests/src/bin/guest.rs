@@ -3,8 +3,8 @@
 //! `guest serve PORT` in a privileged pod that shares the node's processes and network: it lists and kills processes,
 //! and reads and writes the node's files through `/proc/1/root`. `guest crowd N` is a process with N sleeping
 //! children, `guest exit CODE` one that ends, `guest bomb GROUP` one that forks as often as its cgroup lets it,
-//! `guest eat MIB` one that takes memory. `guest sleep` waits, `guest true` ends, `guest inside PROGRAM` becomes a program of the node. It is in the test flavour of the
-//! image only.
+//! `guest eat MIB` one that takes memory. `guest sleep` waits, `guest true` ends, `guest inside PROGRAM` becomes a
+//! program of the node. It is in the test flavour of the image only.
 
 #[path = "guest/change.rs"]
 mod change;

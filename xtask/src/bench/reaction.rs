@@ -40,8 +40,8 @@ const POLL: Duration = Duration::from_millis(500);
 /// Measure a config change to its manifest and to the kubelet's pod list, and an image update's outage.
 ///
 /// Medians in milliseconds of guest time, and of the manifest on this host's processor as well, where PID 1 runs in
-/// namespaces. The outage is measured with a UID that stays (stable) and one that changes
-/// with the image (hashed), on one node.
+/// namespaces. The outage is measured with a UID that stays (stable) and one that changes with the image (hashed), on
+/// one node.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Changes measured for each number of pods, and image updates for each kind of UID
