@@ -5,11 +5,10 @@ use anyhow::{Context, Result, ensure};
 use podium_tests::disk::Disk;
 use podium_tests::faults::Fault;
 use podium_tests::hand::Hand;
-use podium_tests::inline;
-use podium_tests::machine::{BOOT_LIMIT, HAND, HELLO, POWER_OFF_LIMIT, boot, config, hand_of, hello};
+use podium_tests::machine::{BOOT_LIMIT, HAND, POWER_OFF_LIMIT, boot, config, hello};
 use podium_tests::markers::READY;
 use podium_tests::qemu::Machine;
-use podium_tests::used;
+use podium_tests::running::Running;
 use serde_json::json;
 use std::time::Duration;
 
@@ -53,14 +52,6 @@ pub(super) fn faults() -> Vec<Fault> {
     ]
 }
 
-fn node() -> Result<(Disk, Machine, Hand, String)> {
-    let disk = used::copy()?;
-    let word = inline::plain(config(&[HELLO, HAND]).as_bytes());
-    let machine = boot(&disk, std::slice::from_ref(&word), &[])?;
-    let hand = hand_of(&machine)?;
-    Ok((disk, machine, hand, word))
-}
-
 /// The process with that argument, once it waits in the kernel.
 fn hangs(hand: &Hand, argument: &str) -> Result<String> {
     hand.wait("a process in D state", BOOT_LIMIT, |hand| {
@@ -86,15 +77,15 @@ fn goes_off(machine: &mut Machine) -> Result<(usize, Duration)> {
 }
 
 /// The next boot is as any other.
-fn returns(disk: &Disk, word: &str) -> Result<()> {
-    let mut machine = boot(disk, &[word.to_owned()], &[])?;
+fn returns(disk: &Disk) -> Result<()> {
+    let mut machine = boot(disk, &Running::words(), &[])?;
     machine.wait(READY, BOOT_LIMIT)?;
     ensure!(hello(&machine)?.contains("hello"));
     machine.power_off(POWER_OFF_LIMIT)
 }
 
 fn dead_disk() -> Result<String> {
-    let (disk, mut machine, _, word) = node()?;
+    let Running { disk, mut machine, .. } = Running::resume()?;
     ensure!(hello(&machine)?.contains("hello"));
     // A byte a second: nothing of what is asked for now comes while anybody waits. The hand is not asked for processes
     // any more: to read the words of one that hangs can hang as well.
@@ -107,20 +98,20 @@ fn dead_disk() -> Result<String> {
     let left = told("podium: halt: going on without the end of ")?;
     ensure!(left.text.contains("(D in "), "{left}");
     told("podium: halt: /var stays mounted")?;
-    returns(&disk, &word)?;
+    returns(&disk)?;
     Ok(format!("{}; off after {:.1} s", shown(&left), took.as_secs_f64()))
 }
 
 fn plug_pulled() -> Result<String> {
-    let (disk, machine, _, word) = node()?;
+    let Running { disk, machine, .. } = Running::resume()?;
     ensure!(hello(&machine)?.contains("hello"));
     machine.kill();
-    returns(&disk, &word)?;
+    returns(&disk)?;
     Ok("its pods run again".to_owned())
 }
 
 fn lost_disk() -> Result<String> {
-    let (disk, mut machine, hand, word) = node()?;
+    let Running { disk, mut machine, hand } = Running::resume()?;
     ensure!(hello(&machine)?.contains("hello"));
     let device = hand.link("/sys/block/vda/device")?;
     let device = device.rsplit('/').next().context("no device")?;
@@ -132,12 +123,12 @@ fn lost_disk() -> Result<String> {
     let line = machine.console.wait(from, "podium: kubelet: ended, signal 9", BOOT_LIMIT)?;
     ensure!(hello(&machine)?.contains("hello"), "the pod died with the kubelet");
     let (_, took) = goes_off(&mut machine)?;
-    returns(&disk, &word)?;
+    returns(&disk)?;
     Ok(format!("{}; off after {:.1} s", shown(&line), took.as_secs_f64()))
 }
 
 fn read_only() -> Result<String> {
-    let (disk, mut machine, hand, word) = node()?;
+    let Running { disk, mut machine, hand } = Running::resume()?;
     // Once it answers it is executed.
     ensure!(hello(&machine)?.contains("hello"));
     let pod = hand.process("hello", "hello").context("before it")?;
@@ -159,12 +150,12 @@ fn read_only() -> Result<String> {
     ensure!(hand.process("hello", "hello")? == pod, "the pod was restarted");
     ensure!(hello(&machine)?.contains("hello"));
     let (_, took) = goes_off(&mut machine)?;
-    returns(&disk, &word)?;
+    returns(&disk)?;
     Ok(format!("\"{}\"; off after {:.1} s", refused.trim(), took.as_secs_f64()))
 }
 
 fn stopped_server() -> Result<String> {
-    let (disk, mut machine, hand, _) = node()?;
+    let Running { disk, mut machine, hand } = Running::resume()?;
     hand.change("make folder", MOUNT, b"", 0)?;
     hand.change_there("mount FUSE", MOUNT, b"")?;
     let table = hand.read("/proc/1/mountinfo")?;

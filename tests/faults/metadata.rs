@@ -6,10 +6,9 @@ use anyhow::{Context, Result, ensure};
 use podium_tests::disk::Disk;
 use podium_tests::faults::Fault;
 use podium_tests::hand::{self, Hand};
-use podium_tests::inline;
-use podium_tests::machine::{BOOT_LIMIT, HAND, HELLO, POWER_OFF_LIMIT, boot, config, hand_of, hello};
+use podium_tests::machine::{BOOT_LIMIT, POWER_OFF_LIMIT, boot, hello};
 use podium_tests::markers::READY;
-use podium_tests::used;
+use podium_tests::running::Running;
 
 /// From the root of the node and of EPHEMERAL.
 const META: &str = "/var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db";
@@ -54,11 +53,8 @@ fn damage_root(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn while_off(damage: Damage, told: &str) -> Result<String> {
-    let disk = used::copy()?;
-    // Once with the pod, so that there are snapshots and containers of it.
-    let word = inline::plain(config(&[HELLO]).as_bytes());
-    let mut machine = boot(&disk, std::slice::from_ref(&word), &[])?;
-    machine.wait(READY, BOOT_LIMIT)?;
+    // It has snapshots and containers of its pods.
+    let Running { disk, mut machine, .. } = Running::resume()?;
     machine.power_off(POWER_OFF_LIMIT)?;
     let complaint = machine.console.lines().into_iter().find(|line| line.text.contains("meta.db"));
     ensure!(complaint.is_none(), "a sound database: {complaint:?}");
@@ -66,7 +62,7 @@ fn while_off(damage: Damage, told: &str) -> Result<String> {
     let data = disk.partition("EPHEMERAL")?;
     let bytes = damage(&data.read(META_ON_DISK)?);
     data.replace(META_ON_DISK, &bytes)?;
-    let mut machine = boot(&disk, &[word], &[])?;
+    let mut machine = boot(&disk, &Running::words(), &[])?;
     let line = machine.wait("podium: containerd: meta.db ", BOOT_LIMIT)?;
     ensure!(line.text.contains(told), "{line}");
     machine.wait(READY, BOOT_LIMIT)?;
@@ -83,9 +79,7 @@ fn kept(disk: &Disk) -> Result<Vec<u8>> {
 }
 
 fn running() -> Result<String> {
-    let disk = used::copy()?;
-    let mut machine = boot(&disk, &[inline::plain(config(&[HELLO, HAND]).as_bytes())], &[])?;
-    let hand = hand_of(&machine)?;
+    let Running { disk: _disk, mut machine, hand } = Running::resume()?;
     ensure!(hello(&machine)?.contains("hello"));
     let before = hand.processes()?;
     let from = machine.console.mark();

@@ -5,11 +5,10 @@ use anyhow::{Context, Result, ensure};
 use podium_tests::disk::Disk;
 use podium_tests::faults::{Fault, Shared};
 use podium_tests::hand::{Hand, Process};
-use podium_tests::inline;
-use podium_tests::machine::{HAND, boot, config, hand_of};
+use podium_tests::machine::{BOOT_LIMIT, HAND, config};
 use podium_tests::qemu::Machine;
 use podium_tests::react::STORED;
-use podium_tests::used;
+use podium_tests::running::Running;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -37,11 +36,9 @@ pub(super) type Row = (&'static str, &'static str, Act);
 
 /// A fault of this node.
 pub(super) fn fault(node: &Arc<Shared<Node>>, area: &'static str, &(name, expected, act): &Row) -> Fault {
-    let shared = Arc::clone(node);
-    Fault::in_machine(area, format!("on a running node: {name}"), expected, move || {
-        let node = shared.get()?;
+    Fault::in_shared_machine(area, format!("on a running node: {name}"), expected, node, move |node| {
         node.restore().context("before it")?;
-        act(&node)
+        act(node)
     })
 }
 
@@ -62,9 +59,14 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn boot() -> Result<Self> {
         let config = config_with(&pod("ours", "ours-1"));
-        let disk = used::copy()?;
-        let machine = boot(&disk, &[inline::plain(config.as_bytes())], &[])?;
-        let hand = hand_of(&machine)?;
+        let Running { disk, machine, hand } = Running::resume()?;
+        let from = machine.console.mark();
+        hand.replace(STORED, config.as_bytes())?;
+        machine.console.wait(
+            from,
+            "config 2: kubelet and pods are up; it is the last known good one",
+            BOOT_LIMIT,
+        )?;
         let ours = hand.read(OURS)?.into_bytes();
         Ok(Self {
             machine,

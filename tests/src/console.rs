@@ -100,6 +100,23 @@ impl Console {
         });
     }
 
+    /// All that was written so far, for [`Console::begin_with`].
+    #[must_use]
+    pub fn text(&self) -> String {
+        let raw = |line: Line| match line.kernel {
+            Some(stamp) => format!("[{:5}.{:06}] {}\n", stamp.as_secs(), stamp.subsec_micros(), line.text),
+            None => format!("{}\n", line.text),
+        };
+        self.lines().into_iter().map(raw).collect()
+    }
+
+    /// What an earlier part of the machine's life has written.
+    pub(crate) fn begin_with(&self, text: &str) {
+        for line in text.lines() {
+            self.add(line.as_bytes(), "", Duration::ZERO, Echo::No);
+        }
+    }
+
     /// All lines so far.
     #[must_use]
     pub fn lines(&self) -> Vec<Line> {
@@ -261,6 +278,16 @@ mod tests {
     #[test]
     fn escapes_and_line_ends_are_dropped() {
         assert_eq!(printable("\u{1b}[31mred\u{1b}[0m\u{7} end\r\n"), "red end");
+    }
+
+    #[test]
+    fn what_was_written_before_is_as_it_was() {
+        let (before, after) = (console_of("[    1.234567] podium: x\nplain\n"), Console::default());
+        before.wait(0, "plain", Duration::from_secs(5)).unwrap();
+        after.begin_with(&before.text());
+        let (mut before, after) = (before.lines(), after.lines());
+        before.iter_mut().for_each(|line| line.wall = Duration::ZERO);
+        assert_eq!(after, before);
     }
 
     #[test]

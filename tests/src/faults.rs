@@ -1,9 +1,10 @@
 //! Faults as data: what is done to a node, what is expected of it, and what was seen.
 //!
 //! A fault is independent of all others: it makes the node that it needs and drops it. It says what it saw, or fails
-//! with what it saw instead. Those in namespaces run side by side, for most of their time is waiting; those in
-//! machines one after the other, beside them. Each has a limit, after which it is told as failed and left to itself; its
-//! node dies with the thread that started it, at the latest with this process.
+//! with what it saw instead. Those in namespaces run side by side, for most of their time is waiting; beside them, one
+//! after the other, those in one machine that all of them use, and those with machines of their own. Each has a limit,
+//! after which it is told as failed and left to itself; its node dies with the thread that started it, at the latest
+//! with this process.
 
 use crate::readme;
 use anyhow::{Result, anyhow, bail, ensure};
@@ -28,8 +29,10 @@ const WORKERS: usize = 6;
 pub enum Place {
     /// A node in namespaces, with fakes for containerd and the kubelet.
     Namespace,
-    /// The real image in QEMU.
+    /// The real image in QEMU, in a machine of its own.
     Machine,
+    /// The same, in one machine with others, so never two at a time.
+    SharedMachine,
 }
 
 /// As in a list.
@@ -37,7 +40,7 @@ impl fmt::Display for Place {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Namespace => "ns",
-            Self::Machine => "vm",
+            Self::Machine | Self::SharedMachine => "vm",
         })
     }
 }
@@ -84,6 +87,19 @@ impl Fault {
         run: impl FnOnce() -> Result<String> + Send + 'static,
     ) -> Self {
         Self { place: Place::Machine, ..Self::in_namespace(area, name, expected, run) }
+    }
+
+    /// A fault of the machine in `shared`.
+    pub fn in_shared_machine<T: Send + Sync + 'static>(
+        area: &'static str,
+        name: impl Into<String>,
+        expected: impl Into<String>,
+        shared: &Arc<Shared<T>>,
+        run: impl FnOnce(&T) -> Result<String> + Send + 'static,
+    ) -> Self {
+        let shared = Arc::clone(shared);
+        let run = move || run(&*shared.get()?);
+        Self { place: Place::SharedMachine, ..Self::in_namespace(area, name, expected, run) }
     }
 
     /// `area: name`, what a filter looks at.
@@ -230,22 +246,25 @@ fn order(arguments: impl Iterator<Item = String>) -> Result<Order> {
 
 /// Injects all of them; the rows come in the faults' order, and each is told as soon as it is known.
 pub fn inject(faults: Vec<Fault>, say: impl Fn(&Row) + Sync) -> Vec<Row> {
-    let numbered = faults.into_iter().enumerate();
-    let (namespaces, machines): (VecDeque<_>, VecDeque<_>) =
-        numbered.partition(|(_, fault)| fault.place == Place::Namespace);
+    let lanes = [
+        (Place::Namespace, WORKERS, NAMESPACE_LIMIT),
+        (Place::SharedMachine, 1, MACHINE_LIMIT),
+        (Place::Machine, 1, MACHINE_LIMIT),
+    ];
+    let mut numbered: Vec<_> = faults.into_iter().enumerate().collect();
+    let lanes = lanes.map(|(place, workers, limit)| {
+        let queue: VecDeque<_> = numbered.extract_if(.., |(_, fault)| fault.place == place).collect();
+        (Mutex::new(queue), workers, limit)
+    });
     let rows = Mutex::new(Vec::new());
-    let (namespaces, machines) = (Mutex::new(namespaces), Mutex::new(machines));
     let (told, say) = (&rows, &say);
-    // A machine keeps a processor busy; those in namespaces fit in beside it.
     thread::scope(|scope| {
-        for (queue, workers, limit) in
-            [(&namespaces, WORKERS, NAMESPACE_LIMIT), (&machines, 1, MACHINE_LIMIT)]
-        {
-            for _ in 0..workers {
+        for (queue, workers, limit) in &lanes {
+            for _ in 0..*workers {
                 scope.spawn(move || {
                     let next = || locked(queue).pop_front();
                     while let Some((number, fault)) = next() {
-                        let row = within(fault, limit);
+                        let row = within(fault, *limit);
                         say(&row);
                         locked(told).push((number, row));
                     }

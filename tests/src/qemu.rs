@@ -7,6 +7,7 @@
 
 use crate::console::{Console, Echo, Line};
 use crate::disk::temporary_folder;
+use crate::frozen::{Frozen, quoted};
 use crate::gate::{Gate, gated};
 use crate::processor;
 pub use crate::processor::{Accel, Clock};
@@ -69,6 +70,8 @@ pub struct Options {
     pub reboots: bool,
     /// Where the console goes beside being kept.
     pub echo: Echo,
+    /// What it goes on from: the same machine with another copy of the same disk. `None`: power on.
+    pub frozen: Option<Frozen>,
     /// Further arguments of QEMU, last.
     pub arguments: Vec<String>,
 }
@@ -92,6 +95,7 @@ impl Options {
             forwards: Vec::new(),
             reboots: false,
             echo: if std::env::var_os(SHOW).is_some() { Echo::Stderr } else { Echo::No },
+            frozen: None,
             arguments: Vec::new(),
         }
     }
@@ -133,6 +137,9 @@ impl Options {
         if self.serial {
             add(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
         }
+        if let Some(frozen) = &self.frozen {
+            line.extend(["-incoming".to_owned(), format!("exec:cat {}", quoted(&frozen.memory))]);
+        }
         line.extend(self.arguments.iter().cloned());
         line
     }
@@ -173,6 +180,9 @@ impl Machine {
             .spawn()
             .context("setpriv (package util-linux) could not be started")?;
         let console = Console::default();
+        if let Some(frozen) = &options.frozen {
+            console.begin_with(&frozen.console);
+        }
         let mut gate = None;
         if let Some(output) = child.stdout.take() {
             let (output, its_gate) = gated(output)?;
@@ -183,7 +193,13 @@ impl Machine {
             console.follow(errors, "qemu: ", started, options.echo);
         }
         match open_monitor(&mut child, &socket, &console) {
-            Ok((qmp, forwards)) => Ok(Self { child, console, gate, qmp, forwards, _folder: folder }),
+            Ok((qmp, forwards)) => {
+                let mut machine = Self { child, console, gate, qmp, forwards, _folder: folder };
+                if options.frozen.is_some() {
+                    machine.thaw()?;
+                }
+                Ok(machine)
+            }
             Err(error) => {
                 end(&mut child);
                 Err(error)
@@ -368,6 +384,13 @@ mod tests {
         let line = options.command_line();
         assert_eq!(line.last().map(String::as_str), Some("-s"));
         assert!(line.iter().any(|word| word.ends_with("file=/a,,b")), "{line:?}");
+    }
+
+    #[test]
+    fn a_frozen_machine_goes_on_from_its_memory() {
+        let frozen = Frozen { memory: "/it's/memory".into(), console: String::new() };
+        let line = Options { frozen: Some(frozen), ..options() }.command_line();
+        assert_eq!(line.last().map(String::as_str), Some(r"exec:cat '/it'\''s/memory'"));
     }
 
     #[test]

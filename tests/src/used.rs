@@ -1,15 +1,15 @@
-//! A disk that a node has been on once, for tests of which the first boot is not the matter: its partitions are
-//! formatted and the image's containers are imported, which is most of the work of a first boot.
+//! What is made once and used by many tests, beside the image under test: made again when that is another one.
 //!
-//! The node had no config of its own, so nothing is stored in STATE but keys. The disk lies beside the image under test
-//! and is made again when that is another one; every test gets a copy.
+//! Here a disk that a node has been on once, for tests of which the first boot is not the matter: its partitions are
+//! formatted and the image's containers are imported, which is most of the work of a first boot. The node had no config
+//! of its own, so nothing is stored in STATE but keys. Every test gets a copy. A whole node that runs is in `running.rs`.
 
 use crate::artifacts::Image;
 use crate::disk::Disk;
 use crate::machine::{BOOT_LIMIT, POWER_OFF_LIMIT, boot, reported};
 use anyhow::{Context, Result};
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// From this line of the console on nothing of a first boot is left to do.
 const IMPORTED: &str = "podium: preload: done";
@@ -30,13 +30,7 @@ pub fn on_a_used_disk(test: impl FnOnce(&Disk) -> Result<()>) -> Result<()> {
 /// It could not be made.
 pub fn copy() -> Result<Disk> {
     let image = Image::under_test()?;
-    let [used, stamp, lock] =
-        ["used.img", ".used.img.stamp", ".used.img.lock"].map(|name| image.disk.with_file_name(name));
-    let lock = File::create(&lock).with_context(|| lock.display().to_string())?;
-    // One test makes it while the others wait, in whatever process they are.
-    lock.lock()?;
-    let wanted = identity(&[&image.disk, &image.kernel, &image.initramfs])?;
-    if !used.exists() || fs::read_to_string(&stamp).ok().as_ref() != Some(&wanted) {
+    let used = made_once(&image, "used.img", "", |used| {
         let disk = Disk::temporary(&image.disk)?;
         reported(&disk, |disk| {
             let mut machine = boot(disk, &[], &[])?;
@@ -44,13 +38,35 @@ pub fn copy() -> Result<Disk> {
             machine.power_off(POWER_OFF_LIMIT)
         })
         .context("the first boot of a disk for all tests")?;
+        disk.save(used)
+    })?;
+    Disk::temporary(&used)
+}
+
+/// Where `make` has put what is called `name`, now or for an earlier test; `of` is what it depends on beside the image.
+///
+/// # Errors
+/// It could not be made.
+pub(crate) fn made_once(
+    image: &Image,
+    name: &str,
+    of: &str,
+    make: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let made = image.disk.with_file_name(name);
+    let [stamp, lock] = ["stamp", "lock"].map(|what| image.disk.with_file_name(format!(".{name}.{what}")));
+    let lock = File::create(&lock).with_context(|| lock.display().to_string())?;
+    // One test makes it while the others wait, in whatever process they are.
+    lock.lock()?;
+    let wanted = identity(&[&image.disk, &image.kernel, &image.initramfs])? + of;
+    if !made.exists() || fs::read_to_string(&stamp).ok().as_ref() != Some(&wanted) {
         if stamp.exists() {
             fs::remove_file(&stamp)?;
         }
-        disk.save(&used)?;
+        make(&made)?;
         fs::write(&stamp, wanted)?;
     }
-    Disk::temporary(&used)
+    Ok(made)
 }
 
 /// Tells builds apart: length and time of each file.

@@ -5,10 +5,9 @@
 //! process is there, the kubelet has heard of all before it. What Podium itself refuses in its directory (a FIFO, a
 //! folder, a link) and what its mount forbids cannot be tried here.
 
-use super::support::{HAND, boot, config, hand_of, on_a_used_disk};
+use super::support::on_a_running_node;
 use anyhow::{Context, Result, bail, ensure};
 use podium_tests::hand::{Hand, Process};
-use podium_tests::inline;
 use podium_tests::kubelet_model::{Compares, Happened, Kubelet, Operation, Place};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -225,9 +224,7 @@ fn is_of(happened: &Happened, uid: &str) -> bool {
 
 #[test]
 fn the_kubelet_does_what_its_model_does() -> Result<()> {
-    on_a_used_disk(|disk| {
-        let machine = boot(disk, &[inline::gzip(config(&[HAND]).as_bytes())?], &[])?;
-        let hand = hand_of(&machine)?;
+    on_a_running_node(|_, _machine, hand| {
         hand.tag(IMAGE, OTHER_IMAGE)?;
         // The image's kubelet is 1.20.
         let mut model = Kubelet::new("node", Compares::Everything).hashing_pods_alone();

@@ -1,9 +1,8 @@
 //! What the node's own services may take, and what nobody can take from them.
 
-use super::support::{BOOT_LIMIT, HAND, HELLO, POWER_OFF_LIMIT, boot, config, hand_of, on_a_used_disk};
+use super::support::{BOOT_LIMIT, POWER_OFF_LIMIT, on_a_running_node};
 use anyhow::{Context, Result, ensure};
 use podium_tests::hand::Hand;
-use podium_tests::inline;
 
 const MIB: u64 = 1 << 20;
 /// What the services' descriptions say; the helpers are alike.
@@ -11,9 +10,7 @@ const HELPER_PIDS: u64 = 256;
 
 #[test]
 fn services_are_bounded_and_protected() -> Result<()> {
-    on_a_used_disk(|disk| {
-        let mut machine = boot(disk, &[inline::plain(config(&[HELLO, HAND]).as_bytes())], &[])?;
-        let hand = hand_of(&machine)?;
+    on_a_running_node(|_, mut machine, hand| {
         machine.wait("podium: api: up", BOOT_LIMIT)?;
         for (group, file, value) in [
             ("init", "memory.min", 8 * MIB),

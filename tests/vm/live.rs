@@ -1,9 +1,8 @@
 //! The config of a running node with the real kubelet: what changes, what does not, and the way back.
 
-use super::support::{BOOT_LIMIT, HAND, HELLO, boot, config, hand_of, hello, on_a_used_disk};
+use super::support::{BOOT_LIMIT, HAND, HELLO, config, hello, on_a_running_node};
 use anyhow::{Context, Result, ensure};
 use podium_tests::hand::{Hand, Printed, Process};
-use podium_tests::inline;
 use podium_tests::markers::READY;
 use podium_tests::qemu::Machine;
 use podium_tests::react::STORED;
@@ -45,10 +44,7 @@ fn proved(machine: &Machine, from: usize, generation: u64) -> Result<()> {
 
 #[test]
 fn a_config_changes_on_a_running_node_and_a_bad_one_is_taken_back() -> Result<()> {
-    on_a_used_disk(|disk| {
-        let first = config(&[HELLO, HAND]);
-        let machine = boot(disk, &[inline::gzip(first.as_bytes())?], &[])?;
-        let hand = hand_of(&machine)?;
+    on_a_running_node(|_, machine, hand| {
         // Until it answers, its process may still be the one that becomes it.
         ensure!(hello(&machine)?.contains("hello"));
         let pod = processes(&hand)?.pop().context("no pod")?;

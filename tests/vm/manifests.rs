@@ -4,11 +4,10 @@
 //! its pod, and what a foreign process may do to the manifests of a running node, is with the faults:
 //! `tests/faults/directory/`.
 
-use super::support::{HAND, boot, config, hand_of, on_a_used_disk};
+use super::support::{HAND, config, on_a_running_node};
 use anyhow::{Context, Result, ensure};
 use podium_tests::fields::{FIELDS, Field, Shows, pod, together};
 use podium_tests::hand::{Hand, Process};
-use podium_tests::inline;
 use podium_tests::react::STORED;
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -54,11 +53,10 @@ fn with(pods: &[Value]) -> String {
 
 #[test]
 fn every_field_takes_effect_with_a_stable_uid() -> Result<()> {
-    on_a_used_disk(|disk| {
+    on_a_running_node(|_, _machine, hand| {
         let cases: Vec<Case> = together().into_iter().enumerate().map(Case::new).collect();
         let pods = |is_changed| cases.iter().map(|case| case.pod(is_changed)).collect::<Result<Vec<_>>>();
-        let machine = boot(disk, &[inline::gzip(with(&pods(false)?).as_bytes())?], &[])?;
-        let hand = hand_of(&machine)?;
+        hand.replace(STORED, with(&pods(false)?).as_bytes())?;
         // A container counts as running before its process has its arguments.
         let uid = |case: &Case| {
             hand.wait(&case.word, LIMIT, |hand| {

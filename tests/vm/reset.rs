@@ -2,10 +2,9 @@
 //! it is mounted, and spares what it was not asked for. A reset that nothing comes between is the end of the API's
 //! session.
 
-use super::support::{BOOT_LIMIT, HELLO, POWER_OFF_LIMIT, boot, config, on_a_used_disk};
+use super::support::{BOOT_LIMIT, POWER_OFF_LIMIT, boot, on_a_running_node};
 use anyhow::{Result, ensure};
 use podium_tests::disk::Disk;
-use podium_tests::inline;
 use podium_tests::qemu::Machine;
 
 /// Names what is to be wiped, from the root of STATE.
@@ -30,10 +29,8 @@ fn off(machine: &mut Machine) -> Result<()> {
 
 #[test]
 fn what_was_left_undone_is_done_by_the_next_boot() -> Result<()> {
-    on_a_used_disk(|disk| {
-        // A node with a config of its own, in STATE.
-        let config = config(&[HELLO]);
-        let mut machine = boot(disk, &[inline::gzip(config.as_bytes())?], &[])?;
+    // A node with a config of its own, in STATE.
+    on_a_running_node(|disk, mut machine, _| {
         machine.wait("podium: config from kernel command line (inline): kept in STATE", BOOT_LIMIT)?;
         off(&mut machine)?;
 
@@ -44,7 +41,7 @@ fn what_was_left_undone_is_done_by_the_next_boot() -> Result<()> {
         let mut machine = boot(disk, &[], &[])?;
         machine.wait("podium: reset: the node went down before EPHEMERAL was wiped", BOOT_LIMIT)?;
         machine.wait("podium: reset: EPHEMERAL on /dev/vda5 wiped", BOOT_LIMIT)?;
-        machine.wait("podium: config from STATE: 1 pod", BOOT_LIMIT)?;
+        machine.wait("podium: config from STATE: 2 pods", BOOT_LIMIT)?;
         off(&mut machine)?;
         is_done(disk)?;
         ensure!(!var.list("/")?.contains(&LEFT.to_owned()), "EPHEMERAL was not made anew");

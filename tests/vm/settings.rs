@@ -2,10 +2,9 @@
 //!
 //! The host is a server for the guest: a registry's mirror, and a source of pods that wants a header.
 
-use super::support::{BOOT_LIMIT, HAND, HELLO, boot, config, hand_of, hello, on_a_used_disk};
+use super::support::{BOOT_LIMIT, Running, hello, on_a_running_node};
 use anyhow::{Context, Result, ensure};
 use podium_tests::hand::{Hand, Process};
-use podium_tests::inline;
 use podium_tests::qemu::Machine;
 use serde_json::json;
 use std::io::{BufRead, BufReader, Write};
@@ -121,13 +120,11 @@ const SERVICES: [(&str, &str); 2] = [("containerd", "containerd"), ("kubelet", "
 
 #[test]
 fn settings_take_effect_on_a_running_node() -> Result<()> {
-    on_a_used_disk(|disk| {
+    on_a_running_node(|_, machine, hand| {
         let list = [pod("remote", "podium.local/guest:1"), pod("pulled", "registry.example.org/x/y:1")];
         let server =
             Server::start(json!({"apiVersion": "v1", "kind": "PodList", "items": list}).to_string())?;
-        let base = config(&[HELLO, HAND]);
-        let machine = boot(disk, &[inline::gzip(base.as_bytes())?], &[])?;
-        let hand = hand_of(&machine)?;
+        let base = Running::config();
         // The one pod may answer before the other's process is there.
         ensure!(hello(&machine)?.contains("hello"));
         let pods = all_of(&hand, &PODS)?;

@@ -1,7 +1,7 @@
 //! Each place that a config can come from, and what is kept of it.
 
 use super::support::{
-    BOOT_LIMIT, HAND, HELLO, POWER_OFF_LIMIT, boot, config, extra, hand_of, hello, on_a_new_disk,
+    BOOT_LIMIT, POWER_OFF_LIMIT, boot, extra, hand_of, hello, on_a_new_disk, on_a_running_node,
 };
 use anyhow::{Result, ensure};
 use base64::Engine;
@@ -75,11 +75,8 @@ fn a_path_of_the_image() -> Result<()> {
 /// The command line's first; then STATE, which has kept it; then, after a Ctrl-Alt-Del, STATE again. /var is kept too.
 #[test]
 fn what_was_given_once_is_kept() -> Result<()> {
-    on_a_new_disk(|disk| {
-        let given = config(&[HELLO, HAND]);
-        let mut machine = boot(disk, &[inline::gzip(given.as_bytes())?], &[])?;
+    on_a_running_node(|disk, mut machine, hand| {
         machine.wait("podium: config from kernel command line (inline): 2 pods", BOOT_LIMIT)?;
-        let hand = hand_of(&machine)?;
         hand.write("/var/kept", "first")?;
         let duid = hand.read(DUID)?;
         ensure!(!duid.trim().is_empty());
