@@ -7,6 +7,10 @@ mod authority;
 mod bounds;
 #[path = "api/client.rs"]
 mod client;
+#[path = "api/conformance.rs"]
+mod conformance;
+#[path = "api/cri.rs"]
+mod cri;
 #[path = "api/helper.rs"]
 mod helper;
 #[path = "api/init.rs"]
@@ -15,6 +19,8 @@ mod init;
 mod maintenance;
 #[path = "api/node.rs"]
 mod node;
+#[path = "api/numbers.rs"]
+mod numbers;
 #[path = "api/strangers.rs"]
 mod strangers;
 
