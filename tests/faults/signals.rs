@@ -97,7 +97,8 @@ fn means(signal: i32, asked: &str, end: i32) -> Result<String> {
     ensure!(ended == end, "the namespace ended by signal {ended} and not {end}");
     let line = node.wait(&format!("podium: shutdown: {asked}"))?;
     let how = asked.split(',').next().unwrap_or_default();
-    let last = node.console.tail(1);
-    ensure!(last.trim_end().ends_with(&format!("podium: halt: {how}")), "{last}");
+    // It may still be on its way when the node has ended.
+    let last = node.wait(&format!("podium: halt: {how}"))?;
+    ensure!(node.console.lines().last() == Some(&last), "{}", node.console.tail(3));
     Ok(shown(&line))
 }

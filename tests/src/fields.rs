@@ -3,8 +3,8 @@
 //!
 //! With a stable UID (`machine.kubelet.stablePodUID`) a changed image restarts the container in its pod; every other
 //! change must become a new pod, for newer kubelets silently ignore changes of a pod that keeps its UID. So each of
-//! these alone must give another UID (`tests/ns/fields.rs`), and each must be seen by its effect on a running node,
-//! where several of them change in one pod ([`together`]).
+//! these alone must give another UID, and each must be seen by its effect on a running node, where several of them change
+//! in one pod ([`together`]). `tests/ns/fields.rs` holds the table against Kubernetes' own schema.
 
 use serde_json::{Value, json};
 

@@ -30,5 +30,6 @@ pub mod qmp;
 pub mod react;
 pub mod readme;
 pub mod running;
+pub mod schema;
 pub mod tamper;
 pub mod used;

@@ -4,6 +4,7 @@
 //! The tests' hand in the node is a pod of that first config. It only looks: what is done, `podiumctl` does.
 
 use super::support::{BOOT_LIMIT, HAND, HELLO, boot, hello, on_a_new_disk};
+use super::surface::is_as_the_readme_has_it;
 use anyhow::{Context, Result, ensure};
 use podium_tests::hand::{self, Hand};
 use podium_tests::operator::{self, Operator, Said};
@@ -39,6 +40,7 @@ fn a_fresh_node_is_operated_over_its_api() -> Result<()> {
         first_config(&machine, &operator).context("maintenance")?;
         let hand = Hand::at(machine.port(hand::PORT)?, BOOT_LIMIT)?;
         looks(&operator).context("looks")?;
+        is_as_the_readme_has_it(&hand).context("what it shows to others")?;
         changes(&machine, &operator).context("changes")?;
         strangers(&machine, &operator).context("strangers")?;
         without_rights(&hand).context("the API's process")?;

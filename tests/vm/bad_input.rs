@@ -3,9 +3,7 @@
 //!
 //! One boot has room for two bad sources (inline and `podium.config=`), and STATE behind them.
 
-use super::support::{
-    BOOT_LIMIT, POWER_OFF_LIMIT, Running, boot, extra, hello, on_a_new_disk, on_a_running_node,
-};
+use super::support::{BOOT_LIMIT, HELLO, POWER_OFF_LIMIT, boot, config, extra, hello, on_a_new_disk};
 use anyhow::{Context, Result, ensure};
 use podium_tests::disk::Disk;
 use podium_tests::inline;
@@ -98,9 +96,11 @@ fn an_empty_one_and_one_that_is_not_there() -> Result<()> {
 /// The disk with the config is worn out, and so is what STATE holds. The whole node still comes up and goes down.
 #[test]
 fn an_unreadable_disk_and_a_damaged_state() -> Result<()> {
-    on_a_running_node(|disk, mut machine, _| {
-        let given = Running::config();
+    on_a_new_disk(|disk| {
+        let given = config(&[HELLO]);
+        let mut machine = boot(disk, &[inline::plain(given.as_bytes())], &[])?;
         machine.wait("podium: config from kernel command line (inline): kept in STATE", BOOT_LIMIT)?;
+        machine.wait(READY, BOOT_LIMIT)?;
         machine.power_off(POWER_OFF_LIMIT)?;
         let state = disk.partition("STATE")?;
         let stored = state.read("/config.yaml")?;

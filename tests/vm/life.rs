@@ -1,5 +1,6 @@
 //! One node from power on to power off, and what befalls it in between.
 
+use super::status::told;
 use super::support::{BOOT_LIMIT, HAND, HELLO, POWER_OFF_LIMIT, boot, config, hand_of, hello, on_a_new_disk};
 use anyhow::{Context, Result, ensure};
 use podium_tests::hand::{Hand, Process};
@@ -33,10 +34,17 @@ const INVALID: &str = "
       spec:
         containers: [{name: invalid, imgae: podium.local/hello:1}]";
 
+/// Refused as well: there is nobody to ask for a secret.
+const NEEDLESS: &str = "
+    - apiVersion: v1
+      kind: Pod
+      metadata: {name: api-server}
+      spec: {containers: [{name: c, image: 'i', envFrom: [{secretRef: {name: s}}]}]}";
+
 #[test]
 fn a_node_survives_what_may_befall_it() -> Result<()> {
     on_a_new_disk(|disk| {
-        let config = config(&[HELLO, INVALID, HAND, CROWD]);
+        let config = config(&[HELLO, INVALID, NEEDLESS, HAND, CROWD]);
         let mut machine = boot(disk, &[inline::gzip(config.as_bytes())?], &[])?;
         let hand = hand_of(&machine)?;
 
@@ -75,6 +83,10 @@ fn an_invalid_pod_is_told_and_stops_no_other(machine: &Machine, hand: &Hand) -> 
     ensure!(hand.list("/etc/kubernetes/manifests")? == expected);
     let answer = hello(machine)?;
     ensure!(answer.contains("hello"), "{answer}");
+    for (id, field) in [("default-invalid", "imgae"), ("default-api-server", "secretRef")] {
+        let pod = told(hand, id, &["Invalid"])?;
+        ensure!(pod["message"].as_str().is_some_and(|message| message.contains(field)), "{pod:#}");
+    }
     Ok(())
 }
 

@@ -1,15 +1,16 @@
 //! What a node says of its pods: those that run, and for each of those that cannot, why. And pods that reach the
 //! kubelet over http.
 
-use super::support::{BOOT_LIMIT, HAND, HELLO, POWER_OFF_LIMIT, boot, config, hello, on_a_used_disk};
+use super::support::{BOOT_LIMIT, HAND, HELLO, POWER_OFF_LIMIT, config, hello, on_a_running_node};
 use anyhow::{Context, Result, ensure};
-use podium_tests::hand::{self, Hand};
-use podium_tests::inline;
+use podium_tests::hand::Hand;
 use podium_tests::qemu::Machine;
 use serde_json::Value;
 use std::cell::RefCell;
 use std::time::Duration;
 
+/// More than the 20 s after which a kubelet asks for the list again.
+const POLLED: Duration = Duration::from_secs(25);
 const SOCKET: &str = "/run/podium/apid.sock";
 const STOP: i32 = 19;
 const CONTINUE: i32 = 18;
@@ -43,17 +44,15 @@ const REJECTED: &str = "
       spec:
         containers:
           - {name: c, image: 'podium.local/hello:1', imagePullPolicy: Never, livenessProbe: {grpc: {port: 1}}}";
-/// Refused by PID 1 itself.
-const NEEDLESS: &str = "
-    - apiVersion: v1
-      kind: Pod
-      metadata: {name: api-server}
-      spec: {containers: [{name: c, image: 'i', envFrom: [{secretRef: {name: s}}]}]}";
+/// Where a config waits for `init ctl`.
+const NEW: &str = "/run/podium/new.yaml";
 
-fn started(config: &str, disk: &podium_tests::disk::Disk) -> Result<(Machine, Hand)> {
-    let machine = boot(disk, &[inline::gzip(config.as_bytes())?], &[])?;
-    let hand = Hand::at(machine.port(hand::PORT)?, BOOT_LIMIT)?;
-    Ok((machine, hand))
+/// Has it in force, and not taken back for a pod that does not come up.
+fn apply(hand: &Hand, config: &str) -> Result<()> {
+    hand.replace(NEW, config.as_bytes())?;
+    let said = hand.ctl(&format!("config apply {NEW} --timeout 86400"))?;
+    ensure!(said.ok && said.out.contains("applied"), "{said:?}");
+    Ok(())
 }
 
 /// The whole answer.
@@ -63,7 +62,7 @@ fn status(hand: &Hand) -> Result<Value> {
 }
 
 /// Waits until the pod has one of the reasons; the pod.
-fn told(hand: &Hand, id: &str, reasons: &[&str]) -> Result<Value> {
+pub(super) fn told(hand: &Hand, id: &str, reasons: &[&str]) -> Result<Value> {
     let last = RefCell::new(Value::Null);
     let found = hand.wait(id, REASON_LIMIT, |hand| {
         let now = status(hand)?;
@@ -76,9 +75,8 @@ fn told(hand: &Hand, id: &str, reasons: &[&str]) -> Result<Value> {
 
 #[test]
 fn each_pod_that_does_not_run_says_why() -> Result<()> {
-    on_a_used_disk(|disk| {
-        let config = config(&[HELLO, HAND, ABSENT, UNPULLABLE, CRASHING, REJECTED, NEEDLESS]);
-        let (mut machine, hand) = started(&config, disk)?;
+    on_a_running_node(|disk, mut machine, hand| {
+        apply(&hand, &config(&[HELLO, HAND, ABSENT, UNPULLABLE, CRASHING, REJECTED]))?;
         let pod = told(&hand, "default-hello", &[""])?;
         ensure!(pod["ready"] == true && pod["phase"] == "Running" && pod["pod_ip"] != "", "{pod:#}");
         let pod = told(&hand, "default-absent", &["ErrImageNeverPull"])?;
@@ -88,10 +86,9 @@ fn each_pod_that_does_not_run_says_why() -> Result<()> {
         ensure!(pod["message"].as_str().is_some_and(|message| message.contains("code 3")), "{pod:#}");
         let pod = told(&hand, "default-rejected", &["Rejected"])?;
         ensure!(pod["message"].as_str().is_some_and(|message| message.contains("livenessProbe")), "{pod:#}");
-        let pod = told(&hand, "default-api-server", &["Invalid"])?;
-        ensure!(pod["message"].as_str().is_some_and(|message| message.contains("secretRef")), "{pod:#}");
         eprintln!("{:#}", status(&hand)?);
 
+        the_keys_were_made_before_the_kubelet_started(&machine)?;
         nobody_is_let_in_without_a_certificate(&hand).context("without a certificate")?;
         a_stopped_kubelet_is_told(&hand).context("kubelet stopped")?;
         ensure!(hand.list("/system/state/pki")? == ["ca.crt", "ca.key"]);
@@ -100,6 +97,13 @@ fn each_pod_that_does_not_run_says_why() -> Result<()> {
         ensure!(key.starts_with(b"-----BEGIN PRIVATE KEY-----"), "the CA's key is not in STATE");
         Ok(())
     })
+}
+
+fn the_keys_were_made_before_the_kubelet_started(machine: &Machine) -> Result<()> {
+    let line = |text: &str| machine.wait(text, BOOT_LIMIT).map(|line| line.number);
+    let (made, started) = (line("podium: pki: done")?, line("podium: kubelet: starting")?);
+    ensure!(made < started, "line {made}, line {started}");
+    Ok(())
 }
 
 fn nobody_is_let_in_without_a_certificate(hand: &Hand) -> Result<()> {
@@ -123,9 +127,10 @@ fn a_stopped_kubelet_is_told(hand: &Hand) -> Result<()> {
 
 #[test]
 fn pods_delivered_over_http_run_and_end_with_the_node() -> Result<()> {
-    on_a_used_disk(|disk| {
-        let config = config(&[HELLO, HAND, REJECTED]) + "  kubelet: {staticPodDelivery: http}\n";
-        let (mut machine, hand) = started(&config, disk)?;
+    on_a_running_node(|disk, mut machine, hand| {
+        let from = machine.console.mark();
+        apply(&hand, &(config(&[HELLO, HAND, REJECTED]) + "  kubelet: {staticPodDelivery: http}\n"))?;
+        machine.console.wait(from, "podium: kubelet: up", BOOT_LIMIT)?;
         ensure!(hello(&machine)?.contains("hello"));
         let pod = told(&hand, "default-hello", &[""])?;
         ensure!(pod["ready"] == true, "{pod:#}");
@@ -135,6 +140,7 @@ fn pods_delivered_over_http_run_and_end_with_the_node() -> Result<()> {
         ensure!(!kubelet.contains("staticPodPath") && kubelet.contains("Bearer "), "{kubelet}");
         let refused = hand.get(10247, "/pods").unwrap_or_else(|error| format!("{error:#}"));
         ensure!(refused.contains("401"), "{refused}");
+        without_its_source_the_kubelet_keeps_the_pods(&hand).context("without the helper")?;
         let from = machine.console.mark();
         machine.power_off(POWER_OFF_LIMIT)?;
         // Not after their limit: the list was empty, and the kubelet has ended them.
@@ -144,4 +150,22 @@ fn pods_delivered_over_http_run_and_end_with_the_node() -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Nobody answers while it asks: what it had holds.
+fn without_its_source_the_kubelet_keeps_the_pods(hand: &Hand) -> Result<()> {
+    let asks = |words: &str| -> Result<()> {
+        let said = hand.ctl(words)?;
+        ensure!(said.ok, "{words}: {said:?}");
+        Ok(())
+    };
+    let pod = hand.process("hello", "hello")?;
+    asks("service stop pods")?;
+    let since = hand.uptime()?;
+    hand.wait("the kubelet has asked for the list", REASON_LIMIT, |hand| {
+        Ok((hand.uptime()?.saturating_sub(since) > POLLED).then_some(()))
+    })?;
+    asks("service start pods")?;
+    ensure!(hand.process("hello", "hello")? == pod, "the pod was restarted");
+    told(hand, "default-hello", &[""]).map(drop)
 }

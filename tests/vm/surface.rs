@@ -2,11 +2,8 @@
 //! their modes and owners, kernel settings. What is not in a table is not there, and what is in one is.
 
 use super::mounts::each_is_in_its_place;
-use super::support::{BOOT_LIMIT, HAND, HELLO, boot, hand_of, on_a_used_disk};
 use anyhow::{Context, Result, bail, ensure};
 use podium_tests::hand::{self, Entry, Hand};
-use podium_tests::inline;
-use podium_tests::operator::{self, Operator};
 use podium_tests::readme::{self, is_like};
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -19,22 +16,13 @@ const UNCONNECTED: &str = "07";
 /// `__SO_ACCEPTCON` in the flags of a unix socket.
 const ACCEPTS: &str = "00010000";
 
-#[test]
-fn a_running_node_has_open_what_the_readme_says() -> Result<()> {
-    on_a_used_disk(|disk| {
-        // Only the keys and the config are wanted of it.
-        let operator = Operator::new(operator::PORT)?;
-        let config = operator.config(&[HELLO, HAND])?;
-        let machine = boot(disk, &[inline::gzip(config.as_bytes())?], &[])?;
-        let hand = hand_of(&machine)?;
-        machine.wait("podium: api: up", BOOT_LIMIT)?;
-        let mounts = each_is_in_its_place(&hand, &[]).err().map(|error| format!("mounts: {error:#}"));
-        let mounts = mounts.into_iter().collect();
-        let problems =
-            [mounts, sockets(&hand)?, unix_sockets(&hand)?, files(&hand)?, sysctls(&hand)?].concat();
-        ensure!(problems.is_empty(), "not as the README has it:\n{}", problems.join("\n"));
-        Ok(())
-    })
+/// Of a node with a config, keys and pods.
+pub(super) fn is_as_the_readme_has_it(hand: &Hand) -> Result<()> {
+    let mounts = each_is_in_its_place(hand, &[]).err().map(|error| format!("mounts: {error:#}"));
+    let mounts = mounts.into_iter().collect();
+    let problems = [mounts, sockets(hand)?, unix_sockets(hand)?, files(hand)?, sysctls(hand)?].concat();
+    ensure!(problems.is_empty(), "not as the README has it:\n{}", problems.join("\n"));
+    Ok(())
 }
 
 /// Sockets of the network on which somebody waits.
