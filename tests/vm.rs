@@ -1,8 +1,8 @@
 //! The real image in QEMU: what a node does from power on to power off, seen from outside.
 //!
 //! Each test has a disk of its own: a new one, or where the first boot is not the matter a copy of one that was booted
-//! once. A boot takes some twenty seconds without KVM, so what can be seen in one boot is seen in one. `cargo xtask
-//! test vm` builds the image and runs these two at a time.
+//! once; where no boot is the matter it has a node that runs already. A boot takes some twenty seconds without KVM, so
+//! what can be seen in one boot is seen in one. `cargo xtask test vm` builds the image and runs these two at a time.
 
 mod vm {
     mod api;
