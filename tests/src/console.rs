@@ -100,7 +100,7 @@ impl Console {
         });
     }
 
-    /// All that was written so far, for [`Console::begin_with`].
+    /// All that was written so far, as it was written.
     #[must_use]
     pub fn text(&self) -> String {
         let raw = |line: Line| match line.kernel {

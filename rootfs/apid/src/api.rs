@@ -4,8 +4,9 @@
 //! `apid serve` answer it over one socket a role, and the socket is chosen by the role of whoever called. While the
 //! config has no CA nothing is listened to; while there is no config, anybody may see the version and give one.
 //!
-//! In the order of a call: `listen` (who may connect at all) - `tls` (who it is) - `connection` (how much it may cost)
-//! - `gate` (what it may do) - `machine`, `state` (the answer) - `upstream`, `hub` (from where).
+//! In the order of a call: `listen` (who may connect at all), `tls` (who it is), `connection` (how much it may cost),
+//! `gate` (what it may do), `machine` and `state` (the answer), `upstream` and `hub` (from where), `weight` (how much of
+//! it may wait for slow readers).
 
 mod actions;
 mod apply;
@@ -30,6 +31,7 @@ mod services;
 mod state;
 mod tls;
 mod upstream;
+mod weight;
 
 use crate::node::{Mode, Setup};
 use crate::places::Places;

@@ -9,6 +9,7 @@ use super::facts::Facts;
 use super::gate;
 use super::limits::Place;
 use super::tls::Epoch;
+use super::weight::Scale;
 use crate::node::Mode;
 use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use hyper::server::conn::http2;
@@ -273,11 +274,12 @@ impl Drop for Call {
 pub(super) struct Watched {
     body: Body,
     _call: Option<Call>,
+    _scale: Scale,
 }
 
 impl Watched {
-    pub(super) fn new(body: Body, call: Option<Call>) -> Self {
-        Self { body, _call: call }
+    pub(super) fn new(body: Body, call: Option<Call>, scale: Scale) -> Self {
+        Self { body, _call: call, _scale: scale }
     }
 }
 

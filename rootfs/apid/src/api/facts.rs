@@ -5,6 +5,7 @@ use super::fresh::Fresh;
 use super::procfs;
 use super::request::Budget;
 use super::upstream::{Refused, Target, Upstream};
+use super::weight::Room;
 use crate::node::Setup;
 use crate::places::Places;
 use podium_wire::machine::Process;
@@ -20,6 +21,8 @@ pub(super) struct Facts {
     pub(super) upstream: Upstream,
     pub(super) feeds: Feeds,
     pub(super) budget: Budget,
+    /// For answers.
+    pub(super) room: Arc<Room>,
     /// Of the last reboot, shutdown or reset that was asked for here: its events are this actor's.
     pub(super) actor: Arc<Mutex<String>>,
     setup: watch::Receiver<Arc<Setup>>,
@@ -36,6 +39,7 @@ impl Facts {
             upstream,
             feeds,
             budget: Budget::default(),
+            room: Arc::default(),
             actor: Arc::default(),
             setup,
             services: Fresh::default(),

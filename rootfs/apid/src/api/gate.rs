@@ -6,6 +6,7 @@
 use super::audit;
 use super::connection::{Call, Session, Watched};
 use super::request;
+use super::weight::Scale;
 use crate::node::Mode;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -94,10 +95,11 @@ impl Drop for Trail<'_> {
 pub(super) async fn call(session: &Arc<Session>, request: Request<Incoming>) -> Response<Watched> {
     let path = request.uri().path().to_owned();
     let (what, made) = (What::default(), AtomicBool::new(false));
+    let scale = Scale::new(session.facts.room.clone(), session.place.address());
     let admitted = admit(session, &path, request.headers()).await;
     let mut trail = Trail { session, path: &path, what: &what, made: &made, result: None };
     let (answer, call) = match admitted {
-        Ok(call) => (answer(session, &path, request, &what, &made).await, Some(call)),
+        Ok(call) => (answer(session, &path, request, &what, &scale, &made).await, Some(call)),
         Err(status) => (status.into_http(), None),
     };
     let status = Status::from_header_map(answer.headers()).filter(|status| status.code() != Code::Ok);
@@ -106,7 +108,7 @@ pub(super) async fn call(session: &Arc<Session>, request: Request<Incoming>) -> 
         None => Ok(()),
     });
     drop(trail);
-    answer.map(|body| Watched::new(body, call))
+    answer.map(|body| Watched::new(body, call, scale))
 }
 
 /// Whether this caller may make this call now.
@@ -191,6 +193,7 @@ async fn answer(
     path: &str,
     request: Request<Incoming>,
     what: &What,
+    scale: &Scale,
     made: &AtomicBool,
 ) -> Response<Body> {
     let (mut head, body) = request.into_parts();
@@ -206,6 +209,7 @@ async fn answer(
     }
     head.extensions.insert(session.caller.clone());
     head.extensions.insert(what.clone());
+    head.extensions.insert(scale.clone());
     let request = Request::from_parts(head, Full::new(read.bytes.clone()));
     let facts = session.facts.clone();
     made.store(true, Ordering::Relaxed);

@@ -7,6 +7,7 @@ use super::gate::What;
 use super::procfs;
 use super::services::Services;
 use super::upstream::{Refused, Target};
+use super::weight::Scale;
 use super::{actions, apply, content};
 use podium_init::control::Action;
 use podium_wire::common::{ContainerDriver, Data};
@@ -34,6 +35,17 @@ pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
 /// Where it is told what a call is about.
 pub(super) fn what<T>(request: &Request<T>) -> What {
     request.extensions().get::<What>().cloned().unwrap_or_default()
+}
+
+/// Where its answer has its weight taken.
+pub(super) fn scale<T>(request: &Request<T>) -> Result<Scale, Status> {
+    request.extensions().get::<Scale>().cloned().ok_or_else(|| Status::internal("nothing to weigh with"))
+}
+
+/// An answer of one message, once there is a place for it.
+async fn weighed<T: prost::Message>(scale: &Scale, message: T) -> Answer<T> {
+    scale.of_answer(&message).await?;
+    Ok(Response::new(message))
 }
 
 /// The rows of a list in an answer of the node's helper.
@@ -84,7 +96,7 @@ impl MachineService for Facts {
     }
 
     async fn containers(&self, request: Request<ContainersRequest>) -> Answer<ContainersResponse> {
-        let target = Target::node(caller(&request)?.acts_as());
+        let (target, scale) = (Target::node(caller(&request)?.acts_as()), scale(&request)?);
         let request = request.into_inner();
         let namespace = request.namespace.clone();
         let containers = if request.driver() == ContainerDriver::Containerd && namespace == SYSTEM {
@@ -94,7 +106,7 @@ impl MachineService for Facts {
             let rows: Vec<ContainerRow> = rows(&answer, "containers")?;
             rows.into_iter().map(|row| row.info(&namespace)).collect()
         };
-        Ok(Response::new(ContainersResponse { messages: vec![Container { metadata: None, containers }] }))
+        weighed(&scale, ContainersResponse { messages: vec![Container { metadata: None, containers }] }).await
     }
 
     type DiskUsageStream = Streamed<DiskUsageInfo>;
@@ -170,7 +182,7 @@ impl MachineService for Facts {
     }
 
     async fn mounts(&self, request: Request<()>) -> Answer<MountsResponse> {
-        let target = Target::node(caller(&request)?.acts_as());
+        let (target, scale) = (Target::node(caller(&request)?.acts_as()), scale(&request)?);
         let answer = self.upstream.ask(target, &json!({"request": "mounts"})).await?;
         let rows: Vec<MountRow> = rows(&answer, "mounts")?;
         let stats = rows.into_iter().map(|row| MountStat {
@@ -179,13 +191,15 @@ impl MachineService for Facts {
             available: row.available,
             mounted_on: row.mounted_on,
         });
-        Ok(Response::new(MountsResponse {
-            messages: vec![Mounts { metadata: None, stats: stats.collect() }],
-        }))
+        let mounts = Mounts { metadata: None, stats: stats.collect() };
+        weighed(&scale, MountsResponse { messages: vec![mounts] }).await
     }
 
-    async fn processes(&self, _request: Request<()>) -> Answer<ProcessesResponse> {
-        Ok(Response::new(ProcessesResponse { messages: vec![(*self.processes().await?).clone()] }))
+    async fn processes(&self, request: Request<()>) -> Answer<ProcessesResponse> {
+        let processes = self.processes().await?;
+        // They are shared, and copied once there is a place.
+        scale(&request)?.of_answer(&*processes).await?;
+        Ok(Response::new(ProcessesResponse { messages: vec![(*processes).clone()] }))
     }
 
     type ReadStream = Streamed<Data>;
@@ -248,7 +262,7 @@ impl MachineService for Facts {
     }
 
     async fn stats(&self, request: Request<StatsRequest>) -> Answer<StatsResponse> {
-        let target = Target::node(caller(&request)?.acts_as());
+        let (target, scale) = (Target::node(caller(&request)?.acts_as()), scale(&request)?);
         let namespace = request.into_inner().namespace;
         let answer = self.upstream.ask(target, &json!({"request": "stats"})).await?;
         let rows: Vec<StatRow> = rows(&answer, "stats")?;
@@ -260,7 +274,8 @@ impl MachineService for Facts {
             pod_id: row.pod_id,
             name: row.name,
         });
-        Ok(Response::new(StatsResponse { messages: vec![Stats { metadata: None, stats: stats.collect() }] }))
+        let stats = Stats { metadata: None, stats: stats.collect() };
+        weighed(&scale, StatsResponse { messages: vec![stats] }).await
     }
 
     async fn system_stat(&self, _request: Request<()>) -> Answer<SystemStatResponse> {

@@ -4,8 +4,9 @@ use super::caller::Caller;
 use super::facts::Facts;
 use super::gate::What;
 use super::hub::{Failing, Hub, State as Known};
-use super::machine::{caller, what};
+use super::machine::{caller, scale, what};
 use super::resources::Table;
+use super::weight::{Gone, Sender, Weighed};
 use podium_wire::cosi::state_server::State;
 use podium_wire::cosi::{
     Event, EventType, GetRequest, GetResponse, IdQuery, LabelQuery, ListRequest, ListResponse, Metadata,
@@ -17,21 +18,18 @@ use prost::Message;
 use regex_lite::{Regex, RegexBuilder};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
-/// Messages that wait for one slow reader. It sees the newest state when it comes back, not each one in between.
-const WAITING_MAX: usize = 4;
-/// Bytes of events in one message, unless one event alone has more: what waits for a slow reader is so many times
-/// [`WAITING_MAX`], and a client takes messages of some MiB at most.
+/// Bytes of events in one message, unless one event alone has more: a client takes messages of some MiB at most. A slow
+/// reader sees the newest state when it comes back, not each one in between.
 const MESSAGE_MAX: usize = 256 << 10;
 /// A pattern for ids, and what it may become.
 const PATTERN_MAX: usize = 1024;
 /// As [`PATTERN_MAX`].
 const REGEX_MAX: usize = 256 << 10;
-
-type Streamed<T> = ReceiverStream<Result<T, Status>>;
+/// What an event has beside its resources, at most.
+const EVENT: usize = 32;
 
 /// Which resources of a type are meant.
 #[derive(Debug)]
@@ -100,7 +98,7 @@ fn refuse_labels(queries: &[LabelQuery]) -> Result<(), Status> {
 #[tonic::async_trait]
 impl State for Facts {
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
-        let (caller, what) = (caller(&request)?, what(&request));
+        let (caller, what, scale) = (caller(&request)?, what(&request), scale(&request)?);
         let request = request.into_inner();
         let (definition, hub) = self.hub(&request.r#type, &caller, &what)?;
         let selection = Selection::new(definition, &request.namespace, None)?;
@@ -112,42 +110,43 @@ impl State for Facts {
                 definition.kind, definition.namespace, request.id
             ))
         })?;
+        scale.of_answer(&**resource).await?;
         Ok(Response::new(GetResponse { resource: Some((**resource).clone()) }))
     }
 
-    type ListStream = Streamed<ListResponse>;
+    type ListStream = Weighed<ListResponse>;
 
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        let (caller, what) = (caller(&request)?, what(&request));
+        let (caller, what, scale) = (caller(&request)?, what(&request), scale(&request)?);
         let request = request.into_inner();
         let (definition, hub) = self.hub(&request.r#type, &caller, &what)?;
         let options = request.options.unwrap_or_default();
         refuse_labels(&options.label_query)?;
         let selection = Selection::new(definition, &request.namespace, options.id_query.as_ref())?;
         let table = hub.get().await?;
-        let (sender, receiver) = mpsc::channel(WAITING_MAX);
+        let (sender, stream) = scale.stream();
         tokio::spawn(async move {
             for (_, resource) in table.iter().filter(|(id, _)| selection.has(id)) {
-                let answer = ListResponse { resource: Some((**resource).clone()) };
-                if sender.send(Ok(answer)).await.is_err() {
+                let answer = || ListResponse { resource: Some((**resource).clone()) };
+                if sender.send(resource.encoded_len(), answer).await.is_err() {
                     return;
                 }
             }
         });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        Ok(Response::new(stream))
     }
 
-    type WatchStream = Streamed<WatchResponse>;
+    type WatchStream = Weighed<WatchResponse>;
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let (caller, what) = (caller(&request)?, what(&request));
+        let (caller, what, scale) = (caller(&request)?, what(&request), scale(&request)?);
         let request = request.into_inner();
         let (definition, hub) = self.hub(&request.r#type, &caller, &what)?;
         let options = request.options.unwrap_or_default();
         refuse_labels(&options.label_query)?;
         let mut selection = Selection::new(definition, &request.namespace, options.id_query.as_ref())?;
         selection.id = request.id.filter(|id| !id.is_empty());
-        let (sender, receiver) = mpsc::channel(WAITING_MAX);
+        let (sender, stream) = scale.stream();
         let watcher = Watcher {
             definition,
             selection,
@@ -158,7 +157,7 @@ impl State for Facts {
             sender,
         };
         tokio::spawn(watcher.tell(hub.watch()));
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        Ok(Response::new(stream))
     }
 }
 
@@ -171,13 +170,13 @@ struct Watcher {
     /// Of the newer interface: the end of what was there before, and errors.
     knows_all_events: bool,
     aggregated: bool,
-    sender: mpsc::Sender<Result<WatchResponse, Status>>,
+    sender: Sender<WatchResponse>,
 }
 
 impl Watcher {
     async fn tell(self, mut states: watch::Receiver<Known<Table>>) {
         // Word that the watch has begun.
-        if self.sender.send(Ok(WatchResponse::default())).await.is_err() {
+        if self.sender.send(0, WatchResponse::default).await.is_err() {
             return;
         }
         let mut last: Option<Table> = None;
@@ -198,8 +197,7 @@ impl Watcher {
                 changed = states.changed() => if changed.is_err() { return },
                 () = self.sender.closed() => return,
                 refused = failing.given_up(last.is_some()) => {
-                    // A client that has gone knows it by itself.
-                    drop(self.sender.send(Err(refused.into())).await);
+                    self.sender.refuse(refused.into()).await;
                     return;
                 }
             }
@@ -253,19 +251,18 @@ impl Watcher {
         Resource { metadata: Some(metadata), spec: None }
     }
 
-    /// An error: nobody listens any more.
-    async fn send(&self, changes: Vec<Change>) -> Result<(), ()> {
-        let mut changes = changes.iter().map(Change::event).peekable();
-        while let Some(first) = changes.next() {
-            let mut room = MESSAGE_MAX.saturating_sub(first.encoded_len());
-            let mut event = vec![first];
+    async fn send(&self, changes: Vec<Change>) -> Result<(), Gone> {
+        let mut changes = changes.into_iter().map(|change| (change.bytes(), change)).peekable();
+        while let Some((mut bytes, first)) = changes.next() {
+            let mut of_it = vec![first];
             while self.aggregated
-                && let Some(next) = changes.next_if(|next| next.encoded_len() <= room)
+                && let Some((more, next)) = changes.next_if(|(more, _)| bytes + more <= MESSAGE_MAX)
             {
-                room -= next.encoded_len();
-                event.push(next);
+                bytes += more;
+                of_it.push(next);
             }
-            self.sender.send(Ok(WatchResponse { event })).await.map_err(|_| ())?;
+            let message = || WatchResponse { event: of_it.iter().map(Change::event).collect() };
+            self.sender.send(bytes, message).await?;
         }
         Ok(())
     }
@@ -285,6 +282,16 @@ enum Change {
 }
 
 impl Change {
+    /// What its event has on the wire, at most.
+    fn bytes(&self) -> usize {
+        EVENT
+            + match self {
+                Self::Created(resource) | Self::Destroyed(resource) => resource.encoded_len(),
+                Self::Updated { new, old } => new.encoded_len() + old.encoded_len(),
+                Self::Bootstrapped => 0,
+            }
+    }
+
     fn event(&self) -> Event {
         let (kind, resource, old) = match self {
             Self::Created(resource) => (EventType::Created, Some(resource), None),
@@ -305,14 +312,25 @@ impl Change {
 #[cfg(test)]
 mod tests {
     use super::super::upstream::Refused;
+    use super::super::weight::Scale;
     use super::*;
     use podium_wire::cosi::Spec;
     use podium_wire::resources::SERVICES;
+    use tokio_stream::StreamExt;
 
-    fn watcher(sender: mpsc::Sender<Result<WatchResponse, Status>>) -> Watcher {
+    fn watcher() -> (Watcher, Weighed<WatchResponse>) {
+        let (sender, told) = Scale::new(Arc::default(), [192, 0, 2, 1].into()).stream();
         let definition = Definition::find(SERVICES).unwrap();
         let selection = Selection::new(definition, "", None).unwrap();
-        Watcher { definition, selection, tells_first: true, knows_all_events: true, aggregated: true, sender }
+        let watcher = Watcher {
+            definition,
+            selection,
+            tells_first: true,
+            knows_all_events: true,
+            aggregated: true,
+            sender,
+        };
+        (watcher, told)
     }
 
     #[tokio::test]
@@ -323,13 +341,13 @@ mod tests {
             Arc::new(Resource { metadata: None, spec: Some(spec) })
         };
         let table: Table = Arc::new((0..ROWS).map(|row| (format!("{row:02}"), resource(row))).collect());
-        let (sender, mut told) = mpsc::channel(1);
+        let (watcher, mut told) = watcher();
         let states = watch::Sender::new(Known::Now(table));
-        tokio::spawn(watcher(sender).tell(states.subscribe()));
-        assert_eq!(told.recv().await.unwrap().unwrap(), WatchResponse::default());
+        tokio::spawn(watcher.tell(states.subscribe()));
+        assert_eq!(told.next().await.unwrap().unwrap(), WatchResponse::default());
         let mut sizes = Vec::new();
         while sizes.iter().sum::<usize>() <= ROWS {
-            let message = told.recv().await.unwrap().unwrap();
+            let message = told.next().await.unwrap().unwrap();
             assert!(message.encoded_len() <= MESSAGE_MAX + (1 << 10), "{}", message.encoded_len());
             sizes.push(message.event.len());
         }
@@ -338,12 +356,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_watcher_is_told_why_its_source_fails() {
-        let (sender, mut told) = mpsc::channel(WAITING_MAX);
+        let (watcher, mut told) = watcher();
         let states = watch::Sender::new(Known::Failed(Refused::garbled("nobody there")));
-        tokio::spawn(watcher(sender).tell(states.subscribe()));
-        assert_eq!(told.recv().await.unwrap().unwrap(), WatchResponse::default(), "word that it has begun");
-        let status = told.recv().await.unwrap().unwrap_err();
+        tokio::spawn(watcher.tell(states.subscribe()));
+        assert_eq!(told.next().await.unwrap().unwrap(), WatchResponse::default(), "word that it has begun");
+        let status = told.next().await.unwrap().unwrap_err();
         assert!(status.message().contains("nobody there"), "{status:?}");
-        assert!(told.recv().await.is_none(), "and nothing more");
+        assert!(told.next().await.is_none(), "and nothing more");
     }
 }

@@ -6,10 +6,11 @@ use crate::{events, logs, next, watch};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::http::Request;
-use podium_wire::cosi::EventType;
+use podium_wire::cosi::{EventType, GetRequest, ListRequest};
 use podium_wire::machine::{ApplyConfigurationRequest, EventsRequest, LogsRequest, ReadRequest};
-use podium_wire::resources::SERVICES;
+use podium_wire::resources::{SERVICES, STATIC_PODS};
 use podium_wire::roles::Role;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tonic::body::Body;
@@ -200,6 +201,55 @@ async fn readers_that_take_nothing_hold_little_of_the_servers_memory() {
     let kib = peak_kib(&node);
     assert!(kib < MEMORY_KIB, "{kib} KiB");
     drop(streams);
+}
+
+/// Static pods with large manifests: all of them are some MiB.
+fn with_large_pods(node: &Node, count: usize) {
+    let filler = "x".repeat(700 << 10);
+    let mut pods = Vec::new();
+    for number in 0..count {
+        let (name, file) = (format!("pod-{number}"), format!("podium-default-pod-{number}.yaml"));
+        let manifest = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "annotations": {"filler": filler}},
+            "spec": {"containers": [{"name": "c", "image": "i:1"}]}});
+        node.put(&format!("etc/kubernetes/manifests/{file}"), &manifest.to_string());
+        pods.push(json!({"id": format!("default-{name}"), "namespace": "default", "name": name, "uid": "u", "version": 1,
+            "origin": "config", "file": file, "digest": "", "valid": true, "problems": []}));
+    }
+    node.put("run/podium/pods.json", &json!({"pods": pods}).to_string());
+}
+
+#[tokio::test]
+async fn lists_of_large_resources_that_nobody_takes_hold_little_of_the_servers_memory() {
+    const READERS: usize = 48;
+    const PODS: usize = 4;
+    let node = Node::serving();
+    with_large_pods(&node, PODS);
+    let list = || ListRequest { namespace: "k8s".into(), r#type: STATIC_PODS.into(), options: None };
+    let mut held = Vec::new();
+    for reader in 0..READERS {
+        let channel = node.client(Role::Reader).await;
+        // They have the head of the answer and take no more.
+        let streams = match reader % 2 {
+            0 => (Some(channel.state().list(list()).await.unwrap().into_inner()), None),
+            _ => (None, Some(channel.state().watch(watch(STATIC_PODS, "k8s")).await.unwrap().into_inner())),
+        };
+        held.push((channel, streams));
+    }
+    // Whoever comes from elsewhere has all of it meanwhile.
+    let elsewhere = from_elsewhere(&node).await;
+    let mut stream = elsewhere.state().list(list()).await.unwrap().into_inner();
+    let mut taken = 0;
+    while let Some(answer) = timeout(LIMIT, stream.message()).await.expect("a message").unwrap() {
+        taken += usize::from(answer.resource.unwrap().spec.unwrap().yaml_spec.len() > 700 << 10);
+    }
+    assert_eq!(taken, PODS);
+    let id = "default-pod-0".into();
+    let get = GetRequest { r#type: STATIC_PODS.into(), namespace: "k8s".into(), id, options: None };
+    elsewhere.state().get(get).await.unwrap();
+    let kib = peak_kib(&node);
+    eprintln!("VmHWM with {READERS} readers that take nothing: {kib} KiB");
+    assert!(kib < MEMORY_KIB, "{kib} KiB");
+    drop(held);
 }
 
 /// Each on a connection of its own, from one address.
