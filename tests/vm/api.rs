@@ -195,8 +195,9 @@ fn without_rights(hand: &Hand) -> Result<()> {
     for name in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
         ensure!(words(name) == ["0000000000000000"], "{status}");
     }
-    ensure!(words("NoNewPrivs:") == ["1"], "{status}");
+    ensure!(words("NoNewPrivs:") == ["1"] && words("Seccomp:") == ["2"], "{status}");
     let log = hand.ctl("logs api")?.out;
+    ensure!(!log.contains("sandbox: "), "it lacks a part of its sandbox: {log}");
     let wrote = ["audit: ", "role=os:admin", "method=\"ApplyConfiguration\"", "result=\"ok\""];
     ensure!(log.lines().any(|line| wrote.iter().all(|word| line.contains(word))), "{log}");
     Ok(())

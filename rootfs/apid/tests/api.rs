@@ -21,6 +21,8 @@ mod maintenance;
 mod node;
 #[path = "api/numbers.rs"]
 mod numbers;
+#[path = "api/server.rs"]
+mod server;
 #[path = "api/strangers.rs"]
 mod strangers;
 

@@ -46,6 +46,11 @@ pub(super) struct Epoch {
 }
 
 impl Epoch {
+    /// One that lets nobody in.
+    pub(super) fn without_cas(mode: Mode) -> Self {
+        Self { mode, cas: Vec::new(), config: None, verifier: None }
+    }
+
     /// Whether a client that an earlier epoch let in by this chain is still welcome.
     pub(super) fn knows(&self, mode: Mode, chain: &[CertificateDer<'_>]) -> bool {
         let (Some(verifier), Some((leaf, rest))) = (&self.verifier, chain.split_first()) else {
@@ -91,7 +96,7 @@ impl Identity {
     /// # Errors
     /// There are no random numbers.
     pub(super) fn new(upstream: Upstream, setup: watch::Receiver<Arc<Setup>>) -> Result<Self> {
-        let closed = Epoch { mode: Mode::Off, cas: Vec::new(), config: None, verifier: None };
+        let closed = Epoch::without_cas(Mode::Off);
         let epoch = Arc::new(watch::Sender::new(Arc::new(closed)));
         let maintenance = Arc::new(KeyPair::generate().context("make a key")?);
         Ok(Self { upstream, setup, epoch, shown: Arc::default(), maintenance })
@@ -252,4 +257,37 @@ fn current(chain: &str, key: &KeyPair) -> Result<Current> {
     let private = PrivateKeyDer::try_from(key.serialize_der()).map_err(|error| anyhow!("{error}"))?;
     let key = ring::sign::any_supported_type(&private)?;
     Ok(Current { key: Arc::new(CertifiedKey::new(chain, key)), from, until })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server with a certificate that holds from and until so many seconds from now.
+    fn showing(from: i64, until: i64) -> Identity {
+        let (_, setup) = watch::channel(Arc::new(Setup::default()));
+        let places = crate::places::Places::below(Some(std::path::Path::new("/no/such/root")));
+        let identity = Identity::new(Upstream::new(&places), setup).unwrap();
+        let mut params = CertificateParams::default();
+        let now = OffsetDateTime::now_utc();
+        params.not_before = now + time::Duration::seconds(from);
+        params.not_after = now + time::Duration::seconds(until);
+        let chain = params.self_signed(&*identity.maintenance).unwrap().pem();
+        let shown = current(&chain, &identity.maintenance).unwrap();
+        *identity.shown.0.write().unwrap() = Some(shown);
+        identity
+    }
+
+    #[tokio::test]
+    async fn a_certificate_is_renewed_at_half_of_its_time_and_when_the_clock_was_set_back() {
+        const HOUR: i64 = 3600;
+        assert!(!showing(-HOUR, 23 * HOUR).is_half_over(), "as it is made: an hour back, a day ahead");
+        assert!(!showing(-11 * HOUR, 12 * HOUR).is_half_over());
+        assert!(showing(-12 * HOUR, 11 * HOUR).is_half_over());
+        assert!(showing(-25 * HOUR, -HOUR).is_half_over(), "its end is over");
+        assert!(showing(HOUR, 25 * HOUR).is_half_over(), "it does not hold yet");
+        let none = showing(-HOUR, HOUR);
+        *none.shown.0.write().unwrap() = None;
+        assert!(none.is_half_over(), "there is none");
+    }
 }
