@@ -111,12 +111,25 @@ fn looks(operator: &Operator) -> Result<()> {
     }
     let said = operator.run(&["get", "machineconfig", "-o", "yaml"])?.ok()?;
     ensure!(said.out.contains("name: hello"), "{said:?}");
-    for words in
-        [&["memory"][..], &["processes"], &["mounts"], &["dmesg"], &["list", "/etc"], &["stats", "-k"]]
-    {
+    for words in [
+        &["memory"][..],
+        &["processes"],
+        &["mounts"],
+        &["dmesg"],
+        &["list", "/etc"],
+        &["usage", "/etc"],
+        &["stats", "-k"],
+        &["service", "kubelet"],
+        &["get", "services"],
+        &["get", "nodestatus"],
+        &["get", "rd"],
+    ] {
         ensure!(!operator.run(words)?.ok()?.rows().is_empty(), "{words:?}: nothing");
     }
     operator.run(&["read", "/proc/sys/kernel/random/boot_id"])?.ok()?;
+    operator.run(&["health", "--wait-timeout", "5m"])?.ok()?;
+    let past = operator.follow(&["events", "--tail", "-1"])?;
+    past.console.wait_for(0, "an event of the boot", LIMIT, |line| line.text.contains("kubelet"))?;
     Ok(())
 }
 
@@ -143,6 +156,24 @@ fn changes(machine: &Machine, operator: &Operator) -> Result<()> {
         operator.apply(&bad, &[])?.refused(&["Not_A_Name", "refuses the config", "nothing has changed"])?;
     ensure!(said.err.contains("applied.yaml:"), "the place of the mistake: {said:?}");
     ensure!(pods(&operator.run(&["get", "staticpods"])?.ok()?) == now);
+
+    let swappiness = |wanted: &'static str| {
+        operator.wait(&["read", "/proc/sys/vm/swappiness"], LIMIT, |said| said.out.trim() == wanted)
+    };
+    let patch = "{machine: {sysctls: {vm.swappiness: \"33\"}}}";
+    let from = machine.console.mark();
+    operator.run(&["patch", "machineconfig", "-p", patch])?.ok()?;
+    swappiness("33")?;
+    machine.console.wait(from, "kubelet and pods are up; it is the last known good one", LIMIT)?;
+    let from = machine.console.mark();
+    let other = patch.replace("33", "34");
+    let words = ["patch", "machineconfig", "-p", &other, "--mode", "try", "--timeout", "20s"];
+    operator.run(&words)?.ok()?;
+    swappiness("34")?;
+    machine.console.wait(from, "podium: config: going back: its time in try mode is over", LIMIT)?;
+    swappiness("33")?;
+    operator.run(&["service", "chronyd", "restart"])?.ok()?;
+    machine.console.wait(from, "podium: chronyd: up", LIMIT)?;
     Ok(())
 }
 

@@ -34,6 +34,13 @@ fn changes_are_pushed_and_marked() {
 }
 
 #[test]
+fn changes_are_pushed_as_whole_resources_where_that_is_wanted() {
+    let said = World::new(Role::Reader).run("get staticpodstatus -w -o yaml");
+    golden("get-watch.yaml", &said.out);
+    assert_eq!(said.code, 1, "{}", said.err);
+}
+
+#[test]
 fn containers_and_their_use_are_shown_below_their_pods() {
     check(&[
         ("containers -k", "containers-k.txt"),
@@ -132,6 +139,26 @@ fn a_healthy_node_is_healthy() {
     let said = World::new(Role::Reader).run("health --wait-timeout 0s");
     golden("health.txt", &said.err);
     assert_eq!((said.code, said.out.as_str()), (0, ""));
+}
+
+#[test]
+fn a_node_that_is_not_ready_is_not_healthy() {
+    let world = World::new(Role::Reader);
+    world.nodes[0].seen.lock().unwrap().is_booting = true;
+    let said = world.run("health --wait-timeout 0s");
+    golden("health-ill.txt", &said.err);
+    assert_eq!((said.code, said.out.as_str()), (1, ""));
+}
+
+#[test]
+fn logs_of_several_nodes_are_told_apart_line_by_line() {
+    let world = World::with(Role::Reader, 2);
+    let nodes: Vec<&str> = world.nodes.iter().map(|node| node.address.as_str()).collect();
+    let said = world.run(&format!("logs kubelet -n {}", nodes.join(",")));
+    assert_eq!(said.code, 0, "{}", said.err);
+    let mut lines: Vec<&str> = said.out.lines().collect();
+    lines.sort_unstable();
+    golden("logs-two-nodes.txt", &(lines.join("\n") + "\n"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! prints is held against tests/golden; `UPDATE_GOLDEN=1 cargo test -p podium-podiumctl --test session` writes it anew.
 
 mod change;
+mod dashboard;
 mod files;
 mod look;
 mod power;

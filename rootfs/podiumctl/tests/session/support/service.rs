@@ -24,6 +24,8 @@ pub(crate) struct Seen {
     /// It tells the first of a config's errors alone, as a node whose answer has no room does.
     pub(crate) cuts: bool,
     pub(crate) after: After,
+    /// Not all is up.
+    pub(crate) is_booting: bool,
 }
 
 /// What becomes of a node that was told to shut down, or to wipe itself.
@@ -99,9 +101,15 @@ impl State for Node {
     }
 
     async fn list(&self, request: Request<cosi::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        let config = self.0.lock().unwrap().config.clone();
-        let all = fixed::resources(&request.into_inner().r#type, &config).into_iter();
-        Ok(stream(all.map(|one| cosi::ListResponse { resource: Some(one) }).collect()))
+        let (config, is_booting) = {
+            let seen = self.0.lock().unwrap();
+            (seen.config.clone(), seen.is_booting)
+        };
+        let mut all = fixed::resources(&request.into_inner().r#type, &config);
+        for spec in all.iter_mut().filter(|_| is_booting).filter_map(|one| one.spec.as_mut()) {
+            spec.yaml_spec = spec.yaml_spec.replace("running\nready: true", "booting\nready: false");
+        }
+        Ok(stream(all.into_iter().map(|one| cosi::ListResponse { resource: Some(one) }).collect()))
     }
 
     async fn watch(
