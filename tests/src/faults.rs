@@ -2,7 +2,7 @@
 //!
 //! A fault is independent of all others: it makes the node that it needs and drops it. It says what it saw, or fails
 //! with what it saw instead. Those in namespaces run side by side, for most of their time is waiting; beside them, one
-//! after the other, those in one machine that all of them use, and those with machines of their own. Each has a limit,
+//! after the other, those in a machine that many of them use, and those with machines of their own. Each has a limit,
 //! after which it is told as failed and left to itself; its node dies with the thread that started it, at the latest
 //! with this process.
 
@@ -31,8 +31,8 @@ pub enum Place {
     Namespace,
     /// The real image in QEMU, in a machine of its own.
     Machine,
-    /// The same, in one machine with others, so never two at a time.
-    SharedMachine,
+    /// The same, in a machine with others, so never two of them at a time. The number tells such machines apart.
+    SharedMachine(usize),
 }
 
 /// As in a list.
@@ -40,7 +40,7 @@ impl fmt::Display for Place {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Namespace => "ns",
-            Self::Machine | Self::SharedMachine => "vm",
+            Self::Machine | Self::SharedMachine(_) => "vm",
         })
     }
 }
@@ -98,8 +98,9 @@ impl Fault {
         run: impl FnOnce(&T) -> Result<String> + Send + 'static,
     ) -> Self {
         let shared = Arc::clone(shared);
+        let place = Place::SharedMachine(Arc::as_ptr(&shared).addr());
         let run = move || run(&*shared.get()?);
-        Self { place: Place::SharedMachine, ..Self::in_namespace(area, name, expected, run) }
+        Self { place, ..Self::in_namespace(area, name, expected, run) }
     }
 
     /// `area: name`, what a filter looks at.
@@ -246,16 +247,17 @@ fn order(arguments: impl Iterator<Item = String>) -> Result<Order> {
 
 /// Injects all of them; the rows come in the faults' order, and each is told as soon as it is known.
 pub fn inject(faults: Vec<Fault>, say: impl Fn(&Row) + Sync) -> Vec<Row> {
-    let lanes = [
-        (Place::Namespace, WORKERS, NAMESPACE_LIMIT),
-        (Place::SharedMachine, 1, MACHINE_LIMIT),
-        (Place::Machine, 1, MACHINE_LIMIT),
-    ];
-    let mut numbered: Vec<_> = faults.into_iter().enumerate().collect();
-    let lanes = lanes.map(|(place, workers, limit)| {
-        let queue: VecDeque<_> = numbered.extract_if(.., |(_, fault)| fault.place == place).collect();
-        (Mutex::new(queue), workers, limit)
-    });
+    let mut numbered: VecDeque<_> = faults.into_iter().enumerate().collect();
+    let mut lanes = Vec::new();
+    while let Some((_, first)) = numbered.front() {
+        let place = first.place;
+        let (lane, others): (VecDeque<_>, _) =
+            numbered.into_iter().partition(|(_, fault)| fault.place == place);
+        let (workers, limit) =
+            if place == Place::Namespace { (WORKERS, NAMESPACE_LIMIT) } else { (1, MACHINE_LIMIT) };
+        lanes.push((Mutex::new(lane), workers, limit));
+        numbered = others;
+    }
     let rows = Mutex::new(Vec::new());
     let (told, say) = (&rows, &say);
     thread::scope(|scope| {
