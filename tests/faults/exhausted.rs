@@ -2,7 +2,9 @@
 //! is said, the services come back by themselves, nothing that is stored is lost, and the pods of the config run on as the
 //! same processes.
 
-use super::running::{FOLDER, IN_FORCE, LIMIT, NEW, Node, OWN_LIMIT, Row, fault, pod};
+use super::running::{
+    FOLDER, IN_FORCE, LIMIT, NEW, Node, OWN_LIMIT, Row, STATE_FILLER, VAR_FILLER, fault, pod,
+};
 use super::support::{SIGKILL, SIGSTOP, shown};
 use anyhow::{Context, Result, ensure};
 use podium_tests::console::Line;
@@ -16,8 +18,6 @@ use std::time::Duration;
 const COMES_BACK_LIMIT: Duration = Duration::from_secs(300);
 /// What the helpers' descriptions say.
 const HELPER_PIDS: u64 = 256;
-const STATE_FILLER: &str = "/system/state/filler";
-const VAR_FILLER: &str = "/var/filler";
 /// Takes more memory than it may.
 const EATER: &str = "
       args: [eat, '256']

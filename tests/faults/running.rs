@@ -18,6 +18,9 @@ pub(super) const FOLDER: &str = "/etc/kubernetes/manifests";
 pub(super) const OURS: &str = "/etc/kubernetes/manifests/podium-default-ours.yaml";
 /// The image of `ours`, and the same one under another name: what a kubelet compares is the name.
 pub(super) const IMAGES: [&str; 2] = ["podium.local/guest:1", "podium.local/guest:2"];
+/// What fills the disks, a file or a folder of them.
+pub(super) const STATE_FILLER: &str = "/system/state/filler";
+pub(super) const VAR_FILLER: &str = "/var/filler";
 /// Where a config waits for `init ctl`.
 pub(super) const NEW: &str = "/run/podium/new.yaml";
 /// The text of the config in force.
@@ -81,6 +84,11 @@ impl Node {
 
     /// Undoes what an earlier fault has left, so that one that failed does not spoil the next.
     fn restore(&self) -> Result<()> {
+        for filler in [STATE_FILLER, VAR_FILLER] {
+            let remove = |what| self.hand.change(what, filler, b"", 0);
+            // Mostly there is none; one that stays makes the fault fail by what it does to the node.
+            drop(remove("remove all").or_else(|_| remove("remove")));
+        }
         for name in self.hand.list(FOLDER)? {
             let path = format!("{FOLDER}/{name}");
             let is_foreign = !name.starts_with("podium-default-") || name.ends_with(".bak");

@@ -5,8 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use ureq::Agent;
 
-/// One request's whole time: what is asked may take the guest a minute, e.g. filling its disk.
-const REQUEST_LIMIT: Duration = Duration::from_secs(90);
+/// One request's whole time: what is asked may take the guest a minute, e.g. filling its disk, and a busy host's minutes.
+const REQUEST_LIMIT: Duration = Duration::from_secs(300);
 /// While nobody answers yet: a forwarded port accepts before anything listens in the guest, so this must be short.
 const TRY_LIMIT: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(200);
@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The body of `GET http://127.0.0.1:<port><path>`.
 ///
 /// # Errors
-/// When nothing answers within a minute and a half, or with another status than 200: its body is in the error.
+/// When nothing answers within five minutes, or with another status than 200: its body is in the error.
 pub fn get(port: u16, path: &str) -> Result<String> {
     request(port, path, REQUEST_LIMIT)
 }

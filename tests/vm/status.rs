@@ -132,8 +132,10 @@ fn pods_delivered_over_http_run_and_end_with_the_node() -> Result<()> {
         apply(&hand, &(config(&[HELLO, HAND, REJECTED]) + "  kubelet: {staticPodDelivery: http}\n"))?;
         machine.console.wait(from, "podium: kubelet: up", BOOT_LIMIT)?;
         ensure!(hello(&machine)?.contains("hello"));
-        let pod = told(&hand, "default-hello", &[""])?;
-        ensure!(pod["ready"] == true, "{pod:#}");
+        // A kubelet that has just started does not know yet what runs.
+        hand.wait("the pod is ready", REASON_LIMIT, |hand| {
+            Ok((told(hand, "default-hello", &[""])?["ready"] == true).then_some(()))
+        })?;
         // The kubelet refuses the whole list for that one: the others run all the same.
         told(&hand, "default-rejected", &["Rejected"])?;
         let kubelet = hand.read("/run/podium/kubelet.json")?;
