@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::PodSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use podium_tests::build::programs;
 use podium_tests::fields::{FIELDS, pod};
-use podium_tests::schema::{Leaf, leaves};
+use podium_tests::schema::leaves;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -127,7 +127,7 @@ fn full() -> Value {
     let mut init = pod["spec"]["containers"][0].clone();
     merge(&mut init, json!({"name": "first"}));
     let spec = json!({
-        "containers": [container], "initContainers": [init], "volumes": [{"name": "v"}],
+        "containers": [container], "initContainers": [init], "volumes": [{"name": "v", "emptyDir": {}}],
         "hostAliases": [{"ip": "192.0.2.1", "hostnames": ["a"]}], "dnsConfig": {"nameservers": ["192.0.2.1"]},
         "tolerations": [{"key": "a"}],
         "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "a", "whenUnsatisfiable": "ScheduleAnyway"}],
@@ -148,21 +148,23 @@ fn every_field_of_the_schema_makes_a_new_pod_or_is_refused() {
             leaf.sample = serde_json::from_str(sample).unwrap();
         }
     }
-    // A volume is one thing and nothing else.
-    let named = |(number, leaf): (usize, &Leaf)| {
+    let named = |number: usize| {
         let mut pod = full();
         pod["metadata"]["name"] = format!("pod-{number}").into();
-        if !leaf.path.starts_with("spec.volumes[].") || leaf.path.starts_with("spec.volumes[].emptyDir") {
-            pod["spec"]["volumes"][0]["emptyDir"] = json!({});
-        }
         pod
     };
-    let before: Vec<Value> = leaves.iter().enumerate().map(named).collect();
+    let before: Vec<Value> = (0..leaves.len()).map(named).collect();
     let after = leaves.iter().zip(before.clone()).map(|(leaf, mut pod)| {
+        // A volume is one thing and nothing else.
+        let kind = leaf.path.strip_prefix("spec.volumes[].").filter(|kind| !kind.starts_with("emptyDir"));
+        if kind.is_some_and(|kind| kind != "name") {
+            pod["spec"]["volumes"][0] = json!({"name": "v"});
+        }
         merge(&mut pod, leaf.alone());
         pod
     });
     let (before, after) = (uids(&before), uids(&after.collect::<Vec<_>>()));
+    assert_eq!(before.len(), leaves.len(), "each is taken as it is at first");
     let (mut as_before, mut new) = (Vec::new(), Vec::new());
     for (number, leaf) in leaves.iter().enumerate() {
         let name = format!("pod-{number}");

@@ -1,5 +1,6 @@
 //! All that a node shows to others, held against the README's tables in both directions: mounts, sockets, files with
-//! their modes and owners, kernel settings. What is not in a table is not there, and what is in one is.
+//! their modes and owners, kernel settings. What is not in a table is not there, and what is in one is. The session over the API (`api.rs`) has the
+//! node for it.
 
 use super::mounts::each_is_in_its_place;
 use anyhow::{Context, Result, bail, ensure};

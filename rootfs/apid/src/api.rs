@@ -23,6 +23,7 @@ mod hub;
 mod limits;
 mod listen;
 mod machine;
+mod parts;
 mod procfs;
 mod request;
 mod resources;

@@ -2,10 +2,11 @@
 
 use super::feed::Feeds;
 use super::fresh::Fresh;
+use super::parts::Parts;
 use super::procfs;
 use super::request::Budget;
 use super::upstream::{Refused, Target, Upstream};
-use super::weight::Room;
+use super::weight;
 use crate::node::Setup;
 use crate::places::Places;
 use podium_wire::machine::Process;
@@ -22,7 +23,7 @@ pub(super) struct Facts {
     pub(super) feeds: Feeds,
     pub(super) budget: Budget,
     /// For answers.
-    pub(super) room: Arc<Room>,
+    pub(super) room: Parts,
     /// Of the last reboot, shutdown or reset that was asked for here: its events are this actor's.
     pub(super) actor: Arc<Mutex<String>>,
     setup: watch::Receiver<Arc<Setup>>,
@@ -39,7 +40,7 @@ impl Facts {
             upstream,
             feeds,
             budget: Budget::default(),
-            room: Arc::default(),
+            room: weight::room(),
             actor: Arc::default(),
             setup,
             services: Fresh::default(),

@@ -42,9 +42,9 @@ pub(super) fn scale<T>(request: &Request<T>) -> Result<Scale, Status> {
     request.extensions().get::<Scale>().cloned().ok_or_else(|| Status::internal("nothing to weigh with"))
 }
 
-/// An answer of one message, once there is a place for it.
-async fn weighed<T: prost::Message>(scale: &Scale, message: T) -> Answer<T> {
-    scale.of_answer(&message).await?;
+/// An answer of one message, if there is a place for it.
+fn weighed<T: prost::Message>(scale: &Scale, message: T) -> Answer<T> {
+    scale.of_made(&message)?;
     Ok(Response::new(message))
 }
 
@@ -106,7 +106,7 @@ impl MachineService for Facts {
             let rows: Vec<ContainerRow> = rows(&answer, "containers")?;
             rows.into_iter().map(|row| row.info(&namespace)).collect()
         };
-        weighed(&scale, ContainersResponse { messages: vec![Container { metadata: None, containers }] }).await
+        weighed(&scale, ContainersResponse { messages: vec![Container { metadata: None, containers }] })
     }
 
     type DiskUsageStream = Streamed<DiskUsageInfo>;
@@ -192,7 +192,7 @@ impl MachineService for Facts {
             mounted_on: row.mounted_on,
         });
         let mounts = Mounts { metadata: None, stats: stats.collect() };
-        weighed(&scale, MountsResponse { messages: vec![mounts] }).await
+        weighed(&scale, MountsResponse { messages: vec![mounts] })
     }
 
     async fn processes(&self, request: Request<()>) -> Answer<ProcessesResponse> {
@@ -275,7 +275,7 @@ impl MachineService for Facts {
             name: row.name,
         });
         let stats = Stats { metadata: None, stats: stats.collect() };
-        weighed(&scale, StatsResponse { messages: vec![stats] }).await
+        weighed(&scale, StatsResponse { messages: vec![stats] })
     }
 
     async fn system_stat(&self, _request: Request<()>) -> Answer<SystemStatResponse> {

@@ -3,11 +3,10 @@
 //! What is short costs what an idle call costs. The longer ones of all callers together have a budget, or some hundred
 //! calls that never end their requests would hold more than the process may; and no address has all of it.
 
+use super::parts::{Part, Parts};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes};
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
 use tonic::Status;
@@ -51,53 +50,6 @@ impl Default for Budget {
     }
 }
 
-/// The parts of one kind that there may be at a time, and of one address. Clones share the counts.
-#[derive(Debug, Clone)]
-struct Parts {
-    most: usize,
-    most_of_one: usize,
-    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-impl Parts {
-    fn new(most: usize, most_of_one: usize) -> Self {
-        Self { most, most_of_one, taken: Arc::default() }
-    }
-
-    /// None: there is none left, or none for this address.
-    fn take(&self, address: IpAddr) -> Option<Part> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.values().sum::<usize>() >= self.most {
-            return None;
-        }
-        let of_it = taken.entry(address).or_default();
-        if *of_it >= self.most_of_one {
-            return None;
-        }
-        *of_it += 1;
-        Some(Part { of: self.clone(), address })
-    }
-}
-
-/// A part of the budget, taken until this is dropped.
-#[derive(Debug)]
-struct Part {
-    of: Parts,
-    address: IpAddr,
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        let mut taken = self.of.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(of_it) = taken.get_mut(&self.address) {
-            *of_it = of_it.saturating_sub(1);
-            if *of_it == 0 {
-                taken.remove(&self.address);
-            }
-        }
-    }
-}
-
 /// A request, and its part of the budget until it has been answered.
 pub(super) struct Read {
     pub(super) bytes: Bytes,
@@ -116,7 +68,7 @@ impl Budget {
         config: bool,
     ) -> Result<Read, Status> {
         // Before its first byte: strangers could fill the memory with halves of configs.
-        let part = config.then(|| self.configs.take(address));
+        let part = config.then(|| self.configs.take(address, 1));
         if matches!(part, Some(None)) {
             return Err(Status::unavailable("another config is being applied; try again"));
         }
@@ -142,7 +94,7 @@ impl Budget {
             }
             if length > SHORT && part.is_none() {
                 let full = || Status::unavailable("too many long requests are under way; try again");
-                part = Some(self.long.take(address).ok_or_else(full)?);
+                part = Some(self.long.take(address, 1).ok_or_else(full)?);
             }
             bytes.extend_from_slice(&data);
         }
@@ -154,6 +106,7 @@ impl Budget {
 mod tests {
     use super::*;
     use http_body_util::Full;
+    use std::sync::Arc;
     use tonic::Code;
 
     fn of(length: usize) -> Full<Bytes> {
@@ -213,8 +166,8 @@ mod tests {
         assert_eq!(code(budget.read(address(1), of(1), true)).await, Code::Unavailable);
         assert_eq!(code(budget.read(address(2), of(1), true)).await, Code::Ok);
         drop((config, held));
-        assert!(budget.long.taken.lock().unwrap().is_empty());
-        assert!(budget.configs.taken.lock().unwrap().is_empty());
+        assert!(budget.long.is_empty());
+        assert!(budget.configs.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

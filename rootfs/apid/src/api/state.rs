@@ -319,7 +319,7 @@ mod tests {
     use tokio_stream::StreamExt;
 
     fn watcher() -> (Watcher, Weighed<WatchResponse>) {
-        let (sender, told) = Scale::new(Arc::default(), [192, 0, 2, 1].into()).stream();
+        let (sender, told) = Scale::new(super::super::weight::room(), [192, 0, 2, 1].into()).stream();
         let definition = Definition::find(SERVICES).unwrap();
         let selection = Selection::new(definition, "", None).unwrap();
         let watcher = Watcher {

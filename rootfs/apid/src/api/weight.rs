@@ -4,14 +4,14 @@
 //! readers that take nothing would hold more than the process may; and no address has all of it. A message has its
 //! place before it is made, and keeps it until its reader has asked for what follows.
 
+use super::parts::{Part, Parts};
 use prost::Message;
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::Stream;
 use tonic::Status;
@@ -29,61 +29,31 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Messages that wait in one stream, beside the one that is sent.
 const WAITING_MAX: usize = 2;
 
-/// See the file's doc.
-#[derive(Debug, Default)]
-pub(super) struct Room {
-    taken: Mutex<HashMap<IpAddr, usize>>,
-    freed: Notify,
+/// The room for answers.
+pub(super) fn room() -> Parts {
+    Parts::new(ROOM, ROOM_OF_ADDRESS)
 }
 
-/// A place that is taken until this is dropped.
-#[derive(Debug)]
-pub(super) struct Held {
-    room: Arc<Room>,
-    address: IpAddr,
-    bytes: usize,
+/// What a message of so many bytes takes of the room; one that is larger than an address's part has all of that.
+fn weight(bytes: usize) -> usize {
+    bytes.saturating_mul(TIMES).min(ROOM_OF_ADDRESS)
 }
 
-impl Drop for Held {
-    fn drop(&mut self) {
-        let mut taken = self.room.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(of_it) = taken.get_mut(&self.address) {
-            *of_it = of_it.saturating_sub(self.bytes);
-            if *of_it == 0 {
-                taken.remove(&self.address);
-            }
-        }
-        drop(taken);
-        self.room.freed.notify_waiters();
-    }
-}
-
-impl Room {
-    fn take(self: &Arc<Self>, address: IpAddr, bytes: usize) -> Option<Held> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.values().sum::<usize>() + bytes > ROOM {
-            return None;
-        }
-        let of_it = taken.get(&address).copied().unwrap_or(0);
-        if of_it + bytes > ROOM_OF_ADDRESS {
-            return None;
-        }
-        taken.insert(address, of_it + bytes);
-        Some(Held { room: self.clone(), address, bytes })
-    }
+fn full() -> Status {
+    Status::resource_exhausted("answers that nobody takes fill the room for them; try again")
 }
 
 /// One call's way to the room. Clones are the same call's.
 #[derive(Debug, Clone)]
 pub(super) struct Scale {
-    room: Arc<Room>,
+    room: Parts,
     address: IpAddr,
     /// Of an answer that is one message, until it has been sent.
-    held: Arc<Mutex<Option<Held>>>,
+    held: Arc<Mutex<Option<Part>>>,
 }
 
 impl Scale {
-    pub(super) fn new(room: Arc<Room>, address: IpAddr) -> Self {
+    pub(super) fn new(room: Parts, address: IpAddr) -> Self {
         Self { room, address, held: Arc::default() }
     }
 
@@ -91,36 +61,34 @@ impl Scale {
     ///
     /// # Errors
     /// There was none for a while.
-    async fn place(&self, bytes: usize) -> Result<Option<Held>, Status> {
+    async fn place(&self, bytes: usize) -> Result<Option<Part>, Status> {
         if bytes <= LIGHT {
             return Ok(None);
         }
-        // One that is larger than all of it has all of it.
-        let bytes = bytes.saturating_mul(TIMES).min(ROOM_OF_ADDRESS);
-        let placed = async {
-            loop {
-                let freed = self.room.freed.notified();
-                let mut freed = std::pin::pin!(freed);
-                // From here on nothing that is given back is missed.
-                freed.as_mut().enable();
-                if let Some(held) = self.room.take(self.address, bytes) {
-                    return held;
-                }
-                freed.await;
-            }
-        };
-        let full =
-            |_| Status::resource_exhausted("answers that nobody takes fill the room for them; try again");
-        timeout(PATIENCE, placed).await.map(Some).map_err(full)
+        timeout(PATIENCE, self.room.wait(self.address, weight(bytes))).await.map(Some).map_err(|_| full())
     }
 
-    /// A place for the one message of an answer, kept to the end of the call.
+    /// A place for the one message of an answer that is made after it, kept to the end of the call; `message` is what it
+    /// will be.
     ///
     /// # Errors
     /// There was none for a while.
     pub(super) async fn of_answer(&self, message: &impl Message) -> Result<(), Status> {
         let held = self.place(message.encoded_len()).await?;
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+        Ok(())
+    }
+
+    /// The same for a message that is made already: while it waited it would weigh.
+    ///
+    /// # Errors
+    /// There is none now.
+    pub(super) fn of_made(&self, message: &impl Message) -> Result<(), Status> {
+        let bytes = message.encoded_len();
+        if bytes > LIGHT {
+            let held = self.room.take(self.address, weight(bytes)).ok_or_else(full)?;
+            *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
+        }
         Ok(())
     }
 
@@ -138,7 +106,7 @@ pub(super) struct Sender<T> {
     sender: mpsc::Sender<Item<T>>,
 }
 
-type Item<T> = (Result<T, Status>, Option<Held>);
+type Item<T> = (Result<T, Status>, Option<Part>);
 
 /// Nobody reads any more.
 #[derive(Debug)]
@@ -177,7 +145,7 @@ impl<T> Sender<T> {
 #[derive(Debug)]
 pub(super) struct Weighed<T> {
     receiver: mpsc::Receiver<Item<T>>,
-    held: Option<Held>,
+    held: Option<Part>,
 }
 
 impl<T> Stream for Weighed<T> {
@@ -199,13 +167,13 @@ mod tests {
     use tokio_stream::StreamExt;
     use tonic::Code;
 
-    fn scale(room: &Arc<Room>, last: u8) -> Scale {
+    fn scale(room: &Parts, last: u8) -> Scale {
         Scale::new(room.clone(), [192, 0, 2, last].into())
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_address_has_its_part_and_all_have_the_whole() {
-        let room = Arc::default();
+        let room = room();
         let heavy = ROOM_OF_ADDRESS / TIMES;
         let first = scale(&room, 1).place(heavy).await.unwrap();
         assert!(first.is_some());
@@ -223,12 +191,25 @@ mod tests {
             "one that is too large for it has all of it"
         );
         drop((first, others));
-        assert!(room.taken.lock().unwrap().is_empty());
+        assert!(room.is_empty());
+    }
+
+    #[test]
+    fn a_message_that_is_made_does_not_wait() {
+        let room = room();
+        let message = "x".repeat(ROOM_OF_ADDRESS);
+        scale(&room, 1).of_made(&String::new()).unwrap();
+        let first = scale(&room, 1);
+        first.of_made(&message).unwrap();
+        let refused = scale(&room, 1).of_made(&message).unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        drop(first);
+        assert!(room.is_empty(), "its place goes with its call");
     }
 
     #[tokio::test]
     async fn who_waits_has_the_next_place() {
-        let room = Arc::default();
+        let room = room();
         let first = scale(&room, 1).place(usize::MAX).await.unwrap();
         let waits = scale(&room, 1);
         let waiting = tokio::spawn(async move { waits.place(LIGHT + 1).await.map(|held| held.is_some()) });
@@ -240,11 +221,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_has_its_place_until_the_next_one_is_asked_for() {
-        let room: Arc<Room> = Arc::default();
+        let room = room();
         let (sender, mut stream) = scale(&room, 1).stream();
         sender.send(LIGHT + 1, || 1).await.unwrap();
         sender.send(1, || 2).await.unwrap();
-        let bytes = || room.taken.lock().unwrap().values().sum::<usize>();
+        let bytes = || room.taken();
         assert_eq!(bytes(), TIMES * (LIGHT + 1));
         assert_eq!(stream.next().await.unwrap().unwrap(), 1);
         assert_eq!(bytes(), TIMES * (LIGHT + 1), "it is being sent");

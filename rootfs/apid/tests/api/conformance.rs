@@ -1,5 +1,5 @@
-//! Each command of Talos's client against the server, by field numbers (`numbers.rs`): what is asked for, and every
-//! field of what comes back.
+//! Each command of Talos's client against the server, by field numbers (`numbers.rs`): what is asked for, and the
+//! fields of what comes back.
 
 use crate::cri;
 use crate::node::Node;
