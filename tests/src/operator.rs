@@ -8,6 +8,7 @@ use crate::console::{Console, Echo};
 use crate::disk::temporary_folder;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -143,7 +144,25 @@ impl Operator {
     /// # Errors
     /// It cannot be started; that it fails is none.
     pub fn run(&self, words: &[&str]) -> Result<Said> {
-        self.run_by(&self.path("talosconfig"), words)
+        self.run_with(words, &[])
+    }
+
+    /// Runs a command as the admin, with these in its environment.
+    ///
+    /// # Errors
+    /// It cannot be started; that it fails is none.
+    pub fn run_with(&self, words: &[&str], environment: &[(&str, &str)]) -> Result<Said> {
+        self.output(&self.path("talosconfig"), words, environment)
+    }
+
+    /// Writes a shell script that can be run, an editor for one; its path.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn script(&self, text: &str) -> Result<String> {
+        let path = self.write("script", &format!("#!/bin/sh\n{text}\n"))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        Ok(path)
     }
 
     /// Runs a command by another talosconfig.
@@ -151,9 +170,14 @@ impl Operator {
     /// # Errors
     /// It cannot be started; that it fails is none.
     pub fn run_by(&self, talosconfig: &Path, words: &[&str]) -> Result<Said> {
+        self.output(talosconfig, words, &[])
+    }
+
+    fn output(&self, talosconfig: &Path, words: &[&str], environment: &[(&str, &str)]) -> Result<Said> {
         let limit = if words.contains(&"--wait") { LONG_LIMIT } else { COMMAND_LIMIT };
         let mut command = self.command(limit, talosconfig);
-        let output = command.args(words).output().context("setpriv, timeout or podiumctl")?;
+        command.args(words).envs(environment.iter().copied());
+        let output = command.output().context("setpriv, timeout or podiumctl")?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(Said { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) })
     }

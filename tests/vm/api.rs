@@ -35,7 +35,7 @@ const BAD: &str = "
 #[test]
 fn a_fresh_node_is_operated_over_its_api() -> Result<()> {
     on_a_new_disk(|disk| {
-        let machine = boot(disk, &["podium.config=none".to_owned()], &[])?;
+        let mut machine = boot(disk, &["podium.config=none".to_owned()], &[])?;
         let operator = Operator::new(machine.port(operator::PORT)?)?;
         first_config(&machine, &operator).context("maintenance")?;
         let hand = Hand::at(machine.port(hand::PORT)?, BOOT_LIMIT)?;
@@ -48,7 +48,8 @@ fn a_fresh_node_is_operated_over_its_api() -> Result<()> {
         without_kubelet(&operator).context("without a kubelet")?;
         reboots(&machine, &operator).context("reboot")?;
         resets(&machine, &operator).context("reset")?;
-        first_config_by_reboot(&machine, &operator).context("first config in mode reboot")
+        first_config_by_reboot(&machine, &operator).context("first config in mode reboot")?;
+        turns_off(&mut machine, &operator).context("shutdown")
     })
 }
 
@@ -172,6 +173,10 @@ fn changes(machine: &Machine, operator: &Operator) -> Result<()> {
     swappiness("34")?;
     machine.console.wait(from, "podium: config: going back: its time in try mode is over", LIMIT)?;
     swappiness("33")?;
+    // What the editor leaves is the config; the operator's is a program here.
+    let editor = operator.script("sed -i 's/\"33\"/\"35\"/' \"$1\"")?;
+    operator.run_with(&["edit", "machineconfig"], &[("EDITOR", &editor)])?.ok()?;
+    swappiness("35")?;
     operator.run(&["service", "chronyd", "restart"])?.ok()?;
     machine.console.wait(from, "podium: chronyd: up", LIMIT)?;
     Ok(())
@@ -258,7 +263,8 @@ fn open_to_others(line: &str, state: &str) -> Option<u16> {
     is_open.then(|| u16::from_str_radix(port, 16).ok()).flatten()
 }
 
-/// Containers are asked for at containerd, and manifests are the node's own: a kubelet that is down hides neither.
+/// Containers are asked for at containerd, manifests and pods' logs are the node's own, and what the kubelet said last
+/// of its pods is known: one that is down hides none of them.
 fn without_kubelet(operator: &Operator) -> Result<()> {
     let is = |said: &Said, state: &str| {
         said.rows().iter().any(|row| row.get(1..3).is_some_and(|row| row == ["kubelet", state]))
@@ -268,6 +274,14 @@ fn without_kubelet(operator: &Operator) -> Result<()> {
     let said = operator.run(&["containers", "-k"])?.ok()?;
     ensure!(said.out.contains(":hello:") && said.out.contains("CONTAINER_RUNNING"), "{said:?}");
     ensure!(pods(&operator.run(&["get", "staticpods"])?.ok()?).len() == 2);
+    let said = operator.run(&["get", "staticpodstatus"])?.ok()?;
+    let hand = said
+        .rows()
+        .into_iter()
+        .find_map(|row| row.get(3).filter(|id| id.starts_with("default/hand-")).copied());
+    let hand = hand.with_context(|| format!("{said:?}"))?;
+    let said = operator.run(&["logs", "-k", &format!("{hand}:hand")])?.ok()?;
+    ensure!(said.out.contains(" stdout F listening on 9000\n"), "{said:?}");
     operator.run(&["service", "kubelet", "start"])?.ok()?;
     operator.wait(&["services"], LIMIT, |said| is(said, "Running"))?;
     Ok(())
@@ -313,4 +327,11 @@ fn first_config_by_reboot(machine: &Machine, operator: &Operator) -> Result<()> 
     machine.console.wait(from, "podium: ready: all 1 pods running", BOOT_LIMIT)?;
     operator.wait(&["get", "staticpods"], LIMIT, |said| pods(said) == [("default-hello", "1")])?;
     Ok(())
+}
+
+/// The node is silent when the command ends, and its machine off.
+fn turns_off(machine: &mut Machine, operator: &Operator) -> Result<()> {
+    let said = operator.run(&["shutdown", "--wait", "--timeout", "18m"])?.ok()?;
+    ensure!(said.err.contains("is going down"), "{said:?}");
+    machine.wait_exit(LIMIT)
 }

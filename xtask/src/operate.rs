@@ -53,7 +53,11 @@ impl Operator {
     /// # Errors
     /// It does not compile, or the files cannot be written.
     pub(crate) fn new() -> Result<Self> {
-        let operator = Self { program: podiumctl()?, folder: crate::top().join("out/run") };
+        Self::with(podiumctl()?, crate::top().join("out/run"))
+    }
+
+    fn with(program: PathBuf, folder: PathBuf) -> Result<Self> {
+        let operator = Self { program, folder };
         fs::create_dir_all(&operator.folder).with_context(|| operator.folder.display().to_string())?;
         if !operator.secrets().is_file() || !operator.talosconfig().is_file() {
             let folder = operator.folder.to_string_lossy().into_owned();
@@ -81,20 +85,28 @@ impl Operator {
     /// # Errors
     /// The file cannot be written.
     pub(crate) fn tell_when_answering(&self, port: u16) -> Result<()> {
-        self.quietly(&["config", "endpoint", &format!("127.0.0.1:{port}")])?;
+        self.reach(port)?;
         let operator = self.clone();
         // It ends with the process.
         thread::spawn(move || {
             loop {
                 let asked = operator.command(&["version", "--short"]).stderr(Stdio::null()).output();
                 if asked.is_ok_and(|output| output.status.success()) {
-                    let line = run::line(&operator.command(&["get", "staticpods"]));
-                    return crate::say::note(&format!("the API answers; type: {line}"));
+                    return crate::say::note(&format!("the API answers; type: {}", operator.line()));
                 }
                 thread::sleep(PAUSE);
             }
         });
         Ok(())
+    }
+
+    fn reach(&self, port: u16) -> Result<()> {
+        self.quietly(&["config", "endpoint", &format!("127.0.0.1:{port}")])
+    }
+
+    /// What to type.
+    fn line(&self) -> String {
+        run::line(&self.command(&["get", "staticpods"]))
     }
 
     fn secrets(&self) -> PathBuf {
@@ -134,6 +146,42 @@ fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As `run` goes about it, twice with another port; the node is none, and the program the real one.
+    #[test]
+    fn the_files_of_run_are_a_config_that_is_valid_and_a_talosconfig_that_leads_to_its_port() {
+        // Beside the folder of this test, by the tests that execute it.
+        let own = std::env::current_exe().unwrap();
+        let program = own.parent().unwrap().with_file_name("podiumctl");
+        assert!(program.is_file(), "{} is missing: cargo test --workspace", program.display());
+        let folder = tempfile::tempdir().unwrap();
+        let keys = |operator: &Operator| fs::read(operator.secrets()).unwrap();
+        let first = Operator::with(program.clone(), folder.path().join("run")).unwrap();
+        let kept = keys(&first);
+        let operator = Operator::with(program, folder.path().join("run")).unwrap();
+        assert_eq!(keys(&operator), kept, "a disk that is kept knows its operator again");
+        operator.config().unwrap();
+        let config = operator.folder.join("config.yaml");
+        let text = fs::read_to_string(&config).unwrap();
+        assert!(text.contains("name: hello") && text.contains("  ca:\n"), "{text}");
+        assert_eq!(
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&config).unwrap().permissions()) & 0o777,
+            0o600
+        );
+        operator.quietly(&["validate", "-f", &config.to_string_lossy()]).unwrap();
+        for port in [41_000, 41_001] {
+            operator.reach(port).unwrap();
+            let info = run::capture(&mut operator.command(&["config", "info"])).unwrap();
+            assert!(info.contains(&format!("127.0.0.1:{port}\n")) && info.contains("os:admin"), "{info}");
+        }
+        let line = operator.line();
+        let wanted = format!("podiumctl --talosconfig {} get staticpods", operator.talosconfig().display());
+        assert!(line.ends_with(&wanted), "{line}");
+        // Typed as it stands, it asks at that port, where nobody is.
+        let typed = Command::new("sh").args(["-c", &line]).output().unwrap();
+        let said = String::from_utf8_lossy(&typed.stderr);
+        assert!(typed.status.code() == Some(1) && said.contains("127.0.0.1:41001"), "{said}");
+    }
 
     #[test]
     fn the_demos_pods_stand_behind_the_ca() {

@@ -34,6 +34,7 @@ use podium_wire::cosi::{EventType, GetRequest, WatchOptions, WatchRequest, Watch
 use podium_wire::machine::apply_configuration_request::Mode;
 use podium_wire::machine::{
     ApplyConfigurationRequest, EventsRequest, LogsRequest, RebootRequest, ResetRequest, ServiceStopRequest,
+    ShutdownRequest,
 };
 use podium_wire::resources::{SERVICES, STATIC_PODS};
 use podium_wire::roles::Role;
@@ -41,6 +42,9 @@ use serde_json::json;
 use std::time::Duration;
 use tokio::time::timeout;
 use tonic::{Code, Streaming};
+
+/// What Talos says in the same case, which clients know.
+const NOT_IN_A_CONTAINER: &str = "method is not supported in container mode";
 
 async fn next<T>(stream: &mut Streaming<T>) -> T {
     timeout(LIMIT, stream.message()).await.expect("a message").expect("no error").expect("no end")
@@ -86,6 +90,13 @@ async fn events(stream: &mut Streaming<WatchResponse>) -> Vec<(EventType, String
     next(stream).await.event.into_iter().map(row).collect()
 }
 
+/// What a followed log says until it ends so.
+async fn until(stream: &mut Streaming<podium_wire::common::Data>, seen: &mut String, end: &str) {
+    while !seen.ends_with(end) {
+        seen.push_str(std::str::from_utf8(&next(stream).await.bytes).unwrap());
+    }
+}
+
 #[tokio::test]
 async fn a_log_is_followed_from_its_last_lines_over_files_that_are_put_aside() {
     let node = Node::serving();
@@ -94,11 +105,6 @@ async fn a_log_is_followed_from_its_last_lines_over_files_that_are_put_aside() {
     let request = LogsRequest { follow: true, tail_lines: 2, ..logs("system", "kubelet") };
     let mut stream = machine.logs(request).await.unwrap().into_inner();
     let mut seen = String::new();
-    let until = async |stream: &mut Streaming<podium_wire::common::Data>, seen: &mut String, end: &str| {
-        while !seen.ends_with(end) {
-            seen.push_str(std::str::from_utf8(&next(stream).await.bytes).unwrap());
-        }
-    };
     until(&mut stream, &mut seen, "three\n").await;
     let log = node.root().join("var/log/podium/kubelet.log");
     std::fs::rename(&log, node.root().join("var/log/podium/kubelet.log.1")).unwrap();
@@ -107,6 +113,35 @@ async fn a_log_is_followed_from_its_last_lines_over_files_that_are_put_aside() {
     assert_eq!(seen, "two\nthree\nfour\n");
     let ids = machine.logs_containers(()).await.unwrap().into_inner().messages.remove(0).ids;
     assert_eq!(ids, ["kubelet"]);
+}
+
+/// As the kubelet does it: a file is put aside under the time, later compressed, and a new life of the container has a
+/// file of its own.
+#[tokio::test]
+async fn a_pods_log_is_followed_over_rotations_and_restarts() {
+    let folder = "var/log/pods/default_web-node_1/c";
+    let node = Node::serving();
+    node.put(&format!("{folder}/0.log"), "one\ntwo\n");
+    let path = |name: &str| node.root().join(folder).join(name);
+    let aside = |name: &str| std::fs::rename(path("0.log"), path(name)).unwrap();
+    let mut machine = node.client(Role::Reader).await.machine();
+    let request = LogsRequest { follow: true, tail_lines: 1, ..logs("k8s.io", "default/web-node:c") };
+    let mut stream = machine.logs(request).await.unwrap().into_inner();
+    let mut seen = String::new();
+    until(&mut stream, &mut seen, "two\n").await;
+
+    node.put(&format!("{folder}/0.log"), "one\ntwo\nthree\n");
+    aside("0.log.20260101-000000");
+    node.put(&format!("{folder}/0.log"), "four\n");
+    until(&mut stream, &mut seen, "four\n").await;
+    std::fs::write(path("0.log.20260101-000000.gz"), "not for reading").unwrap();
+    std::fs::remove_file(path("0.log.20260101-000000")).unwrap();
+    aside("0.log.20260101-000100");
+    node.put(&format!("{folder}/0.log"), "five\n");
+    until(&mut stream, &mut seen, "five\n").await;
+    node.put(&format!("{folder}/1.log"), "six\n");
+    until(&mut stream, &mut seen, "six\n").await;
+    assert_eq!(seen, "two\nthree\nfour\nfive\nsix\n");
 }
 
 #[tokio::test]
@@ -248,7 +283,11 @@ async fn what_pid_1_refuses_is_told_in_its_words_and_what_a_container_cannot_is_
     };
     timeout(LIMIT, changed).await.expect("the node is known as a container");
     let status = machine.reset(ResetRequest::default()).await.unwrap_err();
-    assert_eq!(status.message(), "method is not supported in container mode");
+    assert_eq!(status.message(), NOT_IN_A_CONTAINER);
     assert_eq!(machine.reboot(RebootRequest::default()).await.unwrap_err().code(), Code::FailedPrecondition);
-    assert!(node.init.asked("reset").is_empty() && node.init.asked("reboot").is_empty());
+    let status = machine.shutdown(ShutdownRequest::default()).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::FailedPrecondition, NOT_IN_A_CONTAINER));
+    for request in ["reset", "reboot", "power off"] {
+        assert!(node.init.asked(request).is_empty(), "{request}");
+    }
 }

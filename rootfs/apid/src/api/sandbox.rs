@@ -132,3 +132,64 @@ fn argument(place: u8, operation: SeccompCmpOp, value: u64) -> Result<SeccompRul
     let condition = SeccompCondition::new(place, SeccompCmpArgLen::Dword, operation, value)?;
     Ok(SeccompRule::new(vec![condition])?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::ErrorKind::PermissionDenied;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::path::Path;
+    use std::process::Command;
+
+    const INSIDE: &str = "PODIUM_TEST_SANDBOX";
+    const NAME: &str =
+        "api::sandbox::tests::whoever_takes_the_process_over_reads_proc_and_speaks_to_the_node_alone";
+
+    /// There is no way back, so a process of its own goes in.
+    #[test]
+    fn whoever_takes_the_process_over_reads_proc_and_speaks_to_the_node_alone() {
+        if let Some(folder) = std::env::var_os(INSIDE) {
+            return inside(Path::new(&folder));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("file"), "content").unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", NAME, "--nocapture"]).env(INSIDE, folder.path());
+        let done = command.output().unwrap();
+        let said =
+            String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success() && said.contains("1 passed") && said.contains("all tried"), "{said}");
+    }
+
+    fn inside(folder: &Path) {
+        let unix = UnixListener::bind(folder.join("socket")).unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = tcp.local_addr().unwrap();
+        let parent = rustix::process::getppid().expect("the test that has started this");
+        enter(&Places::below(None));
+
+        std::fs::read_to_string("/proc/loadavg").expect("what it is there for");
+        UnixStream::connect(folder.join("socket")).expect("the node's sockets");
+        unix.accept().expect("the same");
+
+        let denied = |what: &str, result: std::io::Result<()>| {
+            let kind = result.expect_err(what).kind();
+            assert_eq!(kind, PermissionDenied, "{what}");
+        };
+        denied("a file", File::open(folder.join("file")).map(drop));
+        denied("the list of a folder", std::fs::read_dir(folder).map(drop));
+        denied("a file to write", File::options().append(true).open(folder.join("file")).map(drop));
+        denied("a new file", File::create(folder.join("new")).map(drop));
+        denied("a file that is removed", std::fs::remove_file(folder.join("file")));
+        denied("a file of /proc to write", File::options().write(true).open("/proc/self/comm").map(drop));
+        denied("a connection", TcpStream::connect(port).map(drop));
+        denied("a port", TcpListener::bind("127.0.0.1:0").map(drop));
+        denied("a socket to be found by", UnixListener::bind(folder.join("other")).map(drop));
+        denied("a program", Command::new("/proc/self/exe").arg("--list").spawn().map(drop));
+        denied("a thread", std::thread::Builder::new().spawn(|| ()).map(drop));
+        denied("a signal", rustix::process::test_kill_process(parent).map_err(Into::into));
+        println!("all tried");
+    }
+}

@@ -39,6 +39,28 @@ fn those_who_watch_the_static_pods_and_go_leave_nothing_behind() {
     assert_eq!(watches(&node), before);
 }
 
+/// A server that somebody has taken over is no admin by a reader's socket.
+#[test]
+fn files_are_read_by_the_admins_socket_alone() {
+    let node = Node::serving();
+    node.put("etc/file", "content");
+    let ask = |socket: &str| {
+        let stream = UnixStream::connect(node.root().join("run/podium/api").join(socket)).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        writeln!(&stream, r#"{{"request":"read","path":"/etc/file"}}"#).unwrap();
+        let mut line = String::new();
+        BufReader::new(&stream).read_line(&mut line).unwrap();
+        line
+    };
+    let refused = ask("node-reader.sock");
+    assert!(
+        refused.contains(r#""ok":false"#) && refused.contains("only an admin may read files"),
+        "{refused}"
+    );
+    let answered = ask("node-admin.sock");
+    assert!(answered.contains(r#""ok":true"#), "{answered}");
+}
+
 #[tokio::test]
 async fn a_stream_that_is_cut_off_is_no_whole_answer() {
     let mut node = Node::serving();

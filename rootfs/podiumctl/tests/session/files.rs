@@ -34,6 +34,26 @@ fn a_config_to_begin_with_is_valid() {
 }
 
 #[test]
+fn a_config_has_the_ca_of_the_secrets_that_it_is_given() {
+    let world = World::new(Role::Admin);
+    assert_eq!(world.run("gen secrets -o new -e 10.0.0.2").code, 0);
+    let said = world.run("gen config --with-secrets new/machineconfig.yaml -o node.yaml");
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert_eq!(world.run("validate -f node.yaml").code, 0);
+    let ca = |name: &str| -> Vec<String> {
+        let text = std::fs::read_to_string(world.path(name)).unwrap();
+        let lines = text.lines().map(|line| line.trim().to_owned());
+        lines.filter(|line| line.starts_with("crt: ") || line.starts_with("key: ")).collect()
+    };
+    assert_eq!((ca("node.yaml").len(), ca("node.yaml")), (2, ca("new/machineconfig.yaml")));
+    let mode = std::fs::metadata(world.path("node.yaml")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    world.write("bare.yaml", "version: v1alpha1\nmachine: {}\n");
+    let none = world.run("gen config --with-secrets bare.yaml");
+    assert!(none.code != 0 && none.err.contains("bare.yaml"), "{}", none.err);
+}
+
+#[test]
 fn an_admin_makes_a_talosconfig_for_a_reader_with_the_cas_key() {
     let world = World::new(Role::Admin);
     assert_eq!(world.run("gen secrets -o new -e 10.0.0.2").code, 0);
@@ -51,6 +71,24 @@ fn an_admin_makes_a_talosconfig_for_a_reader_with_the_cas_key() {
     let ca = std::fs::read_to_string(world.path("new/machineconfig.yaml")).unwrap();
     let key = ca.lines().find_map(|line| line.trim().strip_prefix("key: ")).unwrap();
     assert!(!text.contains(key), "the CA's key stays where it is");
+}
+
+#[test]
+fn a_context_is_made_of_pem_files_and_takes_no_others_place() {
+    let world = World::new(Role::Admin);
+    for (name, kind) in [("ca.crt", "CERTIFICATE"), ("c.crt", "CERTIFICATE"), ("c.key", "PRIVATE KEY")] {
+        world.write(name, &format!("-----BEGIN {kind}-----\nTm8=\n-----END {kind}-----\n"));
+    }
+    let add = "config add site --ca ca.crt --crt c.crt --key c.key";
+    let said = world.run(add);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(world.run("config contexts").out.contains("site"));
+    let again = world.run(add);
+    assert!(again.code == 1 && again.err.contains("there is a context \"site\" already"), "{}", again.err);
+    let missing = world.run("config add other --ca none.crt");
+    assert!(missing.code == 1 && missing.err.contains("read none.crt"), "{}", missing.err);
+    assert_eq!(world.run("config add other --crt c.crt").code, 2, "a certificate without its key");
+    assert!(!world.run("config contexts").out.contains("other"));
 }
 
 #[test]
