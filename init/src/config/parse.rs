@@ -3,24 +3,31 @@
 //! text (is it one?) -> tree (is it YAML?) -> which document -> keys given twice -> decode -> validate -> pods.
 //! A step that leaves nothing to go on with ends it; everything else is collected, so that a person sees all that
 //! is wrong at once. Nothing here has an effect, and no input makes it panic.
+//!
+//! Places are for problems: a text is read without most of them, and once more with all when there is a problem.
 
 use super::cursor::Cursor;
 use super::report::Report;
 use super::text::{self, Source};
-use super::tree::{self, Kind, Node, join};
+use super::tree::{self, Kind, Node, Places, join};
 use super::{Outcome, Problem, decode, validate};
 use crate::manifests::{self, Uids};
 use std::collections::BTreeSet;
 
 /// Checks a config's text (undone of base64 and compression).
 pub fn parse(bytes: &[u8]) -> Outcome {
+    let outcome = parse_with(bytes, Places::Few);
+    if outcome.problems.is_empty() { outcome } else { parse_with(bytes, Places::All) }
+}
+
+fn parse_with(bytes: &[u8], places: Places) -> Outcome {
     let stopped = |problem: Box<Problem>| Outcome { problems: vec![*problem], ..Outcome::default() };
     let text = match text::text(bytes) {
         Ok(text) => text,
         Err(problem) => return stopped(problem),
     };
     let source = Source::new(text);
-    let documents = match tree::documents(text, &source) {
+    let documents = match tree::documents(text, &source, places) {
         Ok(documents) => documents,
         Err(problem) => return stopped(problem),
     };

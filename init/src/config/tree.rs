@@ -5,6 +5,9 @@
 //! map around it goes on with its next item. One pass, no second parser. Where an error brings no place the values
 //! are still right and problems just lose their line.
 //!
+//! Such an error costs more than its scalar, and a config in which nothing is wrong needs no places. [`Places::Few`]
+//! leaves out those of text, which are most; how another scalar was written is found by its place.
+//!
 //! Bounds: [`MAX_VALUES`], [`MAX_KEY`], and serde_yaml's own on depth (128) and repeated aliases.
 
 use super::Problem;
@@ -136,9 +139,18 @@ fn is_word(key: &str) -> bool {
     !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
-/// Reads every document of a text. The error is what stopped the parser, with its place.
-pub(super) fn documents(text: &str, source: &Source<'_>) -> Result<Vec<Node>, Box<Problem>> {
-    let reader = Reader { source, left: Cell::new(MAX_VALUES), refused: Cell::new(None) };
+/// Which scalars are given their places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Places {
+    /// Those whose value depends on how it was written. All values and keys are as with [`Self::All`].
+    Few,
+    /// All.
+    All,
+}
+
+/// Reads every document of a text. The error is what stopped the parser, with its place where there are all places.
+pub(super) fn documents(text: &str, source: &Source<'_>, places: Places) -> Result<Vec<Node>, Box<Problem>> {
+    let reader = Reader { source, places, left: Cell::new(MAX_VALUES), refused: Cell::new(None) };
     let mut documents = Vec::new();
     for document in serde_yaml::Deserializer::from_str(text) {
         let mut taken = None;
@@ -178,14 +190,23 @@ fn explain(
 
 struct Reader<'a> {
     source: &'a Source<'a>,
+    places: Places,
     left: Cell<usize>,
     /// Why we, not the parser, gave up, and where if that is known.
     refused: Cell<Option<(&'static str, Option<Place>)>>,
 }
 
 impl Reader<'_> {
-    /// Settles one item of a list or map after its seed has run: a scalar whose error brought its place, a list or
-    /// map, or an error that ends it all.
+    /// Whether a scalar's place is wanted.
+    fn wants_place(&self, kind: &Kind) -> bool {
+        match kind {
+            Kind::Text(text) => self.places == Places::All || may_be_octal(text),
+            Kind::Null | Kind::Flag(_) | Kind::Number(_) | Kind::List(_) | Kind::Map(_) => true,
+        }
+    }
+
+    /// Settles one item of a list or map after its seed has run: a scalar whose error brought its place, one that needs
+    /// none, a list or map, or an error that ends it all.
     fn settle<E: de::Error>(&self, taken: Option<Kind>, result: Result<(), E>) -> Result<Node, E> {
         match (taken, result) {
             (Some(kind @ (Kind::List(_) | Kind::Map(_))), Ok(())) => Ok(Node { place: None, kind }),
@@ -205,8 +226,7 @@ impl Reader<'_> {
 
     /// Talos's YAML takes an unquoted 0644 for an octal number; YAML 1.2 for text.
     fn octal(&self, text: &str, place: Option<Place>) -> Option<Number> {
-        let digits =
-            text.strip_prefix('0').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+        let digits = text.strip_prefix('0').filter(|_| may_be_octal(text))?;
         let value = u64::from_str_radix(digits, 8).ok()?;
         (self.source.plain_word(place?)? == text).then(|| value.into())
     }
@@ -233,6 +253,10 @@ impl Reader<'_> {
     }
 }
 
+fn may_be_octal(text: &str) -> bool {
+    text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// The place that an error's text ends with; the parser does not name line 1, column 1.
 fn place_of(error: &impl fmt::Display) -> Option<Place> {
     let text = error.to_string();
@@ -245,14 +269,15 @@ fn place_of(error: &impl fmt::Display) -> Option<Place> {
 struct Seed<'a> {
     reader: &'a Reader<'a>,
     taken: &'a mut Option<Kind>,
-    /// End with an error after a scalar, for its place.
+    /// End with an error after a scalar whose place is wanted.
     for_place: bool,
 }
 
 impl Seed<'_> {
     fn scalar<E: de::Error>(self, kind: Kind) -> Result<(), E> {
+        let for_place = self.for_place && self.reader.wants_place(&kind);
         *self.taken = Some(kind);
-        if self.for_place { Err(E::custom("taken")) } else { Ok(()) }
+        if for_place { Err(E::custom("taken")) } else { Ok(()) }
     }
 }
 
@@ -360,9 +385,44 @@ mod tests {
     use super::*;
 
     fn tree(text: &str) -> Node {
-        let mut documents = documents(text, &Source::new(text)).unwrap();
+        let mut documents = documents(text, &Source::new(text), Places::All).unwrap();
         assert_eq!(documents.len(), 1);
         documents.remove(0)
+    }
+
+    #[test]
+    fn without_places_of_text_all_is_the_same_but_those() {
+        fn texts(node: &mut Node) {
+            match &mut node.kind {
+                Kind::Text(text) if !may_be_octal(text) => node.place = None,
+                Kind::Null | Kind::Flag(_) | Kind::Number(_) | Kind::Text(_) => {}
+                Kind::List(items) => items.iter_mut().for_each(texts),
+                Kind::Map(entries) => entries.iter_mut().for_each(|entry| {
+                    entry.place = None;
+                    texts(&mut entry.node);
+                }),
+            }
+        }
+        let text = "a: [0644, '0644', 0899, 0o644, 00, 0, yes, ~, 1.10, 1e3, .inf, \"\\x30\", true]
+0x1F: x
+1.10: {true: y, ~: z, 0644: '0', 010: 0}
+? 
+: nothing
+b: &x |
+  0644
+c: *x
+---
+0644
+---
+";
+        let few = documents(text, &Source::new(text), Places::Few).unwrap();
+        let mut all = documents(text, &Source::new(text), Places::All).unwrap();
+        let place_of_first = |documents: &[Node]| documents[0].get("c").and_then(|node| node.place);
+        assert_eq!((place_of_first(&few), place_of_first(&all)), (None, Some((6, 4))));
+        let mut few = few;
+        few.iter_mut().for_each(texts);
+        all.iter_mut().for_each(texts);
+        assert_eq!(format!("{few:?}"), format!("{all:?}"));
     }
 
     #[test]
