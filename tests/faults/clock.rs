@@ -1,6 +1,6 @@
 //! A machine whose battery-backed clock is far off, and the keys that end it.
 
-use super::support::shown;
+use super::support::{SIGKILL, goes_down, shown, told};
 use anyhow::{Context, Result, ensure};
 use podium_tests::console::Line;
 use podium_tests::disk::Disk;
@@ -8,6 +8,7 @@ use podium_tests::faults::Fault;
 use podium_tests::hand::Hand;
 use podium_tests::inline;
 use podium_tests::machine::{BOOT_LIMIT, HAND, HELLO, POWER_OFF_LIMIT, config, hand_of, hello, options};
+use podium_tests::ns::{LIMIT, Node, Setup};
 use podium_tests::qemu::Machine;
 use podium_tests::used;
 use serde_json::json;
@@ -33,9 +34,21 @@ const WITHOUT_PODS: Duration = Duration::from_secs(60);
 /// Where the log writer marks a boot with the wall clock's time.
 const LOG: &str = "/var/log/podium/kubelet.log";
 
+const DAY: u64 = 86_400;
+/// Near the most that the kernel lets a clock be ahead.
+const CENTURY: u64 = 36_500 * DAY;
+
 /// All of this file.
 pub(super) fn faults() -> Vec<Fault> {
+    let expected =
+        "a killed service is back at once, one that dies often later and later; it goes down in order";
     vec![
+        Fault::in_namespace("clock", "the machine has been up for a century", expected, || {
+            is_timely([CENTURY, CENTURY])
+        }),
+        Fault::in_namespace("clock", "the machine has been asleep for a year", expected, || {
+            is_timely([DAY, 365 * DAY])
+        }),
         Fault::in_machine(
             "clock",
             "the machine's clock is in 1970",
@@ -83,6 +96,23 @@ pub(super) fn faults() -> Vec<Fault> {
             },
         ),
     ]
+}
+
+/// All that PID 1 does by its clock, in a time namespace of its own.
+fn is_timely(uptime: [u64; 2]) -> Result<String> {
+    let mut node = Node::up(&Setup { uptime: Some(uptime), ..Setup::default() })?;
+    let mut from = 0;
+    for (number, delay) in ["next start now", "next start in 0.", "next start in 0."].into_iter().enumerate()
+    {
+        node.signal_process(node.nth_start("kubelet", number + 1)?.pid, SIGKILL)?;
+        let line = told(&node, from, "podium: kubelet: ended, signal 9", &[delay])?;
+        from = node.console.wait(line.number, "podium: kubelet: up", LIMIT)?.number;
+    }
+    let (answer, _) = node.ask(r#"{"version":1,"request":"events"}"#)?;
+    let now = answer["now_ms"].as_u64().context("no time")? / 1000;
+    ensure!(now >= uptime[1], "by its own clock the node has been up for {now} s");
+    goes_down(&mut node)?;
+    Ok(format!("{} days by its clock; back three times, then down", now / DAY))
 }
 
 /// A node with this config on a machine with this time, in UTC.

@@ -5,6 +5,7 @@ use super::support::{HELLO, SIGKILL, goes_down, serves, shown, told};
 use anyhow::{Context, Result, ensure};
 use podium_tests::console::Line;
 use podium_tests::faults::Fault;
+use podium_tests::gauge::field;
 use podium_tests::ns::{LIMIT, Node, Setup, eventually};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -18,7 +19,7 @@ pub(super) fn faults() -> Vec<Fault> {
         let expected = "told with its signal, started again at once, up; the other is left alone";
         Fault::in_namespace("processes", format!("kill -9 of {name}"), expected, move || service_killed(name))
     });
-    let helpers = ["log", "pods"].map(|name| {
+    let helpers = ["log", "pods", "probe", "apid", "api"].map(|name| {
         let expected = "told with its signal, started again, up";
         Fault::in_namespace("processes", format!("kill -9 of {name}"), expected, move || helper_killed(name))
     });
@@ -34,6 +35,11 @@ pub(super) fn faults() -> Vec<Fault> {
             "kill -9 of a service whenever it is up",
             "started now, then after up to 0.2 s, 0.4 s, 0.8 s, 1.6 s; told as a crash loop, never given up",
             killed_again_and_again,
+        ),
+        fault(
+            "kill -9 of a service 1,000 times in a row",
+            "up each time; the others are left alone, and PID 1 remembers ten deaths and needs no more memory",
+            thousand_kills,
         ),
         fault(
             "a service that ends at once again and again",
@@ -101,6 +107,38 @@ fn killed_again_and_again() -> Result<String> {
     node.console.wait(from, "podium: kubelet: up", LIMIT)?;
     ensure!(node.starts("containerd")?.len() == 1, "containerd was started again");
     Ok(format!("later and later, up again; {}", shown(&told)))
+}
+
+/// Who dies so often is started half a minute later in the end, so after the first few each next life is asked for.
+fn thousand_kills() -> Result<String> {
+    const KILLS: u64 = 1000;
+    // PID 1 remembers some hundred events; then nothing grows any more.
+    const WARM_UP: u64 = 150;
+    const SLACK_KIB: u64 = 64;
+    let node = Node::up(&Setup::default())?;
+    let mut lines = node.connect()?;
+    let memory = || -> Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", node.init()))?;
+        field(&text, "Pss_Anon")
+    };
+    let mut before = 0;
+    for kill in 0..KILLS {
+        if kill == WARM_UP {
+            before = memory()?;
+        }
+        let pid =
+            lines.service("kubelet")?["pid"].as_u64().with_context(|| format!("down at kill {kill}"))?;
+        node.signal_process(u32::try_from(pid)?, SIGKILL)?;
+        lines.next_life("kubelet", pid).with_context(|| format!("kill {kill}"))?;
+    }
+    let after = memory()?;
+    ensure!(after <= before + SLACK_KIB, "PID 1 had {before} KiB and has {after}");
+    let kubelet = lines.service("kubelet")?;
+    let deaths = kubelet["deaths"].as_array().context("no deaths")?;
+    ensure!(deaths.len() == 10 && deaths.iter().all(|death| death["signal"] == SIGKILL), "{kubelet}");
+    ensure!(node.starts("containerd")?.len() == 1, "containerd was started again");
+    serves(&node, &[HELLO])?;
+    Ok(format!("up again {KILLS} times; PID 1 had {before} KiB and has {after}"))
 }
 
 /// The delay that a line tells is between half of the full one and all of it, to the tenth that it is told in.

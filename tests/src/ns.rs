@@ -122,6 +122,10 @@ impl Node {
             "--net",
             "--cgroup",
         ]);
+        if let Some([monotonic, boot]) = setup.uptime.map(|clocks| clocks.map(|seconds| seconds.to_string()))
+        {
+            command.args(["--time", "--monotonic", &monotonic, "--boottime", &boot]);
+        }
         command.arg(&programs.launch);
         for volume in &setup.volumes {
             command.arg("--volume").arg(root.path().join(volume.trim_start_matches('/')));

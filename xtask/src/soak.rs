@@ -11,7 +11,6 @@ use podium_tests::disk::temporary_folder;
 use podium_tests::gauge::field;
 use podium_tests::ns::{LIMIT, Lines, Node, Setup, eventually};
 use serde::Serialize;
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -30,8 +29,7 @@ const MEMORY_SLACK_KIB: u64 = 64;
 const SIGKILL: i32 = 9;
 const LOOK: Duration = Duration::from_millis(5);
 const LOOKS: usize = 20;
-const SERVICES: &str = r#"{"version":1,"request":"services"}"#;
-const RESTART: &str = r#"{"version":1,"request":"service","name":"kubelet","action":"restart"}"#;
+const KUBELET: &str = "kubelet";
 const MANIFEST: &str = "/etc/kubernetes/manifests/podium-default-hello.yaml";
 /// A thousand orphans on a busy machine.
 const STALLED: Duration = Duration::from_secs(120);
@@ -204,38 +202,13 @@ impl<'a> Work<'a> {
 
     /// Ends the kubelet, by its stop rule or by SIGKILL, and waits for its next life.
     fn restart(&mut self, kill: bool) -> Result<()> {
-        let before = self.kubelet()?.0.context("the kubelet is down")?;
+        let before = self.lines.service(KUBELET)?["pid"].as_u64().context("the kubelet is down")?;
         if kill {
-            self.node.signal_process(before, SIGKILL)?;
+            self.node.signal_process(u32::try_from(before)?, SIGKILL)?;
         } else {
-            self.ask(RESTART)?;
+            self.lines.restart(KUBELET)?;
         }
-        let until = Instant::now() + LIMIT;
-        loop {
-            match self.kubelet()? {
-                (Some(pid), state) if pid != before && state == "up" => return Ok(()),
-                // Who is killed often is started later and later, unless somebody asks.
-                (None, state) if state == "backoff" => self.ask(RESTART).map(drop)?,
-                _ => std::thread::sleep(LOOK),
-            }
-            ensure!(Instant::now() < until, "the kubelet did not come back");
-        }
-    }
-
-    /// Its PID and its state.
-    fn kubelet(&mut self) -> Result<(Option<u32>, String)> {
-        let answer = self.ask(SERVICES)?;
-        let services = answer["services"].as_array().context("no services")?;
-        let kubelet = services.iter().find(|one| one["service"] == "kubelet").context("no kubelet")?;
-        let pid = kubelet["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
-        Ok((pid, kubelet["state"].as_str().unwrap_or_default().to_owned()))
-    }
-
-    fn ask(&mut self, request: &str) -> Result<Value> {
-        self.lines.send(request)?;
-        let answer = self.lines.next()?.context("no answer")?;
-        ensure!(answer["ok"] == true, "{request}: {answer}");
-        Ok(answer)
+        self.lines.next_life(KUBELET, before).map(drop)
     }
 
     /// Has containerd's fake make some, and waits until PID 1 has buried them.

@@ -2,12 +2,16 @@
 
 use super::{LIMIT, Node};
 use crate::build::programs;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Between two looks at a service that starts within milliseconds.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What `init ctl` has printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +112,55 @@ impl Lines {
             }
         }
         bail!("the stream has ended")
+    }
+
+    /// Asks for what is answered by one line.
+    ///
+    /// # Errors
+    /// The answer is a refusal, or none.
+    pub fn answer(&mut self, request: &str) -> Result<Value> {
+        self.send(request)?;
+        let answer = self.next()?.context("no answer")?;
+        ensure!(answer["ok"] == true, "{request}: {answer}");
+        Ok(answer)
+    }
+
+    /// A service's entry in the list of services.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn service(&mut self, name: &str) -> Result<Value> {
+        let mut answer = self.answer(r#"{"version":1,"request":"services"}"#)?;
+        let services = answer["services"].as_array_mut().context("no services")?;
+        let index = services.iter().position(|one| one["service"] == name).context("no such service")?;
+        Ok(services.swap_remove(index))
+    }
+
+    /// Asks for the next life of a service, now.
+    ///
+    /// # Errors
+    /// That is refused.
+    pub fn restart(&mut self, name: &str) -> Result<()> {
+        self.answer(&format!(r#"{{"version":1,"request":"service","name":"{name}","action":"restart"}}"#))
+            .map(drop)
+    }
+
+    /// Waits until a service is up with another PID than `before`, and gives that. Who has died often is started later
+    /// and later; nobody waits for that here, it is asked for.
+    ///
+    /// # Errors
+    /// It does not come.
+    pub fn next_life(&mut self, name: &str, before: u64) -> Result<u64> {
+        let until = Instant::now() + LIMIT;
+        loop {
+            let service = self.service(name)?;
+            match (service["pid"].as_u64(), service["state"].as_str()) {
+                (Some(pid), Some("up")) if pid != before => return Ok(pid),
+                (None, Some("backoff")) => self.restart(name)?,
+                _ => std::thread::sleep(LOOK),
+            }
+            ensure!(Instant::now() < until, "{name} did not come back: {service}");
+        }
     }
 
     /// The bare connection.

@@ -60,6 +60,8 @@ pub struct Setup {
     pub prepare: Vec<(&'static str, Prepare)>,
     /// How many descriptors PID 1 may have open, and everything it starts.
     pub open_files: Option<u64>,
+    /// Seconds by which the node's clocks are ahead of the host's: the monotonic one, and boot time, which counts sleep.
+    pub uptime: Option<[u64; 2]>,
     /// What each fake does, by its program's name.
     pub scripts: BTreeMap<&'static str, String>,
     /// PID 1's environment.
@@ -82,6 +84,7 @@ impl Default for Setup {
             volumes: Vec::new(),
             prepare: Vec::new(),
             open_files: None,
+            uptime: None,
             scripts: BTreeMap::from([("containerd", ready.clone()), ("kubelet", ready)]),
             env: BTreeMap::new(),
             ignored: Vec::new(),
