@@ -19,6 +19,10 @@ mod directory;
 mod exhausted;
 #[path = "faults/hardware.rs"]
 mod hardware;
+#[path = "faults/kernel.rs"]
+mod kernel;
+#[path = "faults/keys.rs"]
+mod keys;
 #[path = "faults/logs.rs"]
 mod logs;
 #[path = "faults/manifests.rs"]
@@ -33,6 +37,8 @@ mod preload;
 mod processes;
 #[path = "faults/resources.rs"]
 mod resources;
+#[path = "faults/roots.rs"]
+mod roots;
 #[path = "faults/running.rs"]
 mod running;
 #[path = "faults/services.rs"]
@@ -61,12 +67,15 @@ fn main() -> ExitCode {
         preload::faults(),
         power::faults(),
         clock::faults(),
+        kernel::faults(),
+        keys::faults(),
         hardware::faults(),
         processes::faults(),
         signals::faults(),
         resources::faults(),
         logs::faults(),
         boot::faults(),
+        roots::faults(),
         control::faults(),
         shutdown::faults(),
     ];

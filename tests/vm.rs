@@ -17,7 +17,6 @@ mod vm {
     mod mounts;
     mod network;
     mod reset;
-    mod roots;
     mod settings;
     mod sources;
     mod status;

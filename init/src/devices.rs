@@ -7,8 +7,9 @@
 use crate::prepare::system;
 use crate::sys::device::{self, Next, Uevents};
 use crate::sys::module::{Report, Store};
-use crate::sys::{notify, poll};
-use crate::{kmsg, network};
+use crate::sys::process::OURSELVES;
+use crate::sys::{limited, notify, poll};
+use crate::{crashlogs, kmsg, network};
 use anyhow::{Result, bail};
 use podium_init::input::{EVENT_SIZE, POWER_BUTTON, is_power_pressed};
 use podium_init::modules::{SOFT_WATCHDOG, SOON};
@@ -45,6 +46,10 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         notify::send(&socket.to_string_lossy(), "READY=1")?;
     }
     helper.load(SOON.iter().map(|(module, _)| *module).collect());
+    // A child's work, as firmware may hang.
+    if let Err(error) = limited::run(OURSELVES, &["crash-logs"], crashlogs::LIMIT) {
+        log::error!("devices: {error:#}");
+    }
     loop {
         helper.wait(&uevents)?;
         helper.read_buttons();

@@ -8,6 +8,7 @@ mod answer;
 mod apply;
 mod boot;
 mod child;
+mod crashlogs;
 mod ctl;
 mod devices;
 mod disks;
@@ -52,6 +53,7 @@ init apply ASK      change the config of the running node
 init wait           wait for what holds a static pod back: a pod that is ending, a mount
 init log            write the services' output below /var/log/podium
 init devices        load drivers for devices that appear, watch the power button
+init crash-logs     move what the kernel has kept of a crash to the disk
 init preload        import the image's OCI archives that containerd does not hold yet
 init repair PROGRAM ARG...  look after what containerd or the kubelet keeps, then become PROGRAM
 init pods           tell PID 1 which static pods run
@@ -119,6 +121,7 @@ fn run(verb: &str, args: &[String]) -> Result<()> {
         "wait" => wait::run(args),
         "log" => logger::run(args),
         "devices" => devices::run(args),
+        "crash-logs" => crashlogs::run(args),
         "preload" => preload::run(args),
         "repair" => repair::run(args),
         "pods" => pods::run(args),

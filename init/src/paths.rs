@@ -130,6 +130,8 @@ pub const STATE_PKI: &str = "/system/state/pki";
 pub const OVERLAYS: &str = "/var/system/overlays";
 /// Logs of services.
 pub const LOGS: &str = "/var/log/podium";
+/// What the kernel has kept of crashes.
+pub const CRASH_LOGS: &str = "/var/log/podium/crash";
 /// Static pod manifests: a tmpfs of its own, 0700.
 pub const MANIFESTS: &str = "/etc/kubernetes/manifests";
 /// What the manifest writer moves out of the kubelet's way.

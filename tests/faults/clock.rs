@@ -1,5 +1,6 @@
 //! A machine whose battery-backed clock is far off, and the keys that end it.
 
+use super::keys::ctrl_alt_del;
 use super::support::{SIGKILL, goes_down, shown, told};
 use anyhow::{Context, Result, ensure};
 use podium_tests::console::Line;
@@ -11,7 +12,6 @@ use podium_tests::machine::{BOOT_LIMIT, HAND, HELLO, POWER_OFF_LIMIT, config, ha
 use podium_tests::ns::{LIMIT, Node, Setup};
 use podium_tests::qemu::Machine;
 use podium_tests::used;
-use serde_json::json;
 use std::time::Duration;
 
 /// A pod that does not end when it is asked to, and is given ten minutes for it.
@@ -146,9 +146,8 @@ fn works(machine: &Machine, hand: &Hand) -> Result<String> {
 
 fn eight_times(machine: &mut Machine) -> Result<Line> {
     let from = machine.console.mark();
-    let keys = ["ctrl", "alt", "delete"].map(|key| json!({"type": "qcode", "data": key}));
     for _ in 0..8 {
-        machine.qmp().execute("send-key", &json!({"keys": keys, "hold-time": 50}))?;
+        ctrl_alt_del(machine)?;
     }
     machine.console.wait(from, "podium: shutdown: asked again by Ctrl-Alt-Del", POWER_OFF_LIMIT)
 }

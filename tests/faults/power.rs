@@ -1,4 +1,4 @@
-//! The stored config when the power goes in the middle of a change, and when a bit of it flips.
+//! The stored config when the power goes in the middle of a change, when a bit of it flips, and when it cannot be read.
 //!
 //! What a power cut leaves is what had reached the disk: the machine is stopped between two of its instructions again
 //! and again while configs are applied, and each time STATE's partition is looked at as the next boot would find it.
@@ -6,11 +6,12 @@
 
 use super::support::shown;
 use anyhow::{Context, Result, bail, ensure};
+use podium_tests::damage;
 use podium_tests::disk::{Disk, Partition, temporary_folder};
 use podium_tests::faults::{Fault, Shared};
 use podium_tests::hand::{self, Hand};
 use podium_tests::inline;
-use podium_tests::machine::{BOOT_LIMIT, HAND, boot, config};
+use podium_tests::machine::{BOOT_LIMIT, HAND, boot, config, options};
 use podium_tests::markers::READY;
 use podium_tests::qemu::Machine;
 use podium_tests::used;
@@ -24,13 +25,15 @@ use std::thread;
 const NEW: &str = "/run/podium/new.yaml";
 /// The config of the boot is the first generation; the cut comes while a later one than this is applied.
 const GENERATIONS: u64 = 6;
+/// A service without which pods run.
+const CHRONYD: &str = "/usr/sbin/chronyd";
 /// As many different states of the disk are enough, however long the changes take.
 const STATES: usize = 60;
 
 /// All of this file.
 pub(super) fn faults() -> Vec<Fault> {
     let shared = Shared::new(cut_off);
-    let again = Arc::clone(&shared);
+    let [again, once_more] = [(); 2].map(|()| Arc::clone(&shared));
     vec![
         Fault::in_machine(
             "config",
@@ -43,6 +46,12 @@ pub(super) fn faults() -> Vec<Fault> {
             "a bit of the stored config flips",
             "told by its checksum and kept for inspection; the last known good one is in force",
             move || flipped(&again.get()?.disk),
+        ),
+        Fault::in_machine(
+            "resources",
+            "two sectors of the disk cannot be read: of the stored config, and of a program",
+            "both are told; the last known good config is in force and its pods run, all other services are up",
+            move || unreadable(&once_more.get()?.disk),
         ),
     ]
 }
@@ -159,4 +168,28 @@ fn flipped(disk: &Disk) -> Result<String> {
     ensure!(hand.read("/system/state/config/rejected-1.yaml")?.as_bytes() == bytes, "it was changed");
     ensure!(hand.read("/run/podium/config.yaml")? == numbered(1), "another one is in force");
     Ok(format!("{}; the first one is in force", shown(&line)))
+}
+
+fn unreadable(disk: &Disk) -> Result<String> {
+    let state = disk.partition("STATE")?;
+    state.replay()?;
+    let stored = state.read("/config/good.yaml")?;
+    let places = [state.place("/config.yaml")?, damage::place_in_root(disk, CHRONYD)?];
+    let mut options = options(disk, &[], &[])?;
+    options.bad_sectors = places.map(|place| place / 512).to_vec();
+    let machine = Machine::start(&options)?;
+    let told = |text: &str| machine.wait(text, BOOT_LIMIT);
+    let of_config = machine.console.wait_for(0, "the config's sector", BOOT_LIMIT, |line| {
+        line.text.starts_with("podium: config from STATE: ") && line.text.contains("Input/output error")
+    })?;
+    told("podium: config from STATE (last known good config): 1 pod")?;
+    told(READY)?;
+    let of_program = told("podium: chronyd: ended, signal 7; next start ")?;
+    let hand = Hand::at(machine.port(hand::PORT)?, BOOT_LIMIT)?;
+    let in_force = hand.read("/run/podium/config.yaml")?;
+    ensure!(stored.ends_with(in_force.as_bytes()), "another one is in force: {in_force}");
+    for service in ["containerd", "kubelet", "dhcpcd", "api"] {
+        told(&format!("podium: {service}: up"))?;
+    }
+    Ok(format!("{}; {}; its pod runs", shown(&of_config), shown(&of_program)))
 }

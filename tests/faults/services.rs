@@ -19,6 +19,9 @@ const PLUGINS: &str = "/opt/cni/bin";
 const SHORTLY: u64 = 10;
 /// Also what runs may need a new thread in that time.
 const LONG: u64 = 30;
+/// All that are to be up, and not done, on a node of the default config.
+const SERVICES: [&str; 10] =
+    ["log", "devices", "dhcpcd", "chronyd", "pods", "probe", "apid", "api", "kubelet", "containerd"];
 const DAY: i64 = 86_400;
 /// A service that was up for so many seconds is started at once when it ends.
 const CLEAN_SLATE: Duration = Duration::from_secs(61);
@@ -98,9 +101,23 @@ const CONTAINERD: &[Row] = &[
     }),
 ];
 
+const PROCESSES: &[Row] = &[(
+    "kill -9 of each service, one after the other",
+    "all are told and back, our pod is the same process",
+    |node| {
+        for service in SERVICES {
+            let from = node.machine.console.mark();
+            node.hand.kill(node.pid_of(service)?, SIGKILL)?;
+            let ended = node.says(service, from, &[&format!("podium: {service}: ended, signal 9")])?;
+            node.says(service, ended.number, &[&format!("podium: {service}: up")])?;
+        }
+        Ok(format!("{} services; {}", SERVICES.len(), node.is_unharmed()?))
+    },
+)];
+
 const RESOURCES: &[Row] = &[
     ("PID 1 cannot fork", "told; a killed kubelet returns once it can", |node| {
-        node.is_refused("/sys/fs/cgroup/init/pids.max", "1", SHORTLY, "kubelet: not started: ")
+        node.is_refused("/sys/fs/cgroup/init/pids.max", "1", LONG, "kubelet: not started: ")
     }),
     ("no service can fork", "each that ends for it returns once it can, pods live on", |node| {
         node.is_refused("/sys/fs/cgroup/podium/pids.max", "1", LONG, "kubelet: ended, code ")
@@ -132,8 +149,13 @@ const CLOCK: &[Row] = &[
 
 /// All of this file.
 pub(super) fn faults(node: &Arc<Shared<Node>>) -> Vec<Fault> {
-    let areas =
-        [("kubelet", KUBELET), ("containerd", CONTAINERD), ("resources", RESOURCES), ("clock", CLOCK)];
+    let areas = [
+        ("processes", PROCESSES),
+        ("kubelet", KUBELET),
+        ("containerd", CONTAINERD),
+        ("resources", RESOURCES),
+        ("clock", CLOCK),
+    ];
     areas.iter().flat_map(|(area, rows)| rows.iter().map(|row| fault(node, area, row))).collect()
 }
 
@@ -145,6 +167,14 @@ impl Node {
         let line = self.says(service, from, &[told])?;
         self.says(service, line.number, &[&format!("podium: {service}: up")])?;
         Ok(line)
+    }
+
+    /// The process that PID 1 has started last for a service.
+    fn pid_of(&self, service: &str) -> Result<i32> {
+        let start = format!("podium: {service}: starting, pid ");
+        let lines = self.machine.console.lines();
+        let pid = lines.iter().rev().find_map(|line| line.text.strip_prefix(&start)?.parse().ok());
+        pid.with_context(|| format!("{service} was never started"))
     }
 
     /// Waits for a line of the console with all these parts; without it the end of the service's log is told.

@@ -60,6 +60,15 @@ pub fn renumber(disk: &Path, label: &str, guid: &str) -> Result<()> {
 /// # Errors
 /// There is no such file, or it is too small to have a block of its own.
 pub fn file_of_root(disk: &Disk, path: &str) -> Result<()> {
+    let file = OpenOptions::new().write(true).open(disk.path())?;
+    Ok(file.write_all_at(&[0xA5; 4096], place_in_root(disk, path)?)?)
+}
+
+/// Where on the disk the middle of a file of the root file system (erofs) lies, in bytes.
+///
+/// # Errors
+/// As [`file_of_root`].
+pub fn place_in_root(disk: &Disk, path: &str) -> Result<u64> {
     let root = disk.partition("ROOT-A")?;
     let folder = temporary_folder()?;
     let copy = folder.path().join("root.erofs");
@@ -71,8 +80,7 @@ pub fn file_of_root(disk: &Disk, path: &str) -> Result<()> {
         .filter_map(|line| line.split(" : ").nth(1)?.split("..").next()?.trim().parse().ok())
         .collect();
     let place = places.get(places.len() / 2).with_context(|| format!("{path}: no extent:\n{extents}"))?;
-    let file = OpenOptions::new().write(true).open(disk.path())?;
-    Ok(file.write_all_at(&[0xA5; 4096], root.start + place)?)
+    Ok(root.start + place)
 }
 
 fn change(
@@ -137,6 +145,20 @@ impl Partition {
         Ok(())
     }
 
+    /// Where on the disk a file of its ext4 file system begins, in bytes.
+    ///
+    /// # Errors
+    /// There is no such file, or it is empty.
+    pub fn place(&self, path: &str) -> Result<u64> {
+        let blocks = output(tool("debugfs").args(["-R", &format!("blocks {path}"), &self.target()]))?;
+        let first: u64 =
+            blocks.split_whitespace().next().with_context(|| format!("no block of {path}"))?.parse()?;
+        let stats = output(tool("debugfs").args(["-R", "stats -h", &self.target()]))?;
+        let size =
+            stats.lines().find_map(|line| line.strip_prefix("Block size:")).context("no block size")?;
+        Ok(self.start + first * size.trim().parse::<u64>()?)
+    }
+
     /// Removes a file from the root of its ext4 file system.
     ///
     /// # Errors
@@ -159,6 +181,8 @@ mod tests {
         data.format().unwrap();
         data.fill("filler").unwrap();
         data.check_clean().unwrap();
+        let place = usize::try_from(data.place("/filler").unwrap() - data.start).unwrap();
+        assert!(data.start(place + 8).unwrap().ends_with(b"xxxxxxxx"), "{place}");
         data.remove("filler").unwrap();
         data.check_clean().unwrap();
         assert!(data.list("/").unwrap().contains(&"lost+found".to_owned()));

@@ -50,6 +50,8 @@ pub struct Options {
     pub words: Vec<String>,
     /// The first disk (`/dev/vda`), written to.
     pub disk: Option<PathBuf>,
+    /// Sectors of the first disk, of 512 bytes, that cannot be read: EIO.
+    pub bad_sectors: Vec<u64>,
     /// Further disks, read-only for the guest's sake: `/dev/vdb` and on.
     pub extra_disks: Vec<ExtraDisk>,
     /// RAM in MiB.
@@ -85,6 +87,7 @@ impl Options {
             initramfs: initramfs.to_owned(),
             words: Vec::new(),
             disk: None,
+            bad_sectors: Vec::new(),
             extra_disks: Vec::new(),
             memory_mib: 2048,
             smp: 2,
@@ -110,7 +113,13 @@ impl Options {
         add(&["-kernel", &self.kernel.to_string_lossy(), "-initrd", &self.initramfs.to_string_lossy()]);
         add(&["-append", &self.words.join(" ")]);
         if let Some(disk) = &self.disk {
-            let drive = format!("if=none,id=disk0,format=raw,discard=unmap,file={}", escaped(disk));
+            let fault = |(number, sector): (usize, &u64)| {
+                let rule = format!("file.inject-error.{number}");
+                format!("{rule}.event=read_aio,{rule}.iotype=read,{rule}.errno=5,{rule}.sector={sector},")
+            };
+            let faults: String = self.bad_sectors.iter().enumerate().map(fault).collect();
+            let file = if faults.is_empty() { "file" } else { "file.driver=blkdebug,file.image.filename" };
+            let drive = format!("if=none,id=disk0,format=raw,discard=unmap,{faults}{file}={}", escaped(disk));
             add(&["-drive", &drive, "-device", "virtio-blk-pci,drive=disk0"]);
         }
         for (number, disk) in self.extra_disks.iter().enumerate() {

@@ -174,9 +174,9 @@ fn changes(machine: &Machine, operator: &Operator) -> Result<()> {
     machine.console.wait(from, "podium: config: going back: its time in try mode is over", LIMIT)?;
     swappiness("33")?;
     // What the editor leaves is the config; the operator's is a program here.
-    let editor = operator.script("sed -i 's/\"33\"/\"35\"/' \"$1\"")?;
-    operator.run_with(&["edit", "machineconfig"], &[("EDITOR", &editor)])?.ok()?;
-    swappiness("35")?;
+    let editor = operator.script("sed -i '/swappiness/s/33/35/' \"$1\"")?;
+    let said = operator.run_with(&["edit", "machineconfig"], &[("EDITOR", &editor)])?.ok()?;
+    swappiness("35").with_context(|| format!("{said:?}"))?;
     operator.run(&["service", "chronyd", "restart"])?.ok()?;
     machine.console.wait(from, "podium: chronyd: up", LIMIT)?;
     Ok(())

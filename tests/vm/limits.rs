@@ -29,7 +29,10 @@ fn services_are_bounded_and_protected() -> Result<()> {
         }
         ensure!(of_group(&hand, "podium/containerd", "pids.max")? == "max", "shims must be able to fork");
         ensure!(of_group(&hand, "init", "cgroup.procs")?.lines().any(|pid| pid == "1"), "PID 1 is elsewhere");
-        ensure!(hand.read("/proc/1/oom_score_adj")?.trim() == "-1000");
+        for (pid, score) in scores(&hand)? {
+            let have = hand.read(&format!("/proc/{pid}/oom_score_adj"))?;
+            ensure!(have.trim() == score, "{pid}: {} and not {score}", have.trim());
+        }
         pods_are_kept_off_what_the_services_need(&hand).context("reservations")?;
         each_has_room(&hand).context("room")?;
 
@@ -39,6 +42,26 @@ fn services_are_bounded_and_protected() -> Result<()> {
 
 fn of_group(hand: &Hand, group: &str, file: &str) -> Result<String> {
     Ok(hand.read(&format!("/sys/fs/cgroup/{group}/{file}"))?.trim().to_owned())
+}
+
+/// Processes of each kind, and their `oom_score_adj` as the README has it.
+fn scores(hand: &Hand) -> Result<Vec<(String, &'static str)>> {
+    // In containerd's group there are the pods' shims, too.
+    let containerd = hand.process("containerd", "containerd")?.pid.to_string();
+    let mut scores = vec![("1".to_owned(), "-1000"), (containerd, "-999")];
+    for (service, score) in [
+        ("kubelet", "-999"),
+        ("log", "-500"),
+        ("devices", "-500"),
+        ("chronyd", "-500"),
+        ("apid", "-500"),
+        ("api", "0"),
+    ] {
+        let pids = of_group(hand, &format!("podium/{service}"), "cgroup.procs")?;
+        ensure!(!pids.is_empty(), "{service} is not there");
+        scores.extend(pids.lines().map(|pid| (pid.to_owned(), score)));
+    }
+    Ok(scores)
 }
 
 fn pods_are_kept_off_what_the_services_need(hand: &Hand) -> Result<()> {
