@@ -12,8 +12,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-/// Until then it is done: flash memory behind firmware takes milliseconds a record.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+/// Until then it is done: flash memory behind firmware takes milliseconds a record. What is left then is the next boot's.
+pub(crate) const LIMIT: Duration = Duration::from_secs(15);
 /// Where the kernel shows its records.
 const PSTORE: &str = "/sys/fs/pstore";
 /// The kernel's own bound of a record is 64 KiB, before it is unpacked.

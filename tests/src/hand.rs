@@ -294,6 +294,11 @@ impl Hand {
         drop(http::try_get(self.port, "/tamper?how=fault"));
     }
 
+    /// Makes the kernel panic at once; as [`Hand::make_init_fault`].
+    pub fn make_kernel_panic(&self) {
+        drop(http::try_get(self.port, "/write?path=/proc/sysrq-trigger&text=c"));
+    }
+
     /// Gives an image of the node another name, too.
     ///
     /// # Errors
