@@ -1,54 +1,48 @@
 //! `init crash-logs`: moves what the kernel has kept of a crash, where the machine has a place for that which survives a
-//! reboot, to the disk: there it can be read, and the next crash finds room. `init devices` calls it once it has loaded
+//! reboot, to the disk: there it can be read, and the next crash finds room. `init devices` starts it once it has loaded
 //! the drivers of such places.
 //!
 //! A record gets a number in front of its name, as some of these places use the same names again.
 
 use crate::kmsg;
-use crate::sys::file;
+use crate::sys::{file, root};
 use anyhow::{Context, Result, bail};
 use podium_init::paths;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
-/// Until then it is done: flash memory behind firmware takes milliseconds a record. What is left then is the next boot's.
-pub(crate) const LIMIT: Duration = Duration::from_secs(15);
 /// Where the kernel shows its records.
 const PSTORE: &str = "/sys/fs/pstore";
-/// The kernel's own bound of a record is 64 KiB, before it is unpacked.
+/// Firmware gives a record some KiB; who gives `ramoops` larger ones has them left where they are.
 const RECORD_MAX: usize = 256 << 10;
-/// `TMPFS_MAGIC` of the kernel's magic.h.
-const TMPFS: i64 = 0x0102_1994;
 /// So many records are kept, the newest: a crash has some.
 const KEPT: usize = 64;
 
-/// Moves all that there is.
+/// Moves all that there is, and says so. What cannot be moved stays where it is, and is said as well.
 ///
 /// # Errors
-/// What could not be moved stays where it is.
+/// An argument, or the records cannot be listed.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     if let Some(arg) = args.first() {
         bail!("takes no argument, not {arg:?}");
     }
     kmsg::start();
-    let from = Path::new(PSTORE);
+    let (from, to) = (Path::new(PSTORE), Path::new(paths::CRASH_LOGS));
     let records = names(from)?;
-    if records.is_empty() {
-        return Ok(());
+    let Some(first) = records.first() else { return Ok(()) };
+    // Before the disk is touched, which may be what has failed.
+    let begins =
+        file::read(&from.join(first), RECORD_MAX).map(|bytes| first_line(&bytes)).unwrap_or_default();
+    kmsg::say(&format!("the kernel has kept {} records of a crash: {begins}", records.len()));
+    let is_in_memory = file::make_dir(to, 0o700).and_then(|()| Ok(root::is_in_memory(to)?));
+    match is_in_memory.and_then(|is_in_memory| match is_in_memory {
+        // What stands in for a disk that is not there ends with this boot.
+        true => bail!("there is no disk to keep them on"),
+        false => move_all(from, &records, to),
+    }) {
+        Ok(()) => kmsg::say(&format!("crash logs: they are in {} now", to.display())),
+        Err(error) => kmsg::say(&format!("crash logs: {error:#}; what was not moved stays in {PSTORE}")),
     }
-    let to = Path::new(paths::CRASH_LOGS);
-    file::make_dir(to, 0o700)?;
-    // What stands in for a disk that is not there ends with this boot.
-    if rustix::fs::statfs(to).context("statfs")?.f_type == TMPFS {
-        bail!("{} records of a crash stay in {PSTORE}: there is no disk to keep them on", records.len());
-    }
-    let begins = move_all(from, &records, to)?;
-    kmsg::say(&format!(
-        "the kernel crashed before this boot: {} records of it are in {}: {begins}",
-        records.len(),
-        to.display()
-    ));
     Ok(())
 }
 
@@ -65,34 +59,41 @@ fn names(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Gives the first line of the first record.
-fn move_all(from: &Path, records: &[String], to: &Path) -> Result<String> {
+/// One that cannot be moved keeps no other from it; the first error is the answer.
+fn move_all(from: &Path, records: &[String], to: &Path) -> Result<()> {
+    // The oldest first, as they are numbered.
     let mut kept = names(to)?;
-    let mut begins = None;
+    let mut result = Ok(());
     for record in records {
-        let source = from.join(record);
-        let bytes = file::read(&source, RECORD_MAX)?;
-        begins.get_or_insert_with(|| first_line(&bytes));
-        // One that could not be removed the last time is there already.
-        let is_kept = kept.iter().any(|name| {
-            name.split_once('-').is_some_and(|(_, rest)| rest == record)
-                && file::read(&to.join(name), RECORD_MAX).is_ok_and(|have| have == bytes)
-        });
-        if !is_kept {
-            let name = format!("{:06}-{record}", next(&kept));
-            file::store(&to.join(&name), &bytes, 0o600)?;
-            kept.push(name);
+        if let Err(error) = move_one(&from.join(record), record, to, &mut kept) {
+            result = result.and(Err(error));
         }
-        fs::remove_file(&source).with_context(|| format!("remove {}", source.display()))?;
     }
     for name in kept.iter().take(kept.len().saturating_sub(KEPT)) {
         let path = to.join(name);
-        fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+        if let Err(error) = fs::remove_file(&path).with_context(|| format!("remove {}", path.display())) {
+            result = result.and(Err(error));
+        }
     }
-    Ok(begins.unwrap_or_default())
+    result
 }
 
-/// The number of the next record; `kept` is sorted.
+fn move_one(source: &Path, record: &str, to: &Path, kept: &mut Vec<String>) -> Result<()> {
+    let bytes = file::read(source, RECORD_MAX)?;
+    // One that could not be removed the last time is there already.
+    let is_kept = kept.iter().any(|name| {
+        name.split_once('-').is_some_and(|(_, rest)| rest == record)
+            && file::read(&to.join(name), RECORD_MAX).is_ok_and(|have| have == bytes)
+    });
+    if !is_kept {
+        let name = format!("{:06}-{record}", next(kept));
+        file::store(&to.join(&name), &bytes, 0o600)?;
+        kept.push(name);
+    }
+    fs::remove_file(source).with_context(|| format!("remove {}", source.display()))
+}
+
+/// The number of the next record.
 fn next(kept: &[String]) -> u32 {
     let numbers = kept.iter().filter_map(|name| name.split('-').next()?.parse::<u32>().ok());
     numbers.max().unwrap_or(0).saturating_add(1)
@@ -120,7 +121,7 @@ mod tests {
         let to = to.path();
         let first =
             put(from.path(), &[("dmesg-1", "Oops#1 Part1\n<4>b"), ("dmesg-0", "Panic#2 Part1\n<0>a")]);
-        assert_eq!(move_all(from.path(), &first, to).unwrap(), "Panic#2 Part1");
+        move_all(from.path(), &first, to).unwrap();
         assert_eq!(names(from.path()).unwrap(), [""; 0]);
         assert_eq!(names(to).unwrap(), ["000001-dmesg-0", "000002-dmesg-1"]);
         let second = put(from.path(), &[("dmesg-0", "Panic#1 Part1\n<0>c")]);
@@ -130,6 +131,7 @@ mod tests {
         let again = put(from.path(), &[("dmesg-0", "Panic#1 Part1\n<0>c")]);
         move_all(from.path(), &again, to).unwrap();
         assert_eq!(names(to).unwrap().len(), 3);
+        assert_eq!(first_line(b"Panic#2 Part1\n<0>a"), "Panic#2 Part1");
     }
 
     #[test]
@@ -144,10 +146,14 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_none_stays() {
+    fn one_that_cannot_be_read_stays_and_keeps_no_other_from_being_moved() {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::create_dir(from.path().join("a")).unwrap();
-        assert!(move_all(from.path(), &["a".to_owned()], to.path()).is_err());
-        assert!(names(from.path().join("none").as_path()).unwrap().is_empty());
+        let records = put(from.path(), &[("b", "text")]);
+        let error = move_all(from.path(), &records, to.path()).unwrap_err();
+        assert!(error.to_string().contains("is a directory"), "{error:#}");
+        assert_eq!(names(from.path()).unwrap(), ["a"]);
+        assert_eq!(names(to.path()).unwrap(), ["000001-b"]);
+        assert!(names(&from.path().join("none")).unwrap().is_empty());
     }
 }

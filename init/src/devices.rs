@@ -1,15 +1,16 @@
-//! `init devices`: loads the drivers of the devices that are there and of those that appear, and watches the power
-//! button. A supervised helper; what it knows it can find again, so it may end and be started at any time.
+//! `init devices`: loads the drivers of the devices that are there and of those that appear, watches the power button,
+//! and has the crash logs moved. A supervised helper; what it knows it can find again, so it may end and be started at any time.
 //!
 //! It tells PID 1 two things: READY=1 when the devices that were there have their drivers and dhcpcd's config is made
 //! for the cards among them, and SIGPWR when the button is pressed. It names no nodes and changes no permissions: that is devtmpfs's work.
 
 use crate::prepare::system;
 use crate::sys::device::{self, Next, Uevents};
+use crate::sys::limited::Aside;
 use crate::sys::module::{Report, Store};
 use crate::sys::process::OURSELVES;
-use crate::sys::{limited, notify, poll};
-use crate::{crashlogs, kmsg, network};
+use crate::sys::{notify, poll};
+use crate::{kmsg, network};
 use anyhow::{Result, bail};
 use podium_init::input::{EVENT_SIZE, POWER_BUTTON, is_power_pressed};
 use podium_init::modules::{SOFT_WATCHDOG, SOON};
@@ -46,9 +47,10 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         notify::send(&socket.to_string_lossy(), "READY=1")?;
     }
     helper.load(SOON.iter().map(|(module, _)| *module).collect());
-    // A child's work, as firmware may hang.
-    if let Err(error) = limited::run(OURSELVES, &["crash-logs"], crashlogs::LIMIT) {
-        log::error!("devices: {error:#}");
+    // Firmware may be slow, or hang: neither keeps us from the rest.
+    match Aside::start(OURSELVES, &["crash-logs"]) {
+        Ok(aside) => helper.aside = Some(aside),
+        Err(error) => log::error!("devices: {error:#}; crash logs stay where they are"),
     }
     loop {
         helper.wait(&uevents)?;
@@ -64,6 +66,8 @@ struct Helper {
     buttons: BTreeMap<u32, OwnedFd>,
     /// Modules, and `` for the tables, of which a failure was said.
     said: BTreeSet<String>,
+    /// What moves the crash logs, while it does.
+    aside: Option<Aside>,
     /// Settings of the config whose files were not there at the last look.
     unset: Option<BTreeSet<String>>,
 }
@@ -133,11 +137,15 @@ impl Helper {
     }
 
     /// Sleeps until something is to be read.
-    fn wait(&self, uevents: &Uevents) -> Result<()> {
+    fn wait(&mut self, uevents: &Uevents) -> Result<()> {
         let mut fds = vec![(uevents.as_fd(), poll::For::Reading)];
         fds.extend(self.buttons.values().map(|button| (button.as_fd(), poll::For::Reading)));
-        poll::wait(&fds, None)?;
-        Ok(())
+        fds.extend(self.aside.iter().map(|aside| (aside.end(), poll::For::Reading)));
+        let has_ended = poll::wait(&fds, None)?.last().copied().unwrap_or(false);
+        match self.aside.take_if(|_| has_ended) {
+            Some(aside) => aside.reap(),
+            None => Ok(()),
+        }
     }
 
     /// Reads each button once; one that is gone is forgotten.

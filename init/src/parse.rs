@@ -22,12 +22,13 @@ const RAW_MAX: usize = MAX_TEXT / 3 * 4 + 4;
 const OUTCOME_MAX: usize = 64 << 20;
 /// The child's memory: some forty times the largest sensible config.
 const MEMORY_MAX: u64 = 256 << 20;
-/// The child's CPU time in seconds: the largest config takes about two, and ten times that under emulation.
-const CPU_MAX: u64 = 30;
+/// The child's CPU time in seconds: the largest config takes about two, four when it has a problem, and ten times that
+/// under emulation.
+const CPU_MAX: u64 = 45;
 /// The child's descriptors: standard ones, pipes to zstd, and room.
 const FILES_MAX: u64 = 16;
 /// Until then the child has ended, or is killed: its CPU time, and as much again on a busy machine.
-const TIME_MAX: Duration = Duration::from_secs(60);
+const TIME_MAX: Duration = Duration::from_secs(90);
 /// zstd's share of that, so that the child is still there to say what took so long.
 const UNPACK_MAX: Duration = Duration::from_secs(20);
 
@@ -191,7 +192,7 @@ mod tests {
     fn a_childs_death_is_told_in_terms_of_the_config() {
         for (over, ended, errors, want) in [
             (None, 0, "a warning\n", None),
-            (None, 24, "", Some("reading it took more than 30 s of CPU time")),
+            (None, 24, "", Some("reading it took more than 45 s of CPU time")),
             (
                 None,
                 6,
@@ -206,7 +207,7 @@ mod tests {
             ),
             (None, 11, "", Some("the parser was ended by signal 11")),
             (None, 1 << 8, "podium: parse: x", Some("the parser failed: podium: parse: x")),
-            (Some(Over::Time), 9, "", Some("reading it took more than 60 s")),
+            (Some(Over::Time), 9, "", Some("reading it took more than 90 s")),
             (Some(Over::Output), 9, "", Some("its pods are more than 64 MiB of JSON")),
         ] {
             assert_eq!(told(over, ended, errors).as_deref(), want);

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use podium_init::config::Outcome;
+use podium_init::config::{Outcome, Severity};
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
@@ -101,6 +101,22 @@ fn a_config_of_ten_thousand_files_is_within_the_limits() {
     let outcome = outcome("plain", text.as_bytes());
     assert_eq!(outcome.problems, []);
     assert_eq!(outcome.config.map(|config| config.machine.files.len()), Some(10_000));
+}
+
+/// One that has a problem is read twice.
+#[test]
+fn a_config_of_ten_thousand_pods_with_a_warning_is_within_the_limits() {
+    let mut text = String::from("version: v1alpha1\nmachine:\n  pods:\n");
+    for index in 0..10_000 {
+        text += &format!(
+            "    - {{apiVersion: v1, kind: Pod, metadata: {{name: p{index}}}, spec: {{containers: [{{name: c, image: 'i:1'}}]}}}}\n"
+        );
+    }
+    text += "  files: [{path: /var/lib/f, permissions: 644, content: hello, op: overwrite}]\n";
+    let outcome = outcome("plain", text.as_bytes());
+    assert_eq!(outcome.manifests.len(), 10_000);
+    let problems: Vec<_> = outcome.problems.iter().map(|problem| (problem.line, problem.severity)).collect();
+    assert_eq!(problems, [(Some(10_004), Severity::Warning)], "{:?}", outcome.problems);
 }
 
 #[test]

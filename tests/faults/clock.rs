@@ -9,6 +9,7 @@ use podium_tests::faults::Fault;
 use podium_tests::hand::Hand;
 use podium_tests::inline;
 use podium_tests::machine::{BOOT_LIMIT, HAND, HELLO, POWER_OFF_LIMIT, config, hand_of, hello, options};
+use podium_tests::markers::UNMOUNTED;
 use podium_tests::ns::{LIMIT, Node, Setup};
 use podium_tests::qemu::Machine;
 use podium_tests::used;
@@ -35,7 +36,7 @@ const WITHOUT_PODS: Duration = Duration::from_secs(60);
 const LOG: &str = "/var/log/podium/kubelet.log";
 
 const DAY: u64 = 86_400;
-/// Near the most that the kernel lets a clock be ahead.
+/// The kernel lets a clock be ahead by 146 years.
 const CENTURY: u64 = 36_500 * DAY;
 
 /// All of this file.
@@ -86,8 +87,7 @@ pub(super) fn faults() -> Vec<Fault> {
                 machine.wait(SET, BOOT_LIMIT)?;
                 let line = eight_times(&mut machine)?;
                 let from = line.number;
-                let unmounted = "podium: halt: all file systems unmounted";
-                let last = machine.console.wait(from, unmounted, POWER_OFF_LIMIT)?;
+                let last = machine.console.wait(from, UNMOUNTED, POWER_OFF_LIMIT)?;
                 let took = last.kernel.zip(line.kernel).context("no time")?;
                 let took = took.0.saturating_sub(took.1);
                 ensure!(took < WITHOUT_PODS, "{took:?} by the guest's clock");
@@ -98,7 +98,7 @@ pub(super) fn faults() -> Vec<Fault> {
     ]
 }
 
-/// All that PID 1 does by its clock, in a time namespace of its own.
+/// Restarts with and without a delay, and a shutdown within its limits, in a time namespace of its own.
 fn is_timely(uptime: [u64; 2]) -> Result<String> {
     let mut node = Node::up(&Setup { uptime: Some(uptime), ..Setup::default() })?;
     let mut from = 0;

@@ -11,7 +11,8 @@ use podium_tests::qemu::Machine;
 use podium_tests::used;
 
 const KEPT: &str = "/var/log/podium/crash";
-const TOLD: &str = "podium: the kernel crashed before this boot: ";
+const TOLD: &str = "podium: the kernel has kept ";
+const MOVED: &str = "podium: crash logs: they are in /var/log/podium/crash now";
 /// Of the flash memory behind the machine's firmware (ACPI ERST).
 const FLASH: u64 = 1 << 20;
 
@@ -35,15 +36,17 @@ fn panics() -> Result<String> {
     let hand = hand_of(&machine)?;
     ensure!(hand.list("/sys/fs/pstore")?.is_empty());
     // The kernel counts the seconds by instructions, which takes minutes without KVM.
-    let panic = hand.read("/proc/sys/kernel/panic")?;
-    ensure!(panic.trim() == "10", "reboots after {panic}");
+    let delay = hand.read("/proc/sys/kernel/panic")?;
+    ensure!(delay.trim() == "10", "reboots after {delay}");
     hand.write("/proc/sys/kernel/panic", "1")?;
     let from = machine.console.mark();
     hand.make_kernel_panic();
     let panic = machine.console.wait(from, "Kernel panic - not syncing: ", BOOT_LIMIT)?;
-    let from = machine.console.wait(panic.number, "Rebooting in 1 seconds", BOOT_LIMIT)?.number + 1;
+    let from = machine.console.wait(panic.number + 1, "Rebooting in 1 seconds", BOOT_LIMIT)?.number + 1;
     machine.console.wait(from, READY, BOOT_LIMIT)?;
     let line = machine.console.wait(from, TOLD, BOOT_LIMIT)?;
+    ensure!(line.text.contains("Panic#1"), "{line}");
+    machine.console.wait(line.number, MOVED, BOOT_LIMIT)?;
     let names = hand.wait("the hand of the next boot", BOOT_LIMIT, |hand| hand.list(KEPT).map(Some))?;
     let words = names.iter().map(|name| hand.read(&format!("{KEPT}/{name}"))).collect::<Result<String>>()?;
     ensure!(words.contains("sysrq: Trigger a crash"), "{names:?}: {words}");

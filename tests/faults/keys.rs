@@ -5,11 +5,11 @@ use anyhow::{Result, ensure};
 use podium_tests::console::Line;
 use podium_tests::faults::Fault;
 use podium_tests::machine::{BOOT_LIMIT, POWER_OFF_LIMIT, hello};
+use podium_tests::markers::UNMOUNTED;
 use podium_tests::qemu::Machine;
 use podium_tests::running::Running;
 use serde_json::json;
-
-const UNMOUNTED: &str = "podium: halt: all file systems unmounted";
+use std::time::Duration;
 
 /// All of this file.
 pub(super) fn faults() -> Vec<Fault> {
@@ -39,15 +39,14 @@ pub(super) fn ctrl_alt_del(machine: &mut Machine) -> Result<()> {
 fn goes_down(machine: &Machine, from: usize, asked: &str) -> Result<(Line, usize)> {
     let why = machine.console.wait(from, asked, POWER_OFF_LIMIT)?;
     let last = machine.console.wait(why.number, UNMOUNTED, POWER_OFF_LIMIT)?.number;
-    let lines = machine.console.lines();
-    let killed = lines[why.number..last].iter().find(|line| line.text.contains("still there"));
-    ensure!(killed.is_none(), "{killed:?}");
+    let pods =
+        machine.console.wait(why.number, "podium: shutdown: pods done: no pod is left", Duration::ZERO)?;
+    ensure!(pods.number < last, "unmounted before the pods' end");
     Ok((why, last))
 }
 
 fn once() -> Result<String> {
-    let Running { machine, .. } = Running::resume()?;
-    let mut machine = machine;
+    let Running { disk: _disk, mut machine, .. } = Running::resume()?;
     ensure!(hello(&machine)?.contains("hello"));
     let from = machine.console.mark();
     ctrl_alt_del(&mut machine)?;
@@ -57,12 +56,11 @@ fn once() -> Result<String> {
 }
 
 fn power_button() -> Result<String> {
-    let Running { disk, machine, .. } = Running::resume()?;
-    let mut machine = machine;
+    let Running { disk, mut machine, .. } = Running::resume()?;
     ensure!(hello(&machine)?.contains("hello"));
     let from = machine.console.mark();
     machine.press_power_button()?;
-    let (why, _) = goes_down(&machine, from, "podium: shutdown: power off, asked by ")?;
+    let (why, _) = goes_down(&machine, from, "podium: shutdown: power off, asked by signal PWR")?;
     machine.wait_exit(POWER_OFF_LIMIT)?;
     for label in ["STATE", "EPHEMERAL"] {
         disk.partition(label)?.check_clean()?;

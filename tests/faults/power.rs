@@ -4,6 +4,7 @@
 //! and again while configs are applied, and each time STATE's partition is looked at as the next boot would find it.
 //! The last stop is a real cut, and the machine boots from what is left.
 
+use super::services::SERVICES;
 use super::support::shown;
 use anyhow::{Context, Result, bail, ensure};
 use podium_tests::damage;
@@ -48,7 +49,7 @@ pub(super) fn faults() -> Vec<Fault> {
             move || flipped(&again.get()?.disk),
         ),
         Fault::in_machine(
-            "resources",
+            "config",
             "two sectors of the disk cannot be read: of the stored config, and of a program",
             "both are told; the last known good config is in force and its pods run, all other services are up",
             move || unreadable(&once_more.get()?.disk),
@@ -173,7 +174,7 @@ fn flipped(disk: &Disk) -> Result<String> {
 fn unreadable(disk: &Disk) -> Result<String> {
     let state = disk.partition("STATE")?;
     state.replay()?;
-    let stored = state.read("/config/good.yaml")?;
+    let stored = String::from_utf8(state.read("/config/good.yaml")?)?;
     let places = [state.place("/config.yaml")?, damage::place_in_root(disk, CHRONYD)?];
     let mut options = options(disk, &[], &[])?;
     options.bad_sectors = places.map(|place| place / 512).to_vec();
@@ -187,8 +188,9 @@ fn unreadable(disk: &Disk) -> Result<String> {
     let of_program = told("podium: chronyd: ended, signal 7; next start ")?;
     let hand = Hand::at(machine.port(hand::PORT)?, BOOT_LIMIT)?;
     let in_force = hand.read("/run/podium/config.yaml")?;
-    ensure!(stored.ends_with(in_force.as_bytes()), "another one is in force: {in_force}");
-    for service in ["containerd", "kubelet", "dhcpcd", "api"] {
+    let good = stored.split_once('\n').context("one line")?.1;
+    ensure!(in_force == good, "another one is in force: {in_force}");
+    for service in SERVICES.iter().filter(|service| **service != "chronyd") {
         told(&format!("podium: {service}: up"))?;
     }
     Ok(format!("{}; {}; its pod runs", shown(&of_config), shown(&of_program)))

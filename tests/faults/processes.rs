@@ -5,7 +5,6 @@ use super::support::{HELLO, SIGKILL, goes_down, serves, shown, told};
 use anyhow::{Context, Result, ensure};
 use podium_tests::console::Line;
 use podium_tests::faults::Fault;
-use podium_tests::gauge::field;
 use podium_tests::ns::{LIMIT, Node, Setup, eventually};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -117,21 +116,17 @@ fn thousand_kills() -> Result<String> {
     const SLACK_KIB: u64 = 64;
     let node = Node::up(&Setup::default())?;
     let mut lines = node.connect()?;
-    let memory = || -> Result<u64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", node.init()))?;
-        field(&text, "Pss_Anon")
-    };
     let mut before = 0;
     for kill in 0..KILLS {
         if kill == WARM_UP {
-            before = memory()?;
+            before = node.pss_anon()?;
         }
         let pid =
             lines.service("kubelet")?["pid"].as_u64().with_context(|| format!("down at kill {kill}"))?;
         node.signal_process(u32::try_from(pid)?, SIGKILL)?;
         lines.next_life("kubelet", pid).with_context(|| format!("kill {kill}"))?;
     }
-    let after = memory()?;
+    let after = node.pss_anon()?;
     ensure!(after <= before + SLACK_KIB, "PID 1 had {before} KiB and has {after}");
     let kubelet = lines.service("kubelet")?;
     let deaths = kubelet["deaths"].as_array().context("no deaths")?;

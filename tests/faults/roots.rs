@@ -125,6 +125,8 @@ fn words() -> Result<String> {
     const MOST: usize = 2047;
     let disk = new_disk()?;
     let mut options = options(&disk, &[], &[])?;
+    let right = "podium.watchdog=20s";
+    options.words.push(right.to_owned());
     let wrong = ["podium.confg=/a", "podium.root_wait=3601", "podium.config=\"/no such"];
     let room = MOST - options.words.iter().map(|word| word.len() + 1).sum::<usize>();
     let filler = room - wrong.iter().map(|word| word.len() + 1).sum::<usize>();
@@ -133,8 +135,9 @@ fn words() -> Result<String> {
     let machine = Machine::start(&options)?;
     let unknown =
         machine.wait("podium.confg: warning: unknown word, did you mean podium.config?", BOOT_LIMIT)?;
-    let range = machine.wait("out of range", BOOT_LIMIT)?;
+    let range = machine.wait("podium.root_wait: warning: ", BOOT_LIMIT)?;
     machine.wait("podium: config from kernel command line (/no such", BOOT_LIMIT)?;
     machine.wait("podium: config from image default: 1 pod", BOOT_LIMIT)?;
+    machine.wait(" resets after 20 s", BOOT_LIMIT)?;
     Ok(format!("{}; {}", shown(&unknown), shown(&range)))
 }

@@ -17,10 +17,10 @@ const KEPT: &str = "/var/lib/podium/damaged";
 const PLUGINS: &str = "/opt/cni/bin";
 /// Seconds for which the kernel refuses something: several starts fail in that time.
 const SHORTLY: u64 = 10;
-/// Also what runs may need a new thread in that time.
+/// Also what runs may need a new thread, or be started, in that time.
 const LONG: u64 = 30;
 /// All that are to be up, and not done, on a node of the default config.
-const SERVICES: [&str; 10] =
+pub(super) const SERVICES: [&str; 10] =
     ["log", "devices", "dhcpcd", "chronyd", "pods", "probe", "apid", "api", "kubelet", "containerd"];
 const DAY: i64 = 86_400;
 /// A service that was up for so many seconds is started at once when it ends.

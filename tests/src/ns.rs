@@ -15,6 +15,7 @@ pub use root::{Prepare, Setup};
 
 use crate::build::programs;
 use crate::console::{Console, Echo, Line};
+use crate::gauge::field;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -155,6 +156,14 @@ impl Node {
     /// It did not come; with the last lines.
     pub fn wait(&self, text: &str) -> Result<Line> {
         self.console.wait(0, text, LIMIT)
+    }
+
+    /// PID 1's own memory that it shares with nobody, in KiB (`Pss_Anon`).
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn pss_anon(&self) -> Result<u64> {
+        field(&std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.init))?, "Pss_Anon")
     }
 
     /// A file of the node, as the node sees it.

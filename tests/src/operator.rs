@@ -155,7 +155,7 @@ impl Operator {
         self.output(&self.path("talosconfig"), words, environment)
     }
 
-    /// Writes a shell script that can be run, an editor for one; its path.
+    /// Writes a shell script that can be run, an editor for one, in place of the one before; its path.
     ///
     /// # Errors
     /// It cannot be written.

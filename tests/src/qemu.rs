@@ -9,6 +9,7 @@ use crate::console::{Console, Echo, Line};
 use crate::disk::temporary_folder;
 use crate::frozen::{Frozen, quoted};
 use crate::gate::{Gate, gated};
+use crate::markers::UNMOUNTED;
 use crate::processor;
 pub use crate::processor::{Accel, Clock};
 use crate::qmp::Qmp;
@@ -284,7 +285,7 @@ impl Machine {
     pub fn power_off(&mut self, limit: Duration) -> Result<()> {
         let from = self.console.mark();
         self.press_power_button()?;
-        self.console.wait(from, "podium: halt: all file systems unmounted", limit)?;
+        self.console.wait(from, UNMOUNTED, limit)?;
         self.wait_exit(limit)
     }
 

@@ -44,7 +44,7 @@ fn of_group(hand: &Hand, group: &str, file: &str) -> Result<String> {
     Ok(hand.read(&format!("/sys/fs/cgroup/{group}/{file}"))?.trim().to_owned())
 }
 
-/// Processes of each kind, and their `oom_score_adj` as the README has it.
+/// A process of each kind, and its `oom_score_adj` as the README has it.
 fn scores(hand: &Hand) -> Result<Vec<(String, &'static str)>> {
     // In containerd's group there are the pods' shims, too.
     let containerd = hand.process("containerd", "containerd")?.pid.to_string();
@@ -57,9 +57,10 @@ fn scores(hand: &Hand) -> Result<Vec<(String, &'static str)>> {
         ("apid", "-500"),
         ("api", "0"),
     ] {
+        // Its own process; programs that it runs come and go.
         let pids = of_group(hand, &format!("podium/{service}"), "cgroup.procs")?;
-        ensure!(!pids.is_empty(), "{service} is not there");
-        scores.extend(pids.lines().map(|pid| (pid.to_owned(), score)));
+        let pid = pids.lines().next().with_context(|| format!("{service} is not there"))?;
+        scores.push((pid.to_owned(), score));
     }
     Ok(scores)
 }

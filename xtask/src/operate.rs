@@ -146,6 +146,7 @@ fn write_secret(path: &Path, text: &str) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     /// As `run` goes about it, twice with another port; the node is none, and the program the real one.
     #[test]
@@ -164,12 +165,9 @@ mod tests {
         let config = operator.folder.join("config.yaml");
         let text = fs::read_to_string(&config).unwrap();
         assert!(text.contains("name: hello") && text.contains("  ca:\n"), "{text}");
-        assert_eq!(
-            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&config).unwrap().permissions()) & 0o777,
-            0o600
-        );
+        assert_eq!(fs::metadata(&config).unwrap().permissions().mode() & 0o777, 0o600);
         operator.quietly(&["validate", "-f", &config.to_string_lossy()]).unwrap();
-        for port in [41_000, 41_001] {
+        for port in [20_001, 20_002] {
             operator.reach(port).unwrap();
             let info = run::capture(&mut operator.command(&["config", "info"])).unwrap();
             assert!(info.contains(&format!("127.0.0.1:{port}\n")) && info.contains("os:admin"), "{info}");
@@ -180,7 +178,7 @@ mod tests {
         // Typed as it stands, it asks at that port, where nobody is.
         let typed = Command::new("sh").args(["-c", &line]).output().unwrap();
         let said = String::from_utf8_lossy(&typed.stderr);
-        assert!(typed.status.code() == Some(1) && said.contains("127.0.0.1:41001"), "{said}");
+        assert!(typed.status.code() == Some(1) && said.contains("127.0.0.1:20002"), "{said}");
     }
 
     #[test]

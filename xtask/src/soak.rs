@@ -8,7 +8,6 @@ use crate::{image, say};
 use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 use podium_tests::disk::temporary_folder;
-use podium_tests::gauge::field;
 use podium_tests::ns::{LIMIT, Lines, Node, Setup, eventually};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -139,10 +138,9 @@ fn sample(node: &Node) -> Result<Sample> {
         descriptors()
     });
     let descriptors = looks.collect::<Result<Vec<_>>>()?.into_iter().min().unwrap_or_default();
-    let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", node.init()))?;
     let mut files = BTreeSet::new();
     list(&node.path("/run/podium"), "", &mut files)?;
-    Ok(Sample { pss_anon_kib: field(&rollup, "Pss_Anon")?, descriptors, files })
+    Ok(Sample { pss_anon_kib: node.pss_anon()?, descriptors, files })
 }
 
 fn children(node: &Node) -> usize {

@@ -17,7 +17,12 @@ use std::collections::BTreeSet;
 /// Checks a config's text (undone of base64 and compression).
 pub fn parse(bytes: &[u8]) -> Outcome {
     let outcome = parse_with(bytes, Places::Few);
-    if outcome.problems.is_empty() { outcome } else { parse_with(bytes, Places::All) }
+    if outcome.problems.is_empty() {
+        return outcome;
+    }
+    // The memory is for one at a time.
+    drop(outcome);
+    parse_with(bytes, Places::All)
 }
 
 fn parse_with(bytes: &[u8], places: Places) -> Outcome {

@@ -2,7 +2,7 @@
 //!
 //! serde hands out values without their places, and serde_yaml tells a place only with an error. So each scalar,
 //! once taken, ends its own deserialization with an error on purpose; the error brings the place, and the list or
-//! map around it goes on with its next item. One pass, no second parser. Where an error brings no place the values
+//! map around it goes on with its next item, and no second parser is needed. Where an error brings no place the values
 //! are still right and problems just lose their line.
 //!
 //! Such an error costs more than its scalar, and a config in which nothing is wrong needs no places. [`Places::Few`]
@@ -148,7 +148,7 @@ pub(super) enum Places {
     All,
 }
 
-/// Reads every document of a text. The error is what stopped the parser, with its place where there are all places.
+/// Reads every document of a text. The error is what stopped the parser, with its place.
 pub(super) fn documents(text: &str, source: &Source<'_>, places: Places) -> Result<Vec<Node>, Box<Problem>> {
     let reader = Reader { source, places, left: Cell::new(MAX_VALUES), refused: Cell::new(None) };
     let mut documents = Vec::new();
@@ -415,11 +415,10 @@ c: *x
 0644
 ---
 ";
-        let few = documents(text, &Source::new(text), Places::Few).unwrap();
+        let mut few = documents(text, &Source::new(text), Places::Few).unwrap();
         let mut all = documents(text, &Source::new(text), Places::All).unwrap();
-        let place_of_first = |documents: &[Node]| documents[0].get("c").and_then(|node| node.place);
-        assert_eq!((place_of_first(&few), place_of_first(&all)), (None, Some((6, 4))));
-        let mut few = few;
+        let place_of_c = |documents: &[Node]| documents[0].get("c").and_then(|node| node.place);
+        assert_eq!((place_of_c(&few), place_of_c(&all)), (None, Some((6, 4))));
         few.iter_mut().for_each(texts);
         all.iter_mut().for_each(texts);
         assert_eq!(format!("{few:?}"), format!("{all:?}"));

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::io::{ErrorKind, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -44,6 +44,42 @@ pub(crate) fn run(program: &str, args: &[&str], limit: Duration) -> Result<Strin
     Ok(String::from_utf8_lossy(&said).into_owned())
 }
 
+/// A program that nobody waits for, with the output that we have; it has no limit, and outlives us if it hangs.
+#[derive(Debug)]
+pub(crate) struct Aside {
+    child: Child,
+    end: OwnedFd,
+}
+
+impl Aside {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(crate) fn start(program: &str, args: &[&str]) -> Result<Self> {
+        let child = Command::new(program).args(args).stdin(Stdio::null()).spawn().at("run", program)?;
+        let end = pidfd_open(pid_of(&child)?, PidfdFlags::empty())?;
+        Ok(Self { child, end })
+    }
+
+    /// Once this can be read, it has ended: [`Self::reap`].
+    pub(crate) fn end(&self) -> BorrowedFd<'_> {
+        self.end.as_fd()
+    }
+
+    /// Takes it out of the kernel's table; waits if it has not ended yet.
+    ///
+    /// # Errors
+    /// Somebody else has.
+    pub(crate) fn reap(mut self) -> Result<()> {
+        self.child.wait().map(drop).context("wait for a program that has ended")
+    }
+}
+
+fn pid_of(child: &Child) -> Result<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a PID")
+}
+
 /// Reads both streams until the process has ended: not until they are closed, since a child of it may hold them.
 /// `patience` is called each [`PATIENCE`].
 pub(super) fn listen(
@@ -54,8 +90,7 @@ pub(super) fn listen(
     patience: &mut dyn FnMut(),
 ) -> Result<()> {
     let mut next = clock::now() + PATIENCE;
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a PID")?;
-    let end = pidfd_open(pid, PidfdFlags::empty())?;
+    let end = pidfd_open(pid_of(child)?, PidfdFlags::empty())?;
     let (mut out, mut err) =
         (child.stdout.take().context("its output")?, child.stderr.take().context("its errors")?);
     fcntl_setfl(&out, fcntl_getfl(&out)? | OFlags::NONBLOCK)?;
@@ -118,6 +153,14 @@ mod tests {
         assert!(error.to_string().ends_with("exit status: 3: two"), "{error:#}");
         let error = run("/no/such/program", &[], LONG).unwrap_err();
         assert!(error.to_string().starts_with("run /no/such/program: "), "{error:#}");
+    }
+
+    #[test]
+    fn one_aside_is_reaped_once_it_has_ended() {
+        let aside = Aside::start("/bin/sleep", &["0.01"]).unwrap();
+        assert_eq!(poll::wait(&[(aside.end(), For::Reading)], Some(LONG)).unwrap(), [true]);
+        aside.reap().unwrap();
+        assert!(Aside::start("/no/such/program", &[]).is_err());
     }
 
     #[test]

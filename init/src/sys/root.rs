@@ -34,6 +34,14 @@ pub(crate) fn enter(root: &Path) -> Result<()> {
     rustix::process::chdir("/").at("go to", "/")
 }
 
+/// Whether what is written there is in memory alone.
+///
+/// # Errors
+/// There is no such path.
+pub(crate) fn is_in_memory(path: &Path) -> Result<bool> {
+    Ok(IN_MEMORY.contains(&rustix::fs::statfs(path).at("statfs", path)?.f_type))
+}
+
 /// Deletes everything in an old root, to give its memory back; never crosses into another file system, and does
 /// nothing at all unless the root lives in memory. Gives the number of files and folders deleted.
 ///

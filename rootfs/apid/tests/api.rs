@@ -39,6 +39,7 @@ use podium_wire::machine::{
 use podium_wire::resources::{SERVICES, STATIC_PODS};
 use podium_wire::roles::Role;
 use serde_json::json;
+use std::io::Write;
 use std::time::Duration;
 use tokio::time::timeout;
 use tonic::{Code, Streaming};
@@ -130,7 +131,8 @@ async fn a_pods_log_is_followed_over_rotations_and_restarts() {
     let mut seen = String::new();
     until(&mut stream, &mut seen, "two\n").await;
 
-    node.put(&format!("{folder}/0.log"), "one\ntwo\nthree\n");
+    let mut log = std::fs::File::options().append(true).open(path("0.log")).unwrap();
+    log.write_all(b"three\n").unwrap();
     aside("0.log.20260101-000000");
     node.put(&format!("{folder}/0.log"), "four\n");
     until(&mut stream, &mut seen, "four\n").await;
