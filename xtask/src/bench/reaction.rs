@@ -167,7 +167,12 @@ machine:
 /// The manifest's medians for each crowd, of a node in namespaces.
 fn on_host(runs: u32) -> Result<Vec<f64>> {
     let init = image::static_binary("podium-init", "init")?;
-    let setup = Setup { copies: BTreeMap::from([("/usr/sbin/init", init)]), ..Setup::default() };
+    let setup = Setup {
+        copies: BTreeMap::from([("/usr/sbin/init", init)]),
+        // The history of configs with 1,000 pods is larger than what stands in for STATE.
+        volumes: vec!["/system/state"],
+        ..Setup::default()
+    };
     let node = Node::up(&setup)?;
     let base = "version: v1alpha1\nmachine:\n  pods:\n";
     let median_of = |pods: usize| {
