@@ -1,4 +1,5 @@
-//! A machine whose battery-backed clock is far off, and the keys that end it.
+//! Clocks that are far off: the battery-backed one of a machine, also while its keys end it, and those that count from
+//! the boot.
 
 use super::keys::ctrl_alt_del;
 use super::support::{SIGKILL, goes_down, shown, told};
@@ -34,7 +35,6 @@ const SET: &str = "podium: the clock was before the time this image was built";
 const WITHOUT_PODS: Duration = Duration::from_secs(60);
 /// Where the log writer marks a boot with the wall clock's time.
 const LOG: &str = "/var/log/podium/kubelet.log";
-
 const DAY: u64 = 86_400;
 /// The kernel lets a clock be ahead by 146 years.
 const CENTURY: u64 = 36_500 * DAY;

@@ -147,7 +147,8 @@ fn log(env: &[(String, String)]) -> Service {
     helper(LOG, &[paths::INIT, "log"], env)
 }
 
-/// Loads drivers for the devices that are there and that appear, and watches the power button. Up when the first are
+/// Loads drivers for the devices that are there and that appear, watches the power button, and has what the kernel has
+/// kept of a crash moved to the disk. Up when the first are
 /// loaded and dhcpcd's config is made for them.
 fn devices(env: &[(String, String)]) -> Service {
     Service { readiness: Readiness::Notify, ..helper("devices", &[paths::INIT, "devices"], env) }
