@@ -148,8 +148,7 @@ fn log(env: &[(String, String)]) -> Service {
 }
 
 /// Loads drivers for the devices that are there and that appear, watches the power button, and has what the kernel has
-/// kept of a crash moved to the disk. Up when the first are
-/// loaded and dhcpcd's config is made for them.
+/// kept of a crash moved to the disk. Up when the first are loaded and dhcpcd's config is made for them.
 fn devices(env: &[(String, String)]) -> Service {
     Service { readiness: Readiness::Notify, ..helper("devices", &[paths::INIT, "devices"], env) }
 }
