@@ -60,9 +60,10 @@ pub fn on_a_new_disk(test: impl FnOnce(&Disk) -> Result<()>) -> Result<()> {
     reported(&disk, test)
 }
 
-/// The test's result; an error with what the services wrote on the disk.
+/// The test's result; an error with what the services wrote on the disk before it: of a long report a CI may keep the
+/// end alone.
 pub(crate) fn reported(disk: &Disk, test: impl FnOnce(&Disk) -> Result<()>) -> Result<()> {
-    test(disk).map_err(|error| anyhow!("{error:#}\nservice logs on the disk:\n{}", disk.logs(25)))
+    test(disk).map_err(|error| anyhow!("service logs on the disk:\n{}\n{error:#}", disk.logs(25)))
 }
 
 /// Boots `disk` with further kernel words and disks; the ports of both pods and of the API are forwarded.

@@ -173,6 +173,10 @@ fn changes(machine: &Machine, operator: &Operator) -> Result<()> {
     swappiness("34")?;
     machine.console.wait(from, "podium: config: going back: its time in try mode is over", LIMIT)?;
     swappiness("33")?;
+    // Settings come first, and an editor is shown what the node's config is.
+    operator.wait(&["get", "machineconfig", "-o", "yaml"], LIMIT, |said| {
+        said.out.lines().any(|line| line.contains("vm.swappiness") && line.contains("33"))
+    })?;
     // What the editor leaves is the config; the operator's is a program here.
     let editor = operator.script("sed -i '/swappiness/s/33/35/' \"$1\"")?;
     let said = operator.run_with(&["edit", "machineconfig"], &[("EDITOR", &editor)])?.ok()?;

@@ -124,10 +124,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let sum =
         |count: fn(&Counted) -> u64| outcomes.iter().map(|outcome| count(&outcome.counted)).sum::<u64>();
     let (passed, failed) = (sum(|counted| counted.passed), sum(|counted| counted.failed));
-    for (kind, line) in
+    let lines = || {
         outcomes.iter().flat_map(|outcome| outcome.counted.failures.iter().map(|line| (outcome.kind, line)))
-    {
+    };
+    for (kind, line) in lines() {
         eprintln!("{kind:?}: {line}");
+    }
+    for (kind, name) in lines().filter_map(|(kind, line)| Some((kind, name_of_failure(line)?))) {
+        eprintln!("failed: {kind:?}: {name}");
     }
     if arguments.json {
         let result = serde_json::json!({"succeeded": succeeded, "passed": passed, "failed": failed, "kinds": outcomes});
@@ -246,9 +250,14 @@ fn counted(command: &mut Command, prefix: &str, to_stderr: bool) -> Result<(bool
 /// Whether a line belongs to a failure: a row of the faults with its two indented lines, or what libtest repeats of a
 /// failed test before its list of names, without stacks.
 fn is_of_failure(line: &str, before_it: bool) -> bool {
-    let begins = line.starts_with("FAILED ") || (line.starts_with("---- ") && line.ends_with(" stdout ----"));
     let ends = ["ok ", "failures:", "test ", "stack backtrace:", "Stack backtrace:"];
-    begins || (before_it && !ends.iter().any(|start| line.starts_with(start)))
+    name_of_failure(line).is_some() || (before_it && !ends.iter().any(|start| line.starts_with(start)))
+}
+
+/// Of what failed, when the line begins a failure.
+fn name_of_failure(line: &str) -> Option<&str> {
+    let of_libtest = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----"));
+    of_libtest.or_else(|| line.strip_prefix("FAILED ")).map(str::trim)
 }
 
 /// Reads `test result: ok. 18 passed; 0 failed; 0 ignored; …`.
@@ -296,5 +305,8 @@ mod tests {
         };
         assert_eq!(kept(of_faults), "FAILED a: c\n       -> want\n       -> is");
         assert_eq!(kept(of_libtest), "---- a stdout ----\npanicked\nwhy\n---- b stdout ----\nno\n");
+        let names = |text: &'static str| text.lines().filter_map(name_of_failure).collect::<Vec<_>>();
+        assert_eq!(names(of_faults), ["a: c"]);
+        assert_eq!(names(of_libtest), ["a", "b"]);
     }
 }

@@ -3,7 +3,7 @@
 use super::apply::{Change, ChangeArguments};
 use super::get;
 use crate::cli::Global;
-use crate::client::Session;
+use crate::client::{Node, Session};
 use crate::fault::Fault;
 use crate::{files, say};
 use anyhow::{Context, Result};
@@ -12,9 +12,12 @@ use podium_podiumctl::{diff, patch, resource};
 use podium_wire::cosi::Resource;
 use podium_wire::resources::{Definition, MACHINE_CONFIGS};
 use std::io::Write;
+use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 
+/// What the config is called in the editor and in problems.
+const FILE: &str = "machineconfig.yaml";
 /// What is put before a refused config in the editor.
 const REFUSED: &str = "# Refused; mend it below, or leave it as it is to give up:";
 /// And behind the reasons, so that comments of the config itself are told from them.
@@ -73,34 +76,52 @@ impl ConfigName {
                 .into()),
         }
     }
+
+    /// The config's text as the node has it.
+    async fn text_on(&self, node: &Node) -> Result<String> {
+        text_of(&get::one(node, "config".into(), MACHINE_CONFIGS.into(), self.id.clone()).await?)
+    }
 }
 
 pub(crate) async fn edit(global: &Global, arguments: &Edit) -> Result<()> {
     arguments.config.check()?;
     let session = Session::new(global)?;
     let node = session.only().await?;
-    let old = text_of(
-        &get::one(&node, "config".into(), MACHINE_CONFIGS.into(), arguments.config.id.clone()).await?,
-    )?;
+    let old = arguments.config.text_on(&node).await?;
     let folder = TempDir::with_prefix("podiumctl-").context("make a folder for the editor")?;
-    let path = folder.path().join("machineconfig.yaml");
-    let mut shown = old.clone();
+    let path = folder.path().join(FILE);
+    let done = edited(&session, &node, arguments, &old, &path).await;
+    // Nothing is lost that somebody has typed.
+    if done.is_err() && std::fs::read_to_string(&path).is_ok_and(|text| without_refusal(&text) != old) {
+        say::note(&format!("what you have written is kept in {}", folder.keep().join(FILE).display()));
+    }
+    done
+}
+
+async fn edited(session: &Session, node: &Node, arguments: &Edit, old: &str, path: &Path) -> Result<()> {
+    let mut shown = old.to_owned();
     let mut is_refused = false;
     loop {
-        write_private(&path, &shown)?;
-        open_editor(&path)?;
-        let edited = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        write_private(path, &shown)?;
+        open_editor(path)?;
+        let edited = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
         let text = without_refusal(&edited);
         if text == old || edited == shown && edited != old {
             say::note("nothing has changed: the config stays as it is");
             // Whoever gives up has not done what he wanted.
             return if is_refused { Err(say::Said.into()) } else { Ok(()) };
         }
-        say::data(diff::unified(&old, &text, say::on_stdout()))?;
-        let change = Change { text, name: "machineconfig.yaml".into(), how: arguments.change.clone() };
-        let refusals = change.refusals(&session, false).await?;
+        say::data(diff::unified(old, &text, say::on_stdout()))?;
+        // An editor may be open for hours.
+        if arguments.config.text_on(node).await? != old {
+            return Err(Fault::new("the node's config has changed since the editor was opened")
+                .remedy("edit it again: what is there now would be undone")
+                .into());
+        }
+        let change = Change { text, name: FILE.into(), how: arguments.change.clone() };
+        let refusals = change.refusals(session, false).await?;
         if refusals.is_empty() {
-            return change.apply(&session).await;
+            return change.apply(session).await;
         }
         is_refused = true;
         shown = with_refusals(&refusals, &change.text);
@@ -118,9 +139,7 @@ pub(crate) async fn patch(global: &Global, arguments: &Patch) -> Result<()> {
     let session = Session::new(global)?;
     // Nodes may have different configs: each gets its own back.
     let node = session.only().await?;
-    let old = text_of(
-        &get::one(&node, "config".into(), MACHINE_CONFIGS.into(), arguments.config.id.clone()).await?,
-    )?;
+    let old = arguments.config.text_on(&node).await?;
     let text = patch::apply(&old, &patches).map_err(Fault::new)?;
     say::data(diff::unified(&in_order(&old)?, &text, say::on_stdout()))?;
     let change = Change { text, name: "the patched config".into(), how: arguments.change.clone() };
@@ -145,14 +164,14 @@ fn in_order(text: &str) -> Result<String> {
 }
 
 /// A config may hold keys: nobody else reads it.
-fn write_private(path: &std::path::Path, text: &str) -> Result<()> {
+fn write_private(path: &Path, text: &str) -> Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes()))
         .with_context(|| format!("write {}", path.display()))
 }
 
-fn open_editor(path: &std::path::Path) -> Result<()> {
+fn open_editor(path: &Path) -> Result<()> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
     let editor = set("TALOS_EDITOR").or_else(|| set("EDITOR")).unwrap_or_else(|| "vi".to_owned());
     let mut words = editor.split_whitespace();

@@ -111,9 +111,39 @@ fn an_edited_config_keeps_its_comments() {
 fn a_refused_edit_comes_back_with_the_reasons_until_it_is_given_up() {
     let world = World::new(Role::Admin);
     let editor = editor(&world, "cp \"$1\" seen; grep -q Refused \"$1\" || echo '  podz: []' >> \"$1\"");
-    let said = world.run_with("edit mc", &[("EDITOR", &editor)]);
+    let folder = world.path("").display().to_string();
+    let said = world.run_with("edit mc", &[("EDITOR", &editor), ("TMPDIR", &folder)]);
     assert_eq!(said.code, 1, "{}", said.err);
     assert!(said.err.contains("machine.podz") && said.err.contains("nothing has changed"), "{}", said.err);
+    assert!(kept(&world, &said.err).contains("\n  podz: []\n"));
     let seen = std::fs::read_to_string(world.path("seen")).unwrap();
     assert!(seen.contains("# line 6: machine.podz: unknown key"), "{seen}");
+}
+
+/// What the file holds that is said to keep an edited config.
+fn kept(world: &World, said: &str) -> String {
+    let name = said.lines().find_map(|line| line.split_once("is kept in FOLDER/")).expect(said).1;
+    std::fs::read_to_string(world.path(name)).unwrap()
+}
+
+#[test]
+fn an_edit_undoes_nobody_elses_change_and_is_kept() {
+    let world = World::new(Role::Admin);
+    // The editor is open while somebody else gives the node a config.
+    let (other, folder) = (GOOD.replace("10", "20"), world.path("").display().to_string());
+    let script = "touch open; until [ -e closing ]; do sleep 0.05; done; sed -i 's/\"0\"/\"10\"/' \"$1\"";
+    let editor = editor(&world, script);
+    let said = std::thread::scope(|scope| {
+        let edit = scope.spawn(|| world.run_with("edit mc", &[("EDITOR", &editor), ("TMPDIR", &folder)]));
+        while !world.path("open").exists() && !edit.is_finished() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        world.nodes[0].seen.lock().unwrap().config = other.clone();
+        world.write("closing", "");
+        edit.join().unwrap()
+    });
+    assert_eq!(said.code, 1, "{}", said.err);
+    assert!(said.err.contains("has changed since the editor was opened"), "{}", said.err);
+    assert!(kept(&world, &said.err).contains("kernel.panic: \"10\""));
+    assert_eq!(world.nodes[0].seen.lock().unwrap().config, other);
 }
