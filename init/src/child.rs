@@ -4,6 +4,7 @@
 //! has a name; a failure is told to PID 1 on the service's notify socket with the stage in front, and ends this
 //! process with code 125. It decides nothing: everything it does stands in the service's description.
 
+use crate::repair;
 use crate::sys::{self, At, cgroup, notify, process, rights, signals};
 use anyhow::{Context, Result, bail};
 use podium_init::render::lease::{State, best_first};
@@ -90,6 +91,9 @@ fn become_service(id: &str) -> Result<Infallible> {
         rights::drop_all(user).context("user")?;
     }
     notify::send(&socket, notices::EXECUTED).context("notify")?;
+    if service.looked_after {
+        repair::look_after(id).context("repair")?;
+    }
     // Not std's `exec`: it tries /bin/sh on a file that is no program, and then says that this is not there. All our
     // descriptors but 0 to 2 close on exec.
     Ok(nix::unistd::execve(&program, &argv, &env).at("exec", name)?)

@@ -78,7 +78,7 @@ pub(crate) fn run(_args: &[String]) -> Result<()> {
         if let Some(line) = slow.look(shared.busy_since(), clock::now()) {
             kmsg::say(&line);
         }
-        if signals.next().is_some() {
+        if !signals.take().is_empty() {
             for (place, pipe) in pipes.iter_mut().enumerate() {
                 (0..LAST_READS).take_while(|_| shared.pump(place, &mut pipe.file, &mut chunk)).for_each(drop);
             }

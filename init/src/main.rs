@@ -55,7 +55,6 @@ init log            write the services' output below /var/log/podium
 init devices        load drivers for devices that appear, watch the power button
 init crash-logs     move what the kernel has kept of a crash to the disk
 init preload        import the image's OCI archives that containerd does not hold yet
-init repair PROGRAM ARG...  look after what containerd or the kubelet keeps, then become PROGRAM
 init pods           tell PID 1 which static pods run
 init answer LINE    answer a request of the control socket, for PID 1
 init ctl COMMAND    ask this node: services, logs, events, pods, config, reboot, ...; `init ctl help`
@@ -123,7 +122,6 @@ fn run(verb: &str, args: &[String]) -> Result<()> {
         "devices" => devices::run(args),
         "crash-logs" => crashlogs::run(args),
         "preload" => preload::run(args),
-        "repair" => repair::run(args),
         "pods" => pods::run(args),
         "answer" => answer::run(args),
         "ctl" => ctl::run(args),

@@ -20,7 +20,7 @@ pub const PODS: &str = "PODIUM_PODS=";
 /// The prober says this of another service; [`health`] writes it, and what follows it stands there.
 const HEALTH: &str = "PODIUM_HEALTH=";
 
-/// `init repair` says this when containerd begins without its images: the image's own are imported once more.
+/// The chain loader says this when containerd begins without its images: the image's own are imported once more.
 pub const ANEW: &str = "PODIUM_ANEW=1";
 
 /// A service says in words what it does; [`Status`] makes lines of them.

@@ -45,7 +45,7 @@ pub(crate) fn run(_args: &[String]) -> Result<()> {
             log::warn!("pods: {error}");
             std::thread::sleep(pause);
         }
-        if signals.next().is_some() {
+        if !signals.take().is_empty() {
             watcher.look();
             return Ok(());
         }

@@ -12,13 +12,14 @@ mod jobs;
 mod place;
 mod pods;
 mod requests;
+mod sources;
 mod watchdog;
 
 use crate::prepare::Ready;
-use crate::sys::poll::For;
+use crate::sys::poll::Together;
 use crate::sys::process::Reaped;
 use crate::sys::signals::Signals;
-use crate::sys::{cgroup, clock, file, poll, process, reboot, signals};
+use crate::sys::{cgroup, clock, file, process, reboot, signals};
 use crate::watch::Watch;
 use anyhow::{Context, Result};
 use clients::Clients;
@@ -37,13 +38,11 @@ use podium_init::watchdog::Setting;
 use pods::Leaving;
 use std::collections::VecDeque;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 use watchdog::Watchdog;
 
-/// Signals a turn. Standard signals do not queue, so more than these are real-time ones.
-const SIGNALS_A_TURN: usize = 64;
 /// Processes reaped a turn: 1,000 orphans take four turns.
 const DEATHS_A_TURN: usize = 256;
 /// How long the loop rests when it cannot wait (poll failed, or there is no descriptor for signals).
@@ -79,6 +78,8 @@ struct Reactor {
     reserve: Vec<File>,
     places: Vec<Place>,
     signals: Option<Signals>,
+    /// Sources that seldom have something, see `sources.rs`.
+    together: Option<Together>,
     /// Watched once the pods were told to stop.
     pods: Option<cgroup::Events>,
     /// Lines wait until a turn's actions are done: a slow console does not delay a start.
@@ -154,6 +155,7 @@ impl Reactor {
             reserve,
             places,
             signals,
+            together: None,
             pods: None,
             lines: Vec::new(),
             ring,
@@ -182,7 +184,9 @@ impl Reactor {
                 self.hear(Id(place));
             }
         }
-        self.take_signals();
+        if ready.signals {
+            self.take_signals();
+        }
         self.reap();
         if ready.pods {
             self.look_at_pods();
@@ -200,61 +204,10 @@ impl Reactor {
         self.feed_watchdog(clock::now());
     }
 
-    /// The first deadline but the watchdog's.
-    fn deadline(&self) -> Option<Time> {
-        let deadlines = [
-            self.supervisor.deadline(),
-            self.clients.deadline(),
-            self.jobs.deadline(),
-            self.policy.deadline().filter(|_| self.supervisor.shutting_down().is_none()),
-            self.guard.deadline().filter(|_| self.supervisor.shutting_down().is_none()),
-        ];
-        deadlines.into_iter().flatten().min()
-    }
-
-    /// Sleeps until a source is ready or the first deadline has come.
-    fn wait(&mut self) -> Sources {
-        let most = self.places.len() + self.clients.count() + 8;
-        let mut fds: Vec<(BorrowedFd<'_>, For)> = Vec::with_capacity(most);
-        let sockets = self.places.iter().map(|place| place.socket.as_ref().map(AsFd::as_fd));
-        fds.extend(sockets.flatten().map(|fd| (fd, For::Reading)));
-        let pods = self.pods.as_ref().map(|pods| (pods.as_fd(), For::Change));
-        fds.extend(pods);
-        fds.extend(self.watch.as_ref().map(|watch| (watch.as_fd(), For::Reading)));
-        self.clients.sources(&mut fds);
-        fds.extend(self.signals.as_ref().map(|signals| (signals.as_fd(), For::Reading)));
-
-        let deadline = self.deadline().into_iter().chain(self.watchdog.deadline()).min();
-        let deadline = deadline.map(|deadline| deadline.saturating_sub(clock::now()));
-        let timeout = match (self.more_deaths || self.clients.has_line(), &self.signals) {
-            (true, _) => Some(Duration::ZERO),
-            (false, Some(_)) => deadline,
-            (false, None) => Some(deadline.map_or(REST, |deadline| deadline.min(REST))),
-        };
-        match poll::wait(&fds, timeout) {
-            Ok(ready) => {
-                let mut ready = ready.into_iter();
-                let mut next = |there: bool| there && ready.next().unwrap_or(false);
-                let sockets = self.places.iter().map(|place| next(place.socket.is_some())).collect();
-                let pods = next(self.pods.is_some());
-                let watch = next(self.watch.is_some());
-                Sources { sockets, pods, watch, control: ready.collect() }
-            }
-            Err(error) => {
-                self.say(format!("{error}; looking at everything in {REST:?}"));
-                std::thread::sleep(REST);
-                let control = vec![true; self.clients.count() + Role::ALL.len()];
-                let sockets = vec![true; self.places.len()];
-                Sources { sockets, pods: self.pods.is_some(), watch: self.watch.is_some(), control }
-            }
-        }
-    }
-
-    /// Takes the signals that wait. Only those that ask for the end of the node mean anything; SIGCHLD has done its
-    /// work by ending the wait.
+    /// Takes signals that wait. Only those that ask for the end of the node mean anything; SIGCHLD has done its work by
+    /// ending the wait.
     fn take_signals(&mut self) {
-        for _ in 0..SIGNALS_A_TURN {
-            let Some(signal) = self.signals.as_ref().and_then(Signals::next) else { return };
+        for signal in self.signals.as_ref().map(Signals::take).unwrap_or_default() {
             if let Some((how, by)) = request(signal) {
                 self.end(how, by.to_owned());
             }
@@ -368,15 +321,6 @@ impl Reactor {
             crate::kmsg::say(&line);
         }
     }
-}
-
-/// Which sources are ready.
-struct Sources {
-    sockets: Vec<bool>,
-    pods: bool,
-    watch: bool,
-    /// As [`Clients::sources`] gave them; what follows is of no interest.
-    control: Vec<bool>,
 }
 
 /// Says an error and goes on.

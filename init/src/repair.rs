@@ -1,60 +1,45 @@
-//! `init repair PROGRAM ARGS`: what stands before containerd and the kubelet at each of their starts. It puts their
-//! config files back if somebody has changed them, looks whether what they keep on disk can be used, has them begin
-//! without it if not, and becomes PROGRAM.
+//! What stands before containerd and the kubelet at each of their starts, as a stage of the chain loader: it puts their
+//! config files back if somebody has changed them, looks whether what they keep on disk can be used, and has them begin
+//! without it if not.
 
 mod containerd;
 mod kept;
 mod kubelet;
 
 use crate::boot::Machine;
-use crate::child::leave;
+use crate::child::notify_socket;
 use crate::kmsg;
-use crate::sys::{At, file, notify, signals};
+use crate::sys::{At, file, notify};
 use crate::token;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use podium_init::config::{Delivery, InUse};
 use podium_init::services::{CONTAINERD, KUBELET, NodeFacts};
 use podium_init::{notices, paths, render};
-use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
-/// Looks, repairs, and becomes the program in `args`.
+/// Looks and repairs, with the service's log as standard output. What could not be repaired is said, and the program
+/// has its own try.
 ///
 /// # Errors
-/// Returns only when that cannot be executed. What could not be repaired is said, and the program has its own try.
-pub(crate) fn run(args: &[String]) -> Result<()> {
+/// Nothing is known of this service.
+pub(crate) fn look_after(service: &str) -> Result<()> {
     kmsg::start();
-    let program = args.first().context("usage: init repair PROGRAM ARGS")?;
-    let service = program.rsplit('/').next().unwrap_or(program);
     if let Err(error) = put_back(service) {
         log::error!("{service}: {error:#}; its config files stay as they are");
     }
     let (repaired, mark) = match service {
         CONTAINERD => (containerd::repair(), containerd::mark()),
         KUBELET => (kubelet::repair(), kubelet::mark()),
-        _ => bail!("{service}: nothing is known of it"),
+        _ => bail!("nothing is known of it"),
     };
     if let Err(error) = repaired {
         log::error!("{service}: {error:#}; what it keeps on disk stays as it is");
     }
     // Nobody to tell when the pipe is full or gone.
     drop(writeln!(std::io::stdout(), "{mark}"));
-    signals::reset()?;
-    let argv = args.iter().map(|arg| CString::new(arg.as_str())).collect::<Result<Vec<_>, _>>()?;
-    let pairs = std::env::vars_os().map(|(mut name, value)| {
-        name.push("=");
-        name.push(value);
-        CString::new(name.into_vec())
-    });
-    let env = pairs.collect::<Result<Vec<_>, _>>()?;
-    let path = CString::new(program.as_str())?;
-    let Err(error) = nix::unistd::execve(&path, &argv, &env).at("exec", program);
-    let text = format!("{error:#}");
-    tell(&format!("{}{text}", notices::FAILED)).context(text)?;
-    leave()
+    Ok(())
 }
 
 /// Writes the config files of a service again where they are not what the config in force makes of them.
@@ -99,12 +84,11 @@ fn log_tail(service: &str, most: u64) -> std::io::Result<String> {
 /// Has PID 1 say a line, which makes an event of it too; it stands in the service's log as well.
 fn say(service: &str, line: &str) {
     drop(writeln!(std::io::stdout(), "podium: {line}"));
-    if tell(&format!("{}{line}", notices::STATUS)).is_err() {
+    if tell(service, &format!("{}{line}", notices::STATUS)).is_err() {
         kmsg::say(&format!("{service}: {line}"));
     }
 }
 
-fn tell(message: &str) -> Result<()> {
-    let socket = std::env::var("NOTIFY_SOCKET").context("NOTIFY_SOCKET is not set: not started by PID 1")?;
-    Ok(notify::send(&socket, message)?)
+fn tell(service: &str, message: &str) -> Result<()> {
+    Ok(notify::send(&notify_socket(service), message)?)
 }

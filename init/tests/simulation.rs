@@ -84,6 +84,7 @@ fn service(dice: &mut Dice, place: usize, is_kubelet: bool) -> Service {
         needs,
         readiness: if dice.percent(50) { Readiness::Exec } else { Readiness::Notify },
         ready_limit: dice.percent(80).then(|| dice.seconds(1, 120)),
+        looked_after: false,
         restart: if dice.percent(20) { Restart::OnFailure } else { Restart::Always },
         oom_score_adj: 0,
         nofile: 1024,

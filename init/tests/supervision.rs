@@ -28,6 +28,7 @@ fn service(id: &str, readiness: Readiness, scope: Scope, needs: &[(&str, Option<
             .collect(),
         readiness,
         ready_limit: Some(Duration::from_secs(60)),
+        looked_after: false,
         restart: if id == "preload" { Restart::OnFailure } else { Restart::Always },
         cgroup: format!("podium/{id}"),
         oom_score_adj: 0,

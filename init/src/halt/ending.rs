@@ -9,9 +9,6 @@ use podium_init::clock::Time;
 use podium_init::shutdown::{LastActs, request};
 use std::time::Duration;
 
-/// Standard signals do not queue, so a few real-time ones are all that there can be of use.
-const SIGNALS_A_LOOK: usize = 16;
-
 /// The last acts under way.
 #[derive(Debug)]
 pub(super) struct Ending {
@@ -45,8 +42,7 @@ impl Ending {
     /// Takes the signals that wait; whether one of them asks for the end.
     fn hear(&mut self) -> bool {
         let mut is_asked = false;
-        for _ in 0..SIGNALS_A_LOOK {
-            let Some(signal) = self.signals.as_ref().and_then(Signals::next) else { break };
+        for signal in self.signals.as_ref().map(Signals::take).unwrap_or_default() {
             if let Some((_, by)) = request(signal) {
                 self.last.hurry(clock::now());
                 kmsg::say(&format!("halt: asked again by {by}, going quicker"));

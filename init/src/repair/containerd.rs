@@ -82,7 +82,7 @@ pub(super) fn repair() -> Result<()> {
     empty(root, Some(&snapshotter))?;
     remove(&snapshotter)?;
     file::sync_dir(root)?;
-    tell(notices::ANEW)
+    tell(CONTAINERD, notices::ANEW)
 }
 
 /// What a database's file is.

@@ -34,7 +34,7 @@ pub(super) fn argv(config: &MachineConfig, facts: &ImageFacts) -> Vec<String> {
         }
     }
     let flags = flags.into_iter().map(|(name, value)| format!("--{name}={value}"));
-    [paths::INIT, "repair", PROGRAM].map(str::to_owned).into_iter().chain(flags).collect()
+    std::iter::once(PROGRAM.to_owned()).chain(flags).collect()
 }
 
 /// Where a program on the node reaches it: `address:port` by the config, loopback unless it listens elsewhere alone.

@@ -49,6 +49,9 @@ pub struct Service {
     pub readiness: Readiness,
     /// How long it may stay in `Starting` before it is stopped and tried again; `None`: for ever.
     pub ready_limit: Option<Duration>,
+    /// Whether its config files and what it keeps on disk are looked at before each of its starts, see
+    /// `init/src/repair.rs`.
+    pub looked_after: bool,
     /// When it is started again.
     pub restart: Restart,
     /// cgroup below the cgroup2 root, e.g. `podium/containerd`; made by PID 1.

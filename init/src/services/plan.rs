@@ -204,11 +204,8 @@ fn containerd(env: &[(String, String)]) -> Service {
         // Its shims are in its cgroup, and each holds a pod.
         stop: Stop { signal: TERM, limit: CONTAINERD_STOP_LIMIT, scope: Scope::Main },
         health: Some(health::containerd()),
-        ..helper(
-            "containerd",
-            &[paths::INIT, "repair", CONTAINERD_PROGRAM, "--config", paths::CONTAINERD_CONFIG],
-            env,
-        )
+        looked_after: true,
+        ..helper("containerd", &[CONTAINERD_PROGRAM, "--config", paths::CONTAINERD_CONFIG], env)
     }
 }
 
@@ -262,6 +259,7 @@ fn kubelet_service(
     }
     Service {
         argv: kubelet::argv(config, facts),
+        looked_after: true,
         needs,
         readiness: Readiness::Notify,
         ready_limit: Some(KUBELET_READY_LIMIT),
@@ -297,6 +295,7 @@ fn helper(id: &str, argv: &[&str], env: &[(String, String)]) -> Service {
         needs: Vec::new(),
         readiness: Readiness::Exec,
         ready_limit: Some(HELPER_READY_LIMIT),
+        looked_after: false,
         restart: Restart::Always,
         cgroup: format!("podium/{id}"),
         oom_score_adj: HELPER_OOM_SCORE,

@@ -24,6 +24,7 @@ fn service(id: &str, readiness: Readiness, needs: &[(&str, Option<u64>)]) -> Ser
             .collect(),
         readiness,
         ready_limit: Some(Duration::from_secs(20)),
+        looked_after: false,
         restart: if id == "preload" { Restart::OnFailure } else { Restart::Always },
         cgroup: format!("podium/{id}"),
         oom_score_adj: 0,

@@ -1,8 +1,8 @@
 //! Waiting: the one place where PID 1 sleeps.
 
 use super::{At, Result};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::os::fd::BorrowedFd;
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 /// What a descriptor is watched for.
@@ -37,4 +37,42 @@ pub(crate) fn wait(fds: &[(BorrowedFd<'_>, For)], timeout: Option<Duration>) -> 
     let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
     poll(&mut polled, timeout.as_ref()).at("poll", "the event sources")?;
     Ok(polled.iter().map(|fd| !fd.revents().is_empty()).collect())
+}
+
+/// Many descriptors as one, ready when one of them is: to wait for it costs the same however many they are. One that is
+/// closed leaves it by itself.
+#[derive(Debug)]
+pub(crate) struct Together {
+    epoll: OwnedFd,
+    count: usize,
+}
+
+impl Together {
+    /// # Errors
+    /// No descriptor or memory is left.
+    pub(crate) fn new<'a>(fds: impl Iterator<Item = (BorrowedFd<'a>, For)>) -> Result<Self> {
+        let (mut count, epoll) = (0, epoll::create(epoll::CreateFlags::CLOEXEC).at("open", "epoll")?);
+        for (fd, what) in fds {
+            let flags = match what {
+                For::Reading => epoll::EventFlags::IN,
+                For::Change => epoll::EventFlags::PRI,
+                For::Writing => epoll::EventFlags::OUT,
+                For::End => epoll::EventFlags::empty(),
+            };
+            epoll::add(&epoll, fd, epoll::EventData::new_u64(0), flags).at("add to", "epoll")?;
+            count += 1;
+        }
+        Ok(Self { epoll, count })
+    }
+
+    /// How many there were at the beginning.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+}
+
+impl AsFd for Together {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
 }

@@ -10,6 +10,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+/// What a read gives for each signal.
+const INFO_SIZE: usize = size_of::<nix::libc::signalfd_siginfo>();
+/// Standard signals do not queue, so more than some are real-time ones.
+const AT_ONCE: usize = 32;
+
 /// The descriptor.
 #[derive(Debug)]
 pub(crate) struct Signals(SignalFd);
@@ -30,10 +35,13 @@ pub(crate) fn all() -> SigSet {
 }
 
 impl Signals {
-    /// The next signal's number, if one waits.
-    pub(crate) fn next(&self) -> Option<i32> {
-        let info = self.0.read_signal().ok().flatten()?;
-        info.ssi_signo.try_into().ok()
+    /// The numbers of signals that wait, the first [`AT_ONCE`] of them; none when none does.
+    pub(crate) fn take(&self) -> Vec<i32> {
+        let mut buffer = [0; INFO_SIZE * AT_ONCE];
+        let length = rustix::io::read(&self.0, &mut buffer).unwrap_or(0);
+        // The number comes first, see signalfd(2).
+        let number = |info: &[u8]| info.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes));
+        buffer.get(..length).unwrap_or_default().chunks_exact(INFO_SIZE).filter_map(number).collect()
     }
 }
 

@@ -3,8 +3,8 @@
 //!
 //! All times are taken inside the guest by the tests' hand, see `podium_tests::react`. The pods that make the crowd
 //! never run: `maxPods` keeps them out, so that what is measured is the way of a change and not a machine at its end.
-//! Free-running: seconds of a guest without KVM are not those of hardware, but the two outages are of one node. With
-//! `--paced` they are those of one slow processor, whatever the host has to do beside it. How long PID 1 takes for the
+//! Without KVM its time is a count of instructions, 500 million a second on one processor: what else the host does is
+//! not in it, and free-running emulation varies tenfold. The two outages are of one node. How long PID 1 takes for the
 //! manifest is measured on the host's own processor, too, in namespaces and without a kubelet.
 
 use crate::{doctor, image, say};
@@ -39,9 +39,9 @@ const POLL: Duration = Duration::from_millis(500);
 
 /// Measure a config change to its manifest and to the kubelet's pod list, and an image update's outage.
 ///
-/// Medians in milliseconds of guest time, and of the manifest on this host's processor as well, where PID 1 runs in
-/// namespaces. The outage is measured with a UID that stays (stable) and one that changes with the image (hashed), on
-/// one node.
+/// Medians in milliseconds of guest time (without KVM that of an emulated processor of 500 million instructions a
+/// second), and of the manifest on this host's processor as well, where PID 1 runs in namespaces. The outage is measured
+/// with a UID that stays (stable) and one that changes with the image (hashed), on one node.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Changes measured for each number of pods, and image updates for each kind of UID
@@ -50,9 +50,6 @@ pub(super) struct Arguments {
     /// What executes the machine [possible values: auto, kvm, tcg]
     #[arg(long, value_name = "HOW", default_value_t = Accel::Auto)]
     accel: Accel,
-    /// Without KVM, count guest time in instructions, 500 million a second on one processor: a busy host is not in it
-    #[arg(long)]
-    paced: bool,
     /// Fail when an aim is missed; without it the table says MISSED
     #[arg(long)]
     strict: bool,
@@ -135,9 +132,7 @@ fn boot(arguments: &Arguments, image: &Image, disk: &Disk) -> Result<Machine> {
     options.words.push(inline::gzip(config(true, "podium.local/hello:1").as_bytes())?);
     options.disk = Some(disk.path().to_owned());
     options.accel = arguments.accel;
-    if arguments.paced {
-        options.clock = Clock::Paced;
-    }
+    options.clock = Clock::Paced;
     options.forwards = vec![(0, hand::PORT)];
     let machine = Machine::start(&options)?;
     machine.wait(READY, BOOT_LIMIT)?;

@@ -102,6 +102,7 @@ fn service(url: String) -> Service {
         needs: Vec::new(),
         readiness: Readiness::Notify,
         ready_limit: None,
+        looked_after: false,
         restart: Restart::Always,
         cgroup: "podium/kubelet".into(),
         oom_score_adj: 0,
