@@ -81,11 +81,14 @@ impl Clients {
         Self { listeners, clients: Vec::new(), paused_until: None }
     }
 
-    /// What to wait for; [`Self::receive`] takes the answer in the same order.
-    pub(super) fn sources<'a>(&'a self, fds: &mut Vec<(BorrowedFd<'a>, For)>) {
-        let clients = self.clients.iter().filter_map(|client| Some((client.stream()?, client.waits_for())));
-        fds.extend(clients);
-        fds.extend(self.listening().map(|(_, listener)| (listener.as_fd(), For::Reading)));
+    /// What to wait for; [`Self::receive`] takes the answers in the same order, and then those of [`Self::listening`].
+    pub(super) fn connected(&self) -> impl Iterator<Item = (BorrowedFd<'_>, For)> {
+        self.clients.iter().filter_map(|client| Some((client.stream()?, client.waits_for())))
+    }
+
+    /// Where clients come.
+    pub(super) fn listening(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.open().map(|(_, listener)| listener.as_fd())
     }
 
     /// When [`Self::expire`] has something to do.
@@ -110,7 +113,7 @@ impl Clients {
                 client.receive();
             }
         }
-        let listening: Vec<Role> = self.listening().map(|(role, _)| *role).collect();
+        let listening: Vec<Role> = self.open().map(|(role, _)| *role).collect();
         for role in listening {
             if ready.next().unwrap_or(false) {
                 self.accept(role, now);
@@ -222,7 +225,7 @@ impl Clients {
     }
 
     /// The listeners by which a client may be taken.
-    fn listening(&self) -> impl Iterator<Item = &(Role, Listener)> {
+    fn open(&self) -> impl Iterator<Item = &(Role, Listener)> {
         let has_room = |role: Role| {
             let most = if role == Role::Root { CLIENTS_MAX } else { ROLE_CLIENTS_MAX };
             self.clients.iter().filter(|client| client.role == role).count() < most
@@ -232,7 +235,7 @@ impl Clients {
 
     fn accept(&mut self, role: Role, now: Time) {
         for _ in 0..ACCEPTS_A_TURN {
-            let Some((_, listener)) = self.listening().find(|(listens, _)| *listens == role) else { return };
+            let Some((_, listener)) = self.open().find(|(listens, _)| *listens == role) else { return };
             match listener.accept() {
                 Ok(Some(stream)) => self.clients.extend(Client::welcome(stream, role, now)),
                 Ok(None) => return,

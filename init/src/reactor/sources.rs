@@ -16,7 +16,7 @@ pub(super) struct Sources {
     pub(super) pods: bool,
     pub(super) watch: bool,
     pub(super) signals: bool,
-    /// As [`super::clients::Clients::sources`] gave them; what follows is of no interest.
+    /// As [`super::clients::Clients::receive`] takes them.
     pub(super) control: Vec<bool>,
 }
 
@@ -62,33 +62,33 @@ impl Reactor {
         }
     }
 
-    /// The services' sockets and the files that are watched: a dozen that say something a few times a boot, while
-    /// processes end all the time.
+    /// The services' sockets, the files that are watched, and where clients come: some twenty that seldom have something,
+    /// while processes end all the time.
     fn quiet(&self) -> impl Iterator<Item = (BorrowedFd<'_>, For)> {
         let sockets = self.places.iter().filter_map(|place| place.socket.as_ref().map(AsFd::as_fd));
-        sockets.chain(self.watch.as_ref().map(AsFd::as_fd)).map(|fd| (fd, For::Reading))
+        sockets
+            .chain(self.watch.as_ref().map(AsFd::as_fd))
+            .chain(self.clients.listening())
+            .map(|fd| (fd, For::Reading))
     }
 
-    /// Gathers them anew when there are others than before. None of them is ever replaced by another: their number
-    /// tells. Where they cannot be gathered each is waited for by itself.
+    /// Gathers them anew when there are others than before: of none is another opened in its place. Where they cannot
+    /// be gathered each is waited for by itself.
     fn gather_quiet(&mut self) {
-        let count = self.quiet().count();
-        if self.together.as_ref().is_none_or(|together| together.count() != count) {
+        if self.together.as_ref().is_none_or(|together| !together.is_of(self.quiet())) {
             self.together = Together::new(self.quiet()).ok();
         }
     }
 
     fn look(&self, timeout: Option<Duration>) -> crate::sys::Result<Sources> {
-        let most = self.places.len() + self.clients.count() + Role::ALL.len() + 3;
-        let mut fds: Vec<(BorrowedFd<'_>, For)> = Vec::with_capacity(most);
-        match &self.together {
-            Some(together) => fds.push((together.as_fd(), For::Reading)),
-            None => fds.extend(self.quiet()),
-        }
+        let mut fds: Vec<(BorrowedFd<'_>, For)> = match &self.together {
+            Some(together) => vec![(together.as_fd(), For::Reading)],
+            None => self.quiet().collect(),
+        };
         let first = fds.len();
         fds.extend(self.pods.as_ref().map(|pods| (pods.as_fd(), For::Change)));
         fds.extend(self.signals.as_ref().map(|signals| (signals.as_fd(), For::Reading)));
-        self.clients.sources(&mut fds);
+        fds.extend(self.clients.connected());
 
         let mut of_quiet = poll::wait(&fds, timeout)?;
         let mut others = of_quiet.split_off(first).into_iter();
@@ -103,6 +103,6 @@ impl Reactor {
         let watch = next(self.watch.is_some());
         let mut next = |there: bool| there && others.next().unwrap_or(false);
         let (pods, signals) = (next(self.pods.is_some()), next(self.signals.is_some()));
-        Ok(Sources { sockets, pods, watch, signals, control: others.collect() })
+        Ok(Sources { sockets, pods, watch, signals, control: others.chain(of_quiet).collect() })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{At, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// What a descriptor is watched for.
@@ -44,14 +44,15 @@ pub(crate) fn wait(fds: &[(BorrowedFd<'_>, For)], timeout: Option<Duration>) -> 
 #[derive(Debug)]
 pub(crate) struct Together {
     epoll: OwnedFd,
-    count: usize,
+    numbers: Vec<RawFd>,
 }
 
 impl Together {
     /// # Errors
     /// No descriptor or memory is left.
     pub(crate) fn new<'a>(fds: impl Iterator<Item = (BorrowedFd<'a>, For)>) -> Result<Self> {
-        let (mut count, epoll) = (0, epoll::create(epoll::CreateFlags::CLOEXEC).at("open", "epoll")?);
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).at("open", "epoll")?;
+        let mut numbers = Vec::new();
         for (fd, what) in fds {
             let flags = match what {
                 For::Reading => epoll::EventFlags::IN,
@@ -60,19 +61,41 @@ impl Together {
                 For::End => epoll::EventFlags::empty(),
             };
             epoll::add(&epoll, fd, epoll::EventData::new_u64(0), flags).at("add to", "epoll")?;
-            count += 1;
+            numbers.push(fd.as_raw_fd());
         }
-        Ok(Self { epoll, count })
+        Ok(Self { epoll, numbers })
     }
 
-    /// How many there were at the beginning.
-    pub(crate) fn count(&self) -> usize {
-        self.count
+    /// Whether it is made of these. One that was closed, and another opened by the same number, is not told from it.
+    pub(crate) fn is_of<'a>(&self, fds: impl Iterator<Item = (BorrowedFd<'a>, For)>) -> bool {
+        self.numbers.iter().copied().eq(fds.map(|(fd, _)| fd.as_raw_fd()))
     }
 }
 
 impl AsFd for Together {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::pipe::{PipeFlags, pipe_with};
+    use std::io::Write;
+
+    #[test]
+    fn many_are_ready_when_one_is_and_as_long_as_it_is() {
+        let (quiet, _other) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let (ready, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let all = || [&quiet, &ready].map(|fd| (fd.as_fd(), For::Reading)).into_iter();
+        let together = Together::new(all()).unwrap();
+        assert!(together.is_of(all()) && !together.is_of(all().take(1)) && !together.is_of(all().rev()));
+        let look = || wait(&[(together.as_fd(), For::Reading)], Some(Duration::ZERO)).unwrap();
+        assert_eq!(look(), [false]);
+        std::fs::File::from(writer).write_all(b"x").unwrap();
+        assert_eq!((look(), look()), (vec![true], vec![true]), "nobody has read it");
+        drop(ready);
+        assert_eq!(look(), [false], "what is closed leaves it");
     }
 }

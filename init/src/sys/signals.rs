@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 /// What a read gives for each signal.
 const INFO_SIZE: usize = size_of::<nix::libc::signalfd_siginfo>();
 /// Standard signals do not queue, so more than some are real-time ones.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 8;
 
 /// The descriptor.
 #[derive(Debug)]

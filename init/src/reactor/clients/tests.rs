@@ -199,9 +199,8 @@ fn no_more_than_the_bound_are_taken_and_the_next_when_one_is_gone() {
     let mut all: Vec<UnixStream> = (0..CLIENTS_MAX + 3).map(|_| world.client()).collect();
     world.turn(NOW);
     assert_eq!(world.clients.count(), CLIENTS_MAX);
-    let mut fds = Vec::new();
-    world.clients.sources(&mut fds);
-    assert_eq!(fds.len(), CLIENTS_MAX + Role::ALL.len() - 1, "root's listener waits");
+    assert_eq!(world.clients.connected().count(), CLIENTS_MAX);
+    assert_eq!(world.clients.listening().count(), Role::ALL.len() - 1, "root's listener waits");
     all.remove(0);
     world.turn(NOW);
     world.turn(NOW);
