@@ -27,7 +27,7 @@ use std::path::Path;
 pub(crate) fn look_after(service: &str) -> Result<()> {
     kmsg::start();
     if let Err(error) = put_back(service) {
-        log::error!("{service}: {error:#}; its config files stay as they are");
+        log::error!("{service}: {error:#}; its config file stays as it is");
     }
     let (repaired, mark) = match service {
         CONTAINERD => (containerd::repair(), containerd::mark()),
@@ -42,7 +42,7 @@ pub(crate) fn look_after(service: &str) -> Result<()> {
     Ok(())
 }
 
-/// Writes the config files of a service again where they are not what the config in force makes of them.
+/// Writes the config file of a service again where it is not what the config in force makes of it.
 fn put_back(service: &str) -> Result<()> {
     let _lock = file::lock(paths::CONFIG_LOCK);
     let in_use: InUse = file::read_own(paths::CONFIG_IN_USE)?;
@@ -56,17 +56,15 @@ fn put_back(service: &str) -> Result<()> {
             _ => String::new(),
         },
     };
-    for rendered in render::files(&in_use.config, &machine.facts, &node) {
-        if render::reader(&rendered.path) != Some(service) {
-            continue;
-        }
-        let path = Path::new(&rendered.path);
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).at("make folder", folder)?;
-        }
-        if file::update(path, &rendered.bytes, rendered.mode)? {
-            say(service, &format!("{}: changed or removed by somebody else; put back", rendered.path));
-        }
+    let Some(rendered) = render::file_of(service, &in_use.config, &machine.facts, &node) else {
+        return Ok(());
+    };
+    let path = Path::new(&rendered.path);
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).at("make folder", folder)?;
+    }
+    if file::update(path, &rendered.bytes, rendered.mode)? {
+        say(service, &format!("{}: changed or removed by somebody else; put back", rendered.path));
     }
     Ok(())
 }
@@ -76,7 +74,7 @@ fn log_tail(service: &str, most: u64) -> std::io::Result<String> {
     let mut file = File::open(format!("{}/{service}.log", paths::LOGS))?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(most)))?;
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(usize::try_from(length.min(most)).unwrap_or_default());
     file.take(most).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -49,10 +49,10 @@ impl RenderedFile {
 /// Network files are as they are without any lease; in a container, whose runtime supplies network, names and
 /// time, there are none.
 pub fn files(config: &MachineConfig, facts: &ImageFacts, node: &NodeFacts) -> Vec<RenderedFile> {
-    let mut files = vec![
-        RenderedFile::private(paths::KUBELET_CONFIG, kubelet::configuration(config, facts, node)),
-        RenderedFile::private(paths::CONTAINERD_CONFIG, containerd::config(facts)),
-    ];
+    let mut files: Vec<RenderedFile> = [KUBELET, CONTAINERD]
+        .into_iter()
+        .filter_map(|service| file_of(service, config, facts, node))
+        .collect();
     files.extend(containerd::hosts(&config.machine.registries));
     if !config.machine.files.iter().any(|file| file.path == cni::CONFLIST) {
         files.push(RenderedFile::public(cni::CONFLIST, cni::conflist()));
@@ -64,6 +64,22 @@ pub fn files(config: &MachineConfig, facts: &ImageFacts, node: &NodeFacts) -> Ve
         files.push(time::sources(config, &[]));
     }
     files
+}
+
+/// The one of [`files`] that containerd or the kubelet reads when it starts and at no other time.
+pub fn file_of(
+    service: &str,
+    config: &MachineConfig,
+    facts: &ImageFacts,
+    node: &NodeFacts,
+) -> Option<RenderedFile> {
+    match service {
+        KUBELET => {
+            Some(RenderedFile::private(paths::KUBELET_CONFIG, kubelet::configuration(config, facts, node)))
+        }
+        CONTAINERD => Some(RenderedFile::private(paths::CONTAINERD_CONFIG, containerd::config(facts))),
+        _ => None,
+    }
 }
 
 /// The service that reads a file of [`files`] when it starts and at no other time, if it is containerd or the kubelet.

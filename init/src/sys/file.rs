@@ -15,6 +15,9 @@ use std::path::Path;
 /// Opening for reading never blocks on a FIFO or a device, and takes no terminal.
 const TO_READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
+/// A shorter room makes the standard library look for the end with small reads.
+const READ_AHEAD: usize = 64;
+
 /// How the name of a file that is being written ends; it begins with a dot.
 pub(crate) const ASIDE: &str = ".podium-new";
 
@@ -43,8 +46,10 @@ fn read_all(file: File, path: &Path, limit: usize) -> Result<Vec<u8>> {
     if kind.is_fifo() || kind.is_socket() || kind.is_block_device() || kind.is_char_device() {
         bail!("{} is not a regular file", path.display());
     }
-    let mut bytes = Vec::new();
-    // One byte more than allowed tells "too big" without trusting the size that stat says.
+    // Room for the size that stat says, and a bit more in which the end is found: one read, or as many as it takes when
+    // that is not true.
+    let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(limit).min(limit) + READ_AHEAD);
+    // One byte more than allowed tells "too big" without trusting it.
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     file.take(most).read_to_end(&mut bytes).with_context(|| format!("read {}", path.display()))?;
     if bytes.len() > limit {
