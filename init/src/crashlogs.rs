@@ -8,7 +8,10 @@ use crate::kmsg;
 use crate::sys::{file, root};
 use anyhow::{Context, Result, bail};
 use podium_init::paths;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// Where the kernel shows its records.
@@ -28,6 +31,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     }
     kmsg::start();
     let (from, to) = (Path::new(PSTORE), Path::new(paths::CRASH_LOGS));
+    let _alone = alone(from)?;
     let records = names(from)?;
     let Some(first) = records.first() else { return Ok(()) };
     // Before the disk is touched, which may be what has failed.
@@ -44,6 +48,20 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         Err(error) => kmsg::say(&format!("crash logs: {error:#}; what was not moved stays in {PSTORE}")),
     }
     Ok(())
+}
+
+/// Waits for another that is at it: `devices` may have been killed, and come back, while its first one was busy. `None`:
+/// there is no such folder.
+fn alone(folder: &Path) -> Result<Option<OwnedFd>> {
+    match rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT) => Ok(None),
+        opened => {
+            let opened = opened.with_context(|| format!("open {}", folder.display()))?;
+            flock(&opened, FlockOperation::LockExclusive)
+                .with_context(|| format!("lock {}", folder.display()))?;
+            Ok(Some(opened))
+        }
+    }
 }
 
 /// The names in a folder, sorted; none when there is no such folder.
