@@ -34,6 +34,10 @@ const LOOK: Duration = Duration::from_micros(500);
 /// A node that has done nothing to its config for so long is at rest: what a change leaves to be done (it is sealed and
 /// kept, its own events are looked at) follows within that.
 const REST: Duration = Duration::from_secs(1);
+/// A machine whose processors do nothing for this part of [`REST`] has nothing else to do.
+const IDLE: f64 = 0.6;
+/// One that has just booted pulls itself together for minutes, without KVM.
+const IDLE_LIMIT: Duration = Duration::from_secs(300);
 
 /// One change on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -74,6 +78,33 @@ pub fn reaction(root: &Path, base: &str, count: usize, mark: &str) -> Result<Rea
         Ok((now.is_some() && now != before).then(|| since.elapsed()))
     })?;
     Ok(Reaction { file_ms: milliseconds(file), kubelet_ms: milliseconds(kubelet) })
+}
+
+/// Waits until the machine is mostly idle; how idle it was at last, of 1. One that never is, is measured as it is.
+///
+/// # Errors
+/// The kernel does not say.
+pub fn idle() -> Result<f64> {
+    let deadline = Instant::now() + IDLE_LIMIT;
+    loop {
+        let before = processors()?;
+        thread::sleep(REST);
+        let now = processors()?;
+        let share = (now.0 - before.0) / (now.1 - before.1).max(1.0);
+        if share >= IDLE || Instant::now() > deadline {
+            return Ok(share);
+        }
+    }
+}
+
+/// Idle time of all processors and all their time, in the kernel's ticks: see proc_stat(5).
+fn processors() -> Result<(f64, f64)> {
+    let text = fs::read_to_string("/proc/stat").context("/proc/stat")?;
+    let ticks: Vec<f64> =
+        text.lines().next().unwrap_or_default().split(' ').filter_map(|n| n.parse().ok()).collect();
+    // user, nice, system, idle, iowait, ...
+    let idle = ticks.get(3..5).context("/proc/stat: no such line")?.iter().sum();
+    Ok((idle, ticks.iter().sum()))
 }
 
 /// The same as far as the manifest, in milliseconds: of a node that has no kubelet.
@@ -211,6 +242,12 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     const BASE: &str = "version: v1alpha1\nmachine:\n  pods:\n    - x\n";
+
+    #[test]
+    fn processors_have_been_idle_for_a_part_of_their_time() {
+        let (idle, all) = processors().unwrap();
+        assert!(idle > 0.0 && idle < all, "{idle} of {all}");
+    }
 
     #[test]
     fn the_last_pod_alone_is_marked() {

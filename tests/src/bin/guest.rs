@@ -158,10 +158,12 @@ fn act(target: &str) -> Result<Vec<u8>> {
         }
         "/react" => {
             let (pods, mark) = (word("pods")?.parse()?, word("mark")?);
+            react::idle()?;
             let seen = react::reaction(Path::new(ROOT), &text(word("text")?)?, pods, mark)?;
             Ok(json!(seen).to_string().into_bytes())
         }
         "/gap" => {
+            react::idle()?;
             let gap = react::gap(Path::new(ROOT), &text(word("text")?)?, word("port")?.parse()?)?;
             Ok(gap.to_string().into_bytes())
         }
