@@ -2,7 +2,8 @@
 //!
 //! It runs between PID 1's spawn and the service's program, so that PID 1 itself never forks by hand. Each stage
 //! has a name; a failure is told to PID 1 on the service's notify socket with the stage in front, and ends this
-//! process with code 125. It decides nothing: everything it does stands in the service's description.
+//! process with code 125. It decides nothing: everything it does stands in the service's description. One stage is
+//! `repair.rs`, of services that have to be looked after: nothing in it keeps the program from its own try.
 
 use crate::repair;
 use crate::sys::{self, At, cgroup, notify, process, rights, signals};
@@ -90,10 +91,10 @@ fn become_service(id: &str) -> Result<Infallible> {
     if let Some(user) = service.user {
         rights::drop_all(user).context("user")?;
     }
-    notify::send(&socket, notices::EXECUTED).context("notify")?;
     if service.looked_after {
-        repair::look_after(id).context("repair")?;
+        repair::look_after(id);
     }
+    notify::send(&socket, notices::EXECUTED).context("notify")?;
     // Not std's `exec`: it tries /bin/sh on a file that is no program, and then says that this is not there. All our
     // descriptors but 0 to 2 close on exec.
     Ok(nix::unistd::execve(&program, &argv, &env).at("exec", name)?)
@@ -263,7 +264,7 @@ fn note(output: Option<&mut File>, what: &str) {
     clippy::exit,
     reason = "the failure was reported; main would print it a second time, on the console"
 )]
-pub(crate) fn leave() -> ! {
+fn leave() -> ! {
     std::process::exit(FAILED)
 }
 

@@ -31,7 +31,16 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     }
     kmsg::start();
     let (from, to) = (Path::new(PSTORE), Path::new(paths::CRASH_LOGS));
-    let _alone = alone(from)?;
+    if names(from)?.is_empty() {
+        return Ok(());
+    }
+    let alone = alone(from);
+    if matches!(alone, Ok(None)) {
+        return Ok(());
+    }
+    if let Err(error) = &alone {
+        kmsg::say(&format!("crash logs: {error:#}; two of us may meet"));
+    }
     let records = names(from)?;
     let Some(first) = records.first() else { return Ok(()) };
     // Before the disk is touched, which may be what has failed.
@@ -50,17 +59,15 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Waits for another that is at it: `devices` may have been killed, and come back, while its first one was busy. `None`:
-/// there is no such folder.
+/// Keeps others from the folder until it is dropped. `None`: one is at it, as when `devices` was killed and has come back
+/// while its first one was busy.
 fn alone(folder: &Path) -> Result<Option<OwnedFd>> {
-    match rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
-        Err(Errno::NOENT) => Ok(None),
-        opened => {
-            let opened = opened.with_context(|| format!("open {}", folder.display()))?;
-            flock(&opened, FlockOperation::LockExclusive)
-                .with_context(|| format!("lock {}", folder.display()))?;
-            Ok(Some(opened))
-        }
+    let opened =
+        rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .with_context(|| format!("open {}", folder.display()))?;
+    match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        locked => locked.map(|()| Some(opened)).with_context(|| format!("lock {}", folder.display())),
     }
 }
 
@@ -125,6 +132,16 @@ fn first_line(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_is_one_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = alone(dir.path()).unwrap();
+        assert!(first.is_some() && alone(dir.path()).unwrap().is_none());
+        drop(first);
+        assert!(alone(dir.path()).unwrap().is_some());
+        assert!(alone(&dir.path().join("none")).is_err());
+    }
 
     fn put(folder: &Path, records: &[(&str, &str)]) -> Vec<String> {
         for (name, text) in records {

@@ -47,7 +47,7 @@ as PID 1      named /init: initramfs stage; else: node stage
 as modprobe   modprobe [-q] [--] MODULE [NAME=VALUE ...]: the kernel's module loader
 as dhcp-hook  what dhcpcd runs when a lease changes
 
-init exec SERVICE   become a service: cgroup, limits, environment, then its program
+init exec SERVICE   become a service: cgroup, limits, what it keeps on disk, then its program
 init parse          check the machine config on stdin, print the outcome as JSON
 init apply ASK      change the config of the running node
 init wait           wait for what holds a static pod back: a pod that is ending, a mount

@@ -155,7 +155,7 @@ impl Reactor {
             reserve,
             places,
             signals,
-            together: None,
+            together: said(Together::new()),
             pods: None,
             lines: Vec::new(),
             ring,

@@ -11,7 +11,7 @@ use crate::child::notify_socket;
 use crate::kmsg;
 use crate::sys::{At, file, notify};
 use crate::token;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use podium_init::config::{Delivery, InUse};
 use podium_init::services::{CONTAINERD, KUBELET, NodeFacts};
 use podium_init::{notices, paths, render};
@@ -21,10 +21,7 @@ use std::path::Path;
 
 /// Looks and repairs, with the service's log as standard output. What could not be repaired is said, and the program
 /// has its own try.
-///
-/// # Errors
-/// Nothing is known of this service.
-pub(crate) fn look_after(service: &str) -> Result<()> {
+pub(crate) fn look_after(service: &str) {
     kmsg::start();
     if let Err(error) = put_back(service) {
         log::error!("{service}: {error:#}; its config file stays as it is");
@@ -32,14 +29,13 @@ pub(crate) fn look_after(service: &str) -> Result<()> {
     let (repaired, mark) = match service {
         CONTAINERD => (containerd::repair(), containerd::mark()),
         KUBELET => (kubelet::repair(), kubelet::mark()),
-        _ => bail!("nothing is known of it"),
+        _ => return log::error!("{service}: nothing is known of what it keeps"),
     };
     if let Err(error) = repaired {
         log::error!("{service}: {error:#}; what it keeps on disk stays as it is");
     }
     // Nobody to tell when the pipe is full or gone.
     drop(writeln!(std::io::stdout(), "{mark}"));
-    Ok(())
 }
 
 /// Writes the config file of a service again where it is not what the config in force makes of it.
@@ -74,7 +70,7 @@ fn log_tail(service: &str, most: u64) -> std::io::Result<String> {
     let mut file = File::open(format!("{}/{service}.log", paths::LOGS))?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(most)))?;
-    let mut bytes = Vec::with_capacity(usize::try_from(length.min(most)).unwrap_or_default());
+    let mut bytes = Vec::new();
     file.take(most).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -328,3 +328,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_services_own_file_is_among_all_and_has_it_as_its_reader() {
+    let (config, facts) = (case("full"), image("1.20.2", "1.6.20"));
+    let files = render::files(&config, &facts, &node());
+    for service in [services::KUBELET, services::CONTAINERD] {
+        let own = render::file_of(service, &config, &facts, &node()).unwrap();
+        assert_eq!(render::reader(&own.path), Some(service));
+        assert!(files.contains(&own), "{}", own.path);
+    }
+    let read: Vec<&str> = files.iter().filter_map(|file| render::reader(&file.path)).collect();
+    assert_eq!(read.len(), 2, "{read:?}");
+    assert!(render::file_of("chronyd", &config, &facts, &node()).is_none());
+}

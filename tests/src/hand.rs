@@ -18,8 +18,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How much slower than the host's a guest's clock may be: without KVM it counts instructions, see
 /// [`crate::qemu::Clock`].
 const SLOWEST: u32 = 10;
-/// What is measured inside the guest has limits of its own, of five minutes each and two in a row.
-const MEASURING_LIMIT: Duration = Duration::from_secs(900);
+/// What is measured inside the guest has limits of its own, of a quarter of an hour together by the guest's clock, see
+/// `react.rs`.
+const MEASURING_LIMIT: Duration = Duration::from_secs(3600);
 
 /// Something in a folder of the node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -81,14 +81,15 @@ impl Clients {
         Self { listeners, clients: Vec::new(), paused_until: None }
     }
 
-    /// What to wait for; [`Self::receive`] takes the answers in the same order, and then those of [`Self::listening`].
+    /// What to wait for; [`Self::receive`] takes the answers in the same order, and then those of the open
+    /// [`Self::listeners`].
     pub(super) fn connected(&self) -> impl Iterator<Item = (BorrowedFd<'_>, For)> {
         self.clients.iter().filter_map(|client| Some((client.stream()?, client.waits_for())))
     }
 
-    /// Where clients come.
-    pub(super) fn listening(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.open().map(|(_, listener)| listener.as_fd())
+    /// Where clients come, and whether one may be taken there now.
+    pub(super) fn listeners(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
+        self.listeners.iter().map(|(role, listener)| (listener.as_fd(), self.is_open(*role)))
     }
 
     /// When [`Self::expire`] has something to do.
@@ -226,11 +227,12 @@ impl Clients {
 
     /// The listeners by which a client may be taken.
     fn open(&self) -> impl Iterator<Item = &(Role, Listener)> {
-        let has_room = |role: Role| {
-            let most = if role == Role::Root { CLIENTS_MAX } else { ROLE_CLIENTS_MAX };
-            self.clients.iter().filter(|client| client.role == role).count() < most
-        };
-        self.listeners.iter().filter(move |(role, _)| self.paused_until.is_none() && has_room(*role))
+        self.listeners.iter().filter(move |(role, _)| self.is_open(*role))
+    }
+
+    fn is_open(&self, role: Role) -> bool {
+        let most = if role == Role::Root { CLIENTS_MAX } else { ROLE_CLIENTS_MAX };
+        self.paused_until.is_none() && self.clients.iter().filter(|client| client.role == role).count() < most
     }
 
     fn accept(&mut self, role: Role, now: Time) {

@@ -1,11 +1,12 @@
 //! What the loop waits for, and for how long.
 
+use super::place::Place;
 use super::{REST, Reactor};
 use crate::sys::clock;
-use crate::sys::poll::{self, For, Together};
+use crate::sys::poll::{self, For};
 use podium_init::clock::Time;
 use podium_init::control::Role;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 /// Which sources are ready.
@@ -63,27 +64,32 @@ impl Reactor {
     }
 
     /// The services' sockets, the files that are watched, and where clients come: some twenty that seldom have something,
-    /// while processes end all the time.
-    fn quiet(&self) -> impl Iterator<Item = (BorrowedFd<'_>, For)> {
+    /// while processes end all the time. `false`: it is not to be waited for now.
+    fn quiet(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
         let sockets = self.places.iter().filter_map(|place| place.socket.as_ref().map(AsFd::as_fd));
-        sockets
-            .chain(self.watch.as_ref().map(AsFd::as_fd))
-            .chain(self.clients.listening())
-            .map(|fd| (fd, For::Reading))
+        let always = sockets.chain(self.watch.as_ref().map(AsFd::as_fd)).map(|fd| (fd, true));
+        always.chain(self.clients.listeners())
     }
 
-    /// Gathers them anew when there are others than before: of none is another opened in its place. Where they cannot
-    /// be gathered each is waited for by itself.
+    /// Gathers those that are waited for now. A socket once bound stays for good, and so does a listener: by the number
+    /// of one, no other is ever opened. Where they cannot be gathered each is waited for by itself from then on.
     fn gather_quiet(&mut self) {
-        if self.together.as_ref().is_none_or(|together| !together.is_of(self.quiet())) {
-            self.together = Together::new(self.quiet()).ok();
+        let Some(mut together) = self.together.take() else { return };
+        let now = self.quiet().filter_map(|(fd, is_open)| is_open.then_some(fd));
+        if together.is_of(now) {
+            self.together = Some(together);
+            return;
+        }
+        match together.change(&self.quiet().collect::<Vec<_>>()) {
+            Ok(()) => self.together = Some(together),
+            Err(error) => self.say(format!("{error}; each source is waited for by itself")),
         }
     }
 
     fn look(&self, timeout: Option<Duration>) -> crate::sys::Result<Sources> {
         let mut fds: Vec<(BorrowedFd<'_>, For)> = match &self.together {
             Some(together) => vec![(together.as_fd(), For::Reading)],
-            None => self.quiet().collect(),
+            None => self.quiet().filter(|(_, is_open)| *is_open).map(|(fd, _)| (fd, For::Reading)).collect(),
         };
         let first = fds.len();
         fds.extend(self.pods.as_ref().map(|pods| (pods.as_fd(), For::Change)));
@@ -92,17 +98,25 @@ impl Reactor {
 
         let mut of_quiet = poll::wait(&fds, timeout)?;
         let mut others = of_quiet.split_off(first).into_iter();
-        if self.together.is_some() && of_quiet.contains(&true) {
-            of_quiet = poll::wait(&self.quiet().collect::<Vec<_>>(), Some(Duration::ZERO))?;
-        } else if self.together.is_some() {
-            of_quiet.clear();
-        }
-        let mut of_quiet = of_quiet.into_iter();
-        let mut next = |there: bool| there && of_quiet.next().unwrap_or(false);
-        let sockets = self.places.iter().map(|place| next(place.socket.is_some())).collect();
-        let watch = next(self.watch.is_some());
+        let quiet = match &self.together {
+            Some(together) if of_quiet.contains(&true) => together.ready()?,
+            Some(_) => Vec::new(),
+            None => {
+                let ready = fds.iter().zip(of_quiet).filter(|(_, is_ready)| *is_ready);
+                ready.map(|((fd, _), _)| fd.as_raw_fd()).collect()
+            }
+        };
+        let is_ready = |fd: BorrowedFd<'_>| quiet.contains(&fd.as_raw_fd());
         let mut next = |there: bool| there && others.next().unwrap_or(false);
         let (pods, signals) = (next(self.pods.is_some()), next(self.signals.is_some()));
-        Ok(Sources { sockets, pods, watch, signals, control: others.chain(of_quiet).collect() })
+        let socket = |place: &Place| place.socket.as_ref().is_some_and(|socket| is_ready(socket.as_fd()));
+        let open = self.clients.listeners().filter_map(|(fd, is_open)| is_open.then_some(fd));
+        Ok(Sources {
+            sockets: self.places.iter().map(socket).collect(),
+            pods,
+            watch: self.watch.as_ref().is_some_and(|watch| is_ready(watch.as_fd())),
+            signals,
+            control: others.chain(open.map(is_ready)).collect(),
+        })
     }
 }

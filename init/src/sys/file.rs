@@ -15,7 +15,7 @@ use std::path::Path;
 /// Opening for reading never blocks on a FIFO or a device, and takes no terminal.
 const TO_READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
-/// A shorter room makes the standard library look for the end with small reads.
+/// With less room the standard library looks for the end with small reads.
 const READ_AHEAD: usize = 64;
 
 /// How the name of a file that is being written ends; it begins with a dot.
@@ -46,9 +46,10 @@ fn read_all(file: File, path: &Path, limit: usize) -> Result<Vec<u8>> {
     if kind.is_fifo() || kind.is_socket() || kind.is_block_device() || kind.is_char_device() {
         bail!("{} is not a regular file", path.display());
     }
-    // Room for the size that stat says, and a bit more in which the end is found: one read, or as many as it takes when
-    // that is not true.
-    let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(limit).min(limit) + READ_AHEAD);
+    // Room for the size that stat says, and a bit more in which the end is found.
+    let room = usize::try_from(meta.len()).unwrap_or(limit).min(limit) + READ_AHEAD;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(room).with_context(|| format!("read {}", path.display()))?;
     // One byte more than allowed tells "too big" without trusting it.
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     file.take(most).read_to_end(&mut bytes).with_context(|| format!("read {}", path.display()))?;

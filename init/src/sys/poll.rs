@@ -1,6 +1,7 @@
 //! Waiting: the one place where PID 1 sleeps.
 
 use super::{At, Result};
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -39,8 +40,9 @@ pub(crate) fn wait(fds: &[(BorrowedFd<'_>, For)], timeout: Option<Duration>) -> 
     Ok(polled.iter().map(|fd| !fd.revents().is_empty()).collect())
 }
 
-/// Many descriptors as one, ready when one of them is: to wait for it costs the same however many they are. One that is
-/// closed leaves it by itself.
+/// Many descriptors to read from as one, ready when one of them is: to wait for it costs the same however many they are.
+/// One that is closed leaves it by itself, and nothing may be opened by its number before that was told to
+/// [`Self::change`].
 #[derive(Debug)]
 pub(crate) struct Together {
     epoll: OwnedFd,
@@ -48,27 +50,50 @@ pub(crate) struct Together {
 }
 
 impl Together {
+    /// Of none.
+    ///
     /// # Errors
     /// No descriptor or memory is left.
-    pub(crate) fn new<'a>(fds: impl Iterator<Item = (BorrowedFd<'a>, For)>) -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).at("open", "epoll")?;
-        let mut numbers = Vec::new();
-        for (fd, what) in fds {
-            let flags = match what {
-                For::Reading => epoll::EventFlags::IN,
-                For::Change => epoll::EventFlags::PRI,
-                For::Writing => epoll::EventFlags::OUT,
-                For::End => epoll::EventFlags::empty(),
-            };
-            epoll::add(&epoll, fd, epoll::EventData::new_u64(0), flags).at("add to", "epoll")?;
-            numbers.push(fd.as_raw_fd());
-        }
-        Ok(Self { epoll, numbers })
+        Ok(Self { epoll, numbers: Vec::new() })
     }
 
-    /// Whether it is made of these. One that was closed, and another opened by the same number, is not told from it.
-    pub(crate) fn is_of<'a>(&self, fds: impl Iterator<Item = (BorrowedFd<'a>, For)>) -> bool {
-        self.numbers.iter().copied().eq(fds.map(|(fd, _)| fd.as_raw_fd()))
+    /// Whether it is of these, in this order.
+    pub(crate) fn is_of<'a>(&self, fds: impl Iterator<Item = BorrowedFd<'a>>) -> bool {
+        self.numbers.iter().copied().eq(fds.map(|fd| fd.as_raw_fd()))
+    }
+
+    /// Makes it be of those that are `true`; the others are those which it may have been of, and which are still open.
+    /// Takes no descriptor.
+    ///
+    /// # Errors
+    /// No memory is left; of which it is then is not known.
+    pub(crate) fn change(&mut self, all: &[(BorrowedFd<'_>, bool)]) -> Result<()> {
+        for (fd, wanted) in all {
+            let number = fd.as_raw_fd();
+            let data = epoll::EventData::new_u64(u64::from(number.unsigned_abs()));
+            match (self.numbers.contains(&number), wanted) {
+                (false, true) => {
+                    epoll::add(&self.epoll, fd, data, epoll::EventFlags::IN).at("add to", "epoll")?;
+                }
+                (true, false) => epoll::delete(&self.epoll, fd).at("take from", "epoll")?,
+                _ => {}
+            }
+        }
+        self.numbers = all.iter().filter(|(_, wanted)| *wanted).map(|(fd, _)| fd.as_raw_fd()).collect();
+        Ok(())
+    }
+
+    /// The numbers of those that are ready.
+    ///
+    /// # Errors
+    /// None that the kernel knows of.
+    pub(crate) fn ready(&self) -> Result<Vec<RawFd>> {
+        let mut events = Vec::with_capacity(self.numbers.len().max(1));
+        epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&Timespec::default()))
+            .at("look at", "epoll")?;
+        Ok(events.iter().filter_map(|event| RawFd::try_from(event.data.u64()).ok()).collect())
     }
 }
 
@@ -86,16 +111,23 @@ mod tests {
 
     #[test]
     fn many_are_ready_when_one_is_and_as_long_as_it_is() {
-        let (quiet, _other) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let (ready, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let all = || [&quiet, &ready].map(|fd| (fd.as_fd(), For::Reading)).into_iter();
-        let together = Together::new(all()).unwrap();
-        assert!(together.is_of(all()) && !together.is_of(all().take(1)) && !together.is_of(all().rev()));
-        let look = || wait(&[(together.as_fd(), For::Reading)], Some(Duration::ZERO)).unwrap();
-        assert_eq!(look(), [false]);
-        std::fs::File::from(writer).write_all(b"x").unwrap();
-        assert_eq!((look(), look()), (vec![true], vec![true]), "nobody has read it");
-        drop(ready);
-        assert_eq!(look(), [false], "what is closed leaves it");
+        let pipes = [(); 3].map(|()| pipe_with(PipeFlags::CLOEXEC).unwrap());
+        let [(quiet, _), (ready, writer), (other, other_writer)] = &pipes;
+        for writer in [writer, other_writer] {
+            std::fs::File::from(writer.try_clone().unwrap()).write_all(b"x").unwrap();
+        }
+        let mut together = Together::new().unwrap();
+        let look =
+            |together: &Together| wait(&[(together.as_fd(), For::Reading)], Some(Duration::ZERO)).unwrap();
+        assert_eq!((look(&together), together.ready().unwrap()), (vec![false], vec![]));
+        let all = |is_there: bool| [(quiet.as_fd(), true), (ready.as_fd(), is_there), (other.as_fd(), false)];
+        together.change(&all(true)).unwrap();
+        assert!(together.is_of([quiet, ready].into_iter().map(AsFd::as_fd)));
+        for _ in 0..2 {
+            assert_eq!((look(&together), together.ready().unwrap()), (vec![true], vec![ready.as_raw_fd()]));
+        }
+        together.change(&all(false)).unwrap();
+        assert_eq!((look(&together), together.ready().unwrap()), (vec![false], vec![]));
+        assert!(together.is_of([quiet.as_fd()].into_iter()) && !together.is_of([ready.as_fd()].into_iter()));
     }
 }

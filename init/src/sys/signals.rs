@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicBool;
 
 /// What a read gives for each signal.
 const INFO_SIZE: usize = size_of::<nix::libc::signalfd_siginfo>();
-/// Standard signals do not queue, so more than some are real-time ones.
+/// What a read takes; the others wait, and with them the descriptor is ready.
 const AT_ONCE: usize = 8;
 
 /// The descriptor.
@@ -51,7 +51,7 @@ impl AsFd for Signals {
     }
 }
 
-/// The last thing before another program is executed: SIGPIPE, which Rust's runtime ignores, and the signal mask as
+/// Before another program is executed: SIGPIPE, which Rust's runtime ignores, and the signal mask as
 /// they are in a new process. All others are at their defaults since [`unignore`] in PID 1.
 ///
 /// # Errors
@@ -92,6 +92,27 @@ fn ignored(status: &str) -> Vec<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signals_that_wait_are_taken_some_at_a_time() {
+        use nix::sys::signal::{Signal, raise};
+        let sent: Vec<Signal> = Signal::iterator()
+            .filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP | Signal::SIGCONT))
+            .take(AT_ONCE + 2)
+            .collect();
+        let signals = receive(&SigSet::from_iter(sent.iter().copied())).unwrap();
+        assert_eq!(signals.take(), [0; 0]);
+        for signal in &sent {
+            raise(*signal).unwrap();
+        }
+        let (first, rest) = (signals.take(), signals.take());
+        assert_eq!((first.len(), rest.len()), (AT_ONCE, 2));
+        let mut taken: Vec<i32> = first.into_iter().chain(rest).collect();
+        taken.sort_unstable();
+        let mut sent: Vec<i32> = sent.into_iter().map(|signal| signal as i32).collect();
+        sent.sort_unstable();
+        assert_eq!(taken, sent);
+    }
 
     #[test]
     fn the_mask_is_read_bit_by_bit() {

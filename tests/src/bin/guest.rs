@@ -158,9 +158,9 @@ fn act(target: &str) -> Result<Vec<u8>> {
         }
         "/react" => {
             let (pods, mark) = (word("pods")?.parse()?, word("mark")?);
-            react::idle()?;
+            let idle = Some(react::idle()?);
             let seen = react::reaction(Path::new(ROOT), &text(word("text")?)?, pods, mark)?;
-            Ok(json!(seen).to_string().into_bytes())
+            Ok(json!(react::Reaction { idle, ..seen }).to_string().into_bytes())
         }
         "/gap" => {
             react::idle()?;

@@ -25,7 +25,9 @@ const BELOW: &str = "# ---- the config begins below this line ----";
 
 /// Change the machine config of a node in an editor
 ///
-/// The editor is $TALOS_EDITOR, $EDITOR, or vi. A config that the node refuses comes back with the reasons above it.
+/// The editor is $TALOS_EDITOR, $EDITOR, or vi. A config that the node refuses comes back with the reasons above it. When
+/// somebody else has changed the node's config meanwhile nothing is applied; what was written and not applied is kept in
+/// a file.
 #[derive(Debug, Args)]
 pub(crate) struct Edit {
     #[command(flatten)]
@@ -91,9 +93,12 @@ pub(crate) async fn edit(global: &Global, arguments: &Edit) -> Result<()> {
     let folder = TempDir::with_prefix("podiumctl-").context("make a folder for the editor")?;
     let path = folder.path().join(FILE);
     let done = edited(&session, &node, arguments, &old, &path).await;
-    // Nothing is lost that somebody has typed.
-    if done.is_err() && std::fs::read_to_string(&path).is_ok_and(|text| without_refusal(&text) != old) {
-        say::note(&format!("what you have written is kept in {}", folder.keep().join(FILE).display()));
+    // Nothing is lost that somebody has typed, whatever it is.
+    let is_as_it_was = std::fs::read(&path)
+        .is_ok_and(|bytes| str::from_utf8(&bytes).is_ok_and(|text| without_refusal(text) == old));
+    if done.is_err() && !is_as_it_was && path.exists() {
+        let kept = folder.keep().join(FILE);
+        say::note(&format!("what you have written is kept, with all keys in it, in {}", kept.display()));
     }
     done
 }
@@ -112,15 +117,15 @@ async fn edited(session: &Session, node: &Node, arguments: &Edit, old: &str, pat
             return if is_refused { Err(say::Said.into()) } else { Ok(()) };
         }
         say::data(diff::unified(old, &text, say::on_stdout()))?;
-        // An editor may be open for hours.
-        if arguments.config.text_on(node).await? != old {
-            return Err(Fault::new("the node's config has changed since the editor was opened")
-                .remedy("edit it again: what is there now would be undone")
-                .into());
-        }
         let change = Change { text, name: FILE.into(), how: arguments.change.clone() };
         let refusals = change.refusals(session, false).await?;
         if refusals.is_empty() {
+            // An editor may be open for hours.
+            if arguments.config.text_on(node).await? != old {
+                return Err(Fault::new("the node's config has changed since the editor was opened")
+                    .remedy("edit it again: what is there now would be undone")
+                    .into());
+            }
             return change.apply(session).await;
         }
         is_refused = true;

@@ -122,8 +122,19 @@ fn a_refused_edit_comes_back_with_the_reasons_until_it_is_given_up() {
 
 /// What the file holds that is said to keep an edited config.
 fn kept(world: &World, said: &str) -> String {
-    let name = said.lines().find_map(|line| line.split_once("is kept in FOLDER/")).expect(said).1;
+    let name = said.lines().find_map(|line| line.split_once(" in it, in FOLDER/")).expect(said).1;
     std::fs::read_to_string(world.path(name)).unwrap()
+}
+
+#[test]
+fn an_edit_that_is_no_text_is_kept() {
+    let world = World::new(Role::Admin);
+    let folder = world.path("").display().to_string();
+    let editor = editor(&world, "printf '# M\\344nner\\n' >> \"$1\"");
+    let said = world.run_with("edit mc", &[("EDITOR", &editor), ("TMPDIR", &folder)]);
+    assert!(said.code == 1 && said.err.contains("UTF-8"), "{}", said.err);
+    let name = said.err.lines().find_map(|line| line.split_once(" in it, in FOLDER/")).expect(&said.err).1;
+    assert!(std::fs::read(world.path(name)).unwrap().ends_with(b"# M\xe4nner\n"));
 }
 
 #[test]
