@@ -50,8 +50,12 @@ pub struct Reaction {
     pub idle: Option<f64>,
 }
 
-/// The config with `count` pods behind those of `base`, of which the last is marked by `mark`. None of them is meant
-/// to run: the kubelet's `maxPods` keeps them out, and its list has them all the same.
+/// No machine has so much, so that the kubelet never starts such a pod, and its list has it all the same. One that ran
+/// would have to end before its next version is written: that is measured as an outage.
+const REFUSED: &str = "resources: {requests: {cpu: 1k}}";
+
+/// The config with `count` pods behind those of `base`, none of which is ever started, and of which the last is marked by
+/// `mark`.
 #[must_use]
 pub fn crowded(base: &str, count: usize, mark: &str) -> String {
     let mut text = base.trim_end().to_owned() + "\n";
@@ -61,7 +65,7 @@ pub fn crowded(base: &str, count: usize, mark: &str) -> String {
         let _ = write!(
             text,
             "    - apiVersion: v1\n      kind: Pod\n      metadata: {{name: crowd-{number}, labels: {{mark: {label}}}}}\n      \
-             spec: {{containers: [{{name: crowd, image: podium.local/hello:1, imagePullPolicy: Never}}]}}\n"
+             spec: {{containers: [{{name: crowd, image: podium.local/hello:1, imagePullPolicy: Never, {REFUSED}}}]}}\n"
         );
     }
     text

@@ -2,10 +2,10 @@
 //! how long a pod is away when its image changes.
 //!
 //! All times are taken inside the guest by the tests' hand, see `podium_tests::react`. The pods that make the crowd
-//! never run: `maxPods` keeps them out, so that what is measured is the way of a change and not a machine at its end.
+//! never run, so that what is measured is the way of a change and not a machine at its end.
 //! The node has to be idle before each change. Without KVM its time is a count of instructions, 500 million a second on
-//! one processor: what else the host does is not in it, and free-running emulation varies tenfold. How long PID 1 takes for the
-//! manifest is measured on the host's own processor, too, in namespaces and without a kubelet.
+//! one processor: what else the host does is not in it, and free-running emulation varies tenfold. How long PID 1 takes
+//! for the manifest is measured on the host's own processor, too, in namespaces and without a kubelet.
 
 use crate::{doctor, image, say};
 use anyhow::{Context, Result, ensure};
@@ -147,7 +147,6 @@ fn config(stable: bool, image: &str) -> String {
         "version: v1alpha1
 machine:
   kubelet:
-    extraConfig: {{maxPods: 10}}
     stablePodUID: {stable}
   pods:{HAND}
     - apiVersion: v1
