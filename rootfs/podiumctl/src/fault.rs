@@ -159,8 +159,8 @@ pub(crate) fn of_tls(place: &str, error: &rustls::Error, asker: &Asker) -> Fault
                 .remedy("the node has a config: leave out --insecure and use its talosconfig")
         }
         rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => {
-            fault(format!("the client certificate of context {context} has expired"))
-                .remedy("make a new one: podiumctl config new --from MACHINECONFIG")
+            fault(format!("by the node's clock the client certificate of context {context} has expired"))
+                .remedy("make a new one: podiumctl config new --from MACHINECONFIG; or is the node's clock wrong?")
         }
         rustls::Error::AlertReceived(
             AlertDescription::UnknownCA

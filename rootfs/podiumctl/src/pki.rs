@@ -6,7 +6,7 @@
 use podium_wire::roles::Role;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519, date_time_ymd,
 };
 use sha2::{Digest, Sha256};
 use std::time::Duration;
@@ -14,8 +14,9 @@ use time::OffsetDateTime;
 
 /// A CA lives longer than the machines; it is replaced by a second one, not renewed.
 const CA_YEARS: u32 = 10;
-/// Clocks of clients and nodes differ.
-const SKEW: Duration = Duration::from_secs(300);
+/// When certificates begin: a node whose clock has stopped, or that has none and no time server yet, takes them too. It
+/// would keep its own operator out otherwise.
+const BEGIN: (i32, u8, u8) = (1970, 1, 1);
 
 /// A certificate and its key, PEM.
 #[derive(Clone, PartialEq, Eq)]
@@ -53,7 +54,7 @@ pub fn new_ca(now: OffsetDateTime) -> Result<Pair, String> {
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages =
         vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.not_before = now - SKEW;
+    params.not_before = date_time_ymd(BEGIN.0, BEGIN.1, BEGIN.2);
     params.not_after = now + Duration::from_secs(u64::from(CA_YEARS) * 365 * 86400);
     let certificate = params.self_signed(&key).map_err(said)?;
     Ok(Pair { crt: certificate.pem(), key: key.serialize_pem() })
@@ -74,7 +75,7 @@ pub fn new_client(ca: &Pair, role: Role, now: OffsetDateTime, valid: Duration) -
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
-    params.not_before = now - SKEW;
+    params.not_before = date_time_ymd(BEGIN.0, BEGIN.1, BEGIN.2);
     params.not_after = now + valid;
     let certificate = params.signed_by(&key, &issuer).map_err(said)?;
     Ok(Pair { crt: certificate.pem(), key: key.serialize_pem() })
@@ -132,6 +133,17 @@ mod tests {
         assert_eq!(facts.roles, ["os:operator"]);
         assert_eq!(facts.not_after, now + Duration::from_secs(86400));
         assert!(!format!("{ca:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn a_node_whose_clock_has_stopped_takes_what_was_made() {
+        let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+        let ca = new_ca(now).unwrap();
+        let client = new_client(&ca, Role::Admin, now, Duration::from_secs(60)).unwrap();
+        for pem in [ca.crt, client.crt] {
+            let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
+            assert_eq!(block.parse_x509().unwrap().validity().not_before.timestamp(), 0);
+        }
     }
 
     #[test]
