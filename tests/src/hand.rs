@@ -18,8 +18,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How much slower than the host's a guest's clock may be: without KVM it counts instructions, see
 /// [`crate::qemu::Clock`].
 const SLOWEST: u32 = 10;
-/// What is measured inside the guest has limits of its own, of a quarter of an hour together by the guest's clock, see
-/// `react.rs`.
+/// What runs or is waited for inside the guest has limits of its own, of five minutes each and two in a row.
+const RUNNING_LIMIT: Duration = Duration::from_secs(900);
+/// What is measured there as well, of a quarter of an hour together by the guest's clock, see `react.rs`.
 const MEASURING_LIMIT: Duration = Duration::from_secs(3600);
 
 /// Something in a folder of the node.
@@ -251,7 +252,7 @@ impl Hand {
     /// The change did not arrive.
     pub fn reaction(&self, base: &str, pods: usize, mark: &str) -> Result<Reaction> {
         let base = hex(base.as_bytes());
-        let answer = self.ask_for(&format!("/react?pods={pods}&mark={mark}&text={base}"))?;
+        let answer = self.measure(&format!("/react?pods={pods}&mark={mark}&text={base}"))?;
         Ok(serde_json::from_str(&answer)?)
     }
 
@@ -261,7 +262,7 @@ impl Hand {
     /// It was never away, or did not return.
     pub fn gap(&self, config: &str, port: u16) -> Result<f64> {
         let config = hex(config.as_bytes());
-        Ok(self.ask_for(&format!("/gap?port={port}&text={config}"))?.trim().parse()?)
+        Ok(self.measure(&format!("/gap?port={port}&text={config}"))?.trim().parse()?)
     }
 
     /// Stores a config and waits until the pod `updated` has the image it says and answers on `port`.
@@ -385,6 +386,10 @@ impl Hand {
     }
 
     fn ask_for(&self, target: &str) -> Result<String> {
+        http::get_for(self.port, target, RUNNING_LIMIT)
+    }
+
+    fn measure(&self, target: &str) -> Result<String> {
         http::get_for(self.port, target, MEASURING_LIMIT)
     }
 }
