@@ -27,7 +27,7 @@ const RUNNING: &[Row] = &[
             let seen = seen?;
             node.sleeps(REST)?;
             node.asks("service restart chronyd")?;
-            node.machine.console.wait(from, "podium: console: takes lines again", OWN_LIMIT)?;
+            node.hand.reads(&node.machine.console, from, "podium: console: takes lines again", OWN_LIMIT)?;
             Ok(format!("{seen}; then \"takes lines again\""))
         },
     ),

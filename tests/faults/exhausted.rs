@@ -137,7 +137,7 @@ impl Node {
     }
 
     fn told_in(&self, from: usize, text: &str) -> Result<Line> {
-        self.machine.console.wait(from, text, COMES_BACK_LIMIT)
+        self.hand.reads(&self.machine.console, from, text, COMES_BACK_LIMIT)
     }
 
     fn is_healthy(&self, name: &str) -> Result<()> {

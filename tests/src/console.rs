@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How many lines a failed wait shows.
-const SHOWN_ON_FAILURE: usize = 40;
+pub(crate) const SHOWN_ON_FAILURE: usize = 40;
 /// A longer line is cut: a guest gone mad must not fill the memory.
 const LONGEST_LINE: u64 = 8192;
 /// Lines kept; later ones still reach the echo but match nothing.
@@ -121,6 +121,12 @@ impl Console {
     #[must_use]
     pub fn lines(&self) -> Vec<Line> {
         self.lock().lines.clone()
+    }
+
+    /// The first line so far, from number `from` on, that contains `text`.
+    #[must_use]
+    pub fn find(&self, from: usize, text: &str) -> Option<Line> {
+        self.lock().lines.iter().skip(from).find(|line| line.text.contains(text)).cloned()
     }
 
     /// The number the next line will have: a wait from here sees only what comes now.

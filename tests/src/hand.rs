@@ -1,6 +1,7 @@
 //! The host's end of `guest serve`, the pod that acts inside a node for the tests; see `bin/guest.rs`.
 
 mod process;
+mod wait;
 
 pub use process::Process;
 
@@ -8,16 +9,10 @@ use crate::http;
 use crate::react::Reaction;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The port on the node where it listens.
 pub const PORT: u16 = 9000;
-/// Each question costs the guest some of the processor that what is waited for needs.
-const PAUSE: Duration = Duration::from_millis(500);
-/// How much slower than the host's a guest's clock may be: without KVM it counts instructions, see
-/// [`crate::qemu::Clock`].
-const SLOWEST: u32 = 10;
 /// What runs or is waited for inside the guest has limits of its own, of five minutes each and two in a row.
 const RUNNING_LIMIT: Duration = Duration::from_secs(900);
 /// What is measured there as well, of a quarter of an hour together by the guest's clock, see `react.rs`.
@@ -323,62 +318,6 @@ impl Hand {
     /// When they are not reaped within a minute.
     pub fn orphan(&self, crowd: i32) -> Result<Orphans> {
         Ok(serde_json::from_str(&self.ask(&format!("/orphans?crowd={crowd}"))?)?)
-    }
-
-    /// Asks `what` again and again until it gives `Some`.
-    ///
-    /// # Errors
-    /// After `limit` by the guest's clock, or ten times that by the host's; with the last error if there was one.
-    pub fn wait<T>(
-        &self,
-        name: &str,
-        limit: Duration,
-        what: impl Fn(&Self) -> Result<Option<T>>,
-    ) -> Result<T> {
-        self.wait_every(PAUSE, name, limit, what)
-    }
-
-    /// The same with another time between two looks, for what may be there only for a moment.
-    ///
-    /// # Errors
-    /// As [`Hand::wait`].
-    pub fn wait_every<T>(
-        &self,
-        pause: Duration,
-        name: &str,
-        limit: Duration,
-        what: impl Fn(&Self) -> Result<Option<T>>,
-    ) -> Result<T> {
-        let (since, guest_since) = (Instant::now(), self.uptime());
-        // A guest that boots meanwhile, or does not answer, has no clock to go by.
-        let is_over = || {
-            let guest = guest_since.as_ref().ok().zip(self.uptime().ok());
-            let guest = guest.and_then(|(since, now)| now.checked_sub(*since));
-            since.elapsed() > limit * SLOWEST || guest.is_none_or(|passed| passed > limit)
-        };
-        loop {
-            let error = match what(self) {
-                Ok(Some(found)) => return Ok(found),
-                Ok(None) => None,
-                Err(error) => Some(error),
-            };
-            if since.elapsed() > limit && is_over() {
-                let error = error.map_or_else(String::new, |error| format!(": {error:#}"));
-                let (limit, waited) = (limit.as_secs(), since.elapsed().as_secs());
-                bail!("{name}: not within {limit} s of the guest's, {waited} of ours{error}");
-            }
-            thread::sleep(pause);
-        }
-    }
-
-    /// How long the guest has been up, by its own clock.
-    ///
-    /// # Errors
-    /// When the pod does not answer.
-    pub fn uptime(&self) -> Result<Duration> {
-        let text = self.read("/proc/uptime")?;
-        let seconds = text.split_whitespace().next().context("/proc/uptime is empty")?;
-        Ok(Duration::try_from_secs_f64(seconds.parse().with_context(|| text.clone())?)?)
     }
 
     fn ask(&self, target: &str) -> Result<String> {

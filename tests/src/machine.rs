@@ -11,10 +11,12 @@ use anyhow::{Result, anyhow};
 use std::time::Duration;
 
 /// For a marker of the boot, which takes some twenty seconds on an idle host without KVM; a busy one was seen to need
-/// ten times that.
+/// ten times that. By the host's clock: what has to come within some time of the node's is read by
+/// [`Hand::reads`].
 pub const BOOT_LIMIT: Duration = Duration::from_secs(600);
-/// Pods have their grace, services their limits; a machine that takes longer hangs.
-pub const POWER_OFF_LIMIT: Duration = Duration::from_secs(180);
+/// Pods have their grace, services their limits, of a minute together by the guest's clock, which on such a host is as
+/// slow; a machine that takes longer hangs.
+pub const POWER_OFF_LIMIT: Duration = BOOT_LIMIT;
 /// Where the pod `hello` answers on the node.
 pub const HELLO_PORT: u16 = 8080;
 

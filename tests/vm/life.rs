@@ -114,8 +114,8 @@ fn a_killed_service_returns(machine: &Machine, hand: &Hand, name: &str) -> Resul
     let before = hand.process(name, name)?;
     let from = machine.console.mark();
     hand.kill(before.pid, KILL)?;
-    machine.console.wait(from, &format!("podium: {name}: ended, signal 9"), RESTART_LIMIT)?;
-    machine.console.wait(from, &format!("podium: {name}: up"), RESTART_LIMIT)?;
+    hand.reads(&machine.console, from, &format!("podium: {name}: ended, signal 9"), RESTART_LIMIT)?;
+    hand.reads(&machine.console, from, &format!("podium: {name}: up"), RESTART_LIMIT)?;
     let after = hand.process(name, name)?;
     ensure!(after.pid != before.pid && after.parent == 1, "{before:?} {after:?}");
     Ok(())

@@ -237,7 +237,7 @@ fn fifo(node: &Node, name: &str, only_a_moment: bool) -> Result<String> {
         // Podium may have been faster.
         node.hand.remove(&path).ok();
     }
-    let line = node.machine.console.wait(from, name, OWN_LIMIT);
+    let line = node.hand.reads(&node.machine.console, from, name, OWN_LIMIT);
     // First what matters more: a kubelet that hangs.
     let more = node.takes_more()?;
     ensure!(node.process("ours-1")? == before, "our pod was restarted");

@@ -43,7 +43,7 @@ impl Node {
         self.hand.wait("it is out of the kubelet's sight", OWN_LIMIT, |hand| {
             Ok((is_ours || !hand.list(FOLDER)?.iter().any(|each| each == name)).then_some(()))
         })?;
-        let line = self.machine.wait(name, OWN_LIMIT)?;
+        let line = self.hand.reads(&self.machine.console, 0, name, OWN_LIMIT)?;
         let more = self.takes_more()?;
         self.hand.wait("our pod in place of the other", LIMIT, |hand| {
             let is_bad = hand.process("guest", "ours-bad").is_ok();
