@@ -5,7 +5,7 @@
 //! of a pod's manifest, over boots and when a pod comes back. This file decides what the next list is; it touches no
 //! file.
 
-use crate::config::{Problem, Severity};
+use crate::config::{self, Problem, Severity};
 use crate::digest::fnv1a;
 use crate::manifests::{self, Held, Manifest};
 use serde::{Deserialize, Serialize};
@@ -66,11 +66,9 @@ impl Read {
     /// Looks at the first document of a file, as a kubelet does.
     pub fn of(text: &[u8]) -> Self {
         let digest = format!("{:032x}", fnv1a(text));
-        let document = serde_yaml::Deserializer::from_slice(text).next();
-        let value = document.and_then(|document| serde_json::Value::deserialize(document).ok());
-        let Some(value) = value else {
-            let problem = Problem::error("", "no pod in YAML or JSON");
-            return Self { digest, problems: vec![problem], ..Self::default() };
+        let value = match config::pod(text) {
+            Ok(value) => value,
+            Err(problem) => return Self { digest, problems: vec![*problem], ..Self::default() },
         };
         let (mut manifests, mut problems) = manifests::plan(&[value], &|_| None);
         let manifest = manifests.pop();
@@ -406,6 +404,25 @@ mod tests {
         assert!(second.pods[0].problems[0].starts_with("spec.containers[0]"), "{second:?}");
         assert_eq!(second.refused(), BTreeSet::new(), "none of the config's");
         assert_eq!(versions(&list(&second, "\u{1}: [")), [("x.yaml", 3, false)]);
+    }
+
+    #[test]
+    fn a_file_of_others_is_not_written_out_without_bounds() {
+        let many = |what: &str, count| [what].repeat(count).join(", ");
+        for (value, times) in [(format!("[{}]", many("1", 1000)), 1000), ("x".repeat(100_000), 1000)] {
+            let read = Read::of(format!("a: &a {value}\nb: [{}]\n", many("*a", times)).as_bytes());
+            let line = read.problems[0].to_string();
+            assert!(read.pod.is_none() && line.contains("aliases written out"), "{line}");
+        }
+        let first =
+            "{apiVersion: v1, kind: Pod, metadata: {name: &n x}, spec: {containers: [{name: *n, image: i}]}}";
+        let read = Read::of(format!("{first}\n---\n&a [*a]").as_bytes());
+        assert_eq!(
+            read.pod.map(|(_, name, _)| name).as_deref(),
+            Some("x"),
+            "as a kubelet: {:?}",
+            read.problems
+        );
     }
 
     #[test]

@@ -161,7 +161,8 @@ pub fn gap(root: &Path, config: &str, port: u16) -> Result<f64> {
 pub fn settle(root: &Path, config: &str, port: u16) -> Result<()> {
     store(root, config)?;
     until("the pod of the stored config", || {
-        if fs::read_to_string(inside(root, IN_FORCE))? != config {
+        // It may still be a compressed one.
+        if fs::read(inside(root, IN_FORCE))? != config.as_bytes() {
             return Ok(None);
         }
         let text = fs::read_to_string(inside(root, &format!("{MANIFESTS}/podium-default-updated.yaml")))?;

@@ -2,7 +2,7 @@
 
 use super::support::{BOOT_LIMIT, HAND, HELLO, config, hello, on_a_running_node};
 use anyhow::{Context, Result, ensure};
-use podium_tests::hand::{Hand, Printed, Process};
+use podium_tests::hand::{self, Hand, Printed, Process};
 use podium_tests::markers::READY;
 use podium_tests::qemu::Machine;
 use podium_tests::react::STORED;
@@ -112,6 +112,39 @@ fn a_config_changes_on_a_running_node_and_a_bad_one_is_taken_back() -> Result<()
         machine.console.wait(from, "podium: config from STATE: 3 pods", BOOT_LIMIT)?;
         machine.console.wait(from, READY, BOOT_LIMIT)?;
         ensure!(hello(&machine)?.contains("second"));
+        Ok(())
+    })
+}
+
+fn hostname(hand: &Hand) -> Result<String> {
+    Ok(hand.read("/proc/sys/kernel/hostname")?.trim().to_owned())
+}
+
+#[test]
+fn what_a_bad_config_has_brought_by_a_reboot_goes_by_one() -> Result<()> {
+    on_a_running_node(|_, machine, hand| {
+        proved(&machine, 0, 1).context("the config of the boot")?;
+        let before = hostname(&hand)?;
+        ensure!(before != "bad");
+        let bad =
+            config(&[HELLO, HAND, BROKEN]).replace("machine:\n", "machine:\n  network: {hostname: bad}\n");
+        let from = machine.console.mark();
+        let done = apply(&hand, &bad, "")?;
+        ensure!(done.ok && done.out.contains("reboot"), "{done:?}");
+        let boot = machine.console.wait(from, ", node stage", BOOT_LIMIT)?.number;
+        machine.console.wait(boot, "podium: pod default/hand: running", BOOT_LIMIT)?;
+        let hand = Hand::at(machine.port(hand::PORT)?, BOOT_LIMIT)?;
+        ensure!(hostname(&hand)? == "bad", "the config came without its host name");
+
+        let why = "podium: config: not all pods came up, or stayed up within its limit; going back";
+        let back = machine.console.wait(boot, why, 2 * BOOT_LIMIT)?.number;
+        machine.console.wait(back, "machine.network.hostname needs a reboot", BOOT_LIMIT)?;
+        let boot = machine.console.wait(back, ", node stage", BOOT_LIMIT)?.number;
+        machine.console.wait(boot, "podium: config from STATE: 2 pods", BOOT_LIMIT)?;
+        machine.console.wait(boot, READY, BOOT_LIMIT)?;
+        let hand = Hand::at(machine.port(hand::PORT)?, BOOT_LIMIT)?;
+        ensure!(hostname(&hand)? == before, "{} after the way back", hostname(&hand)?);
+        ensure!(hand.ctl("config status")?.out.contains("settled"), "{:?}", hand.ctl("config status")?);
         Ok(())
     })
 }

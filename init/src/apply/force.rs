@@ -176,7 +176,7 @@ impl Next {
             log::error!("network: {error:#}");
         }
         let generation = in_use.generation;
-        Ok(Applied { generation, standing, pods, refused, failed, waits, services, restart })
+        Ok(Applied { generation, standing, pods, refused, failed, waits, services, restart, reboot: None })
     }
 }
 

@@ -1,14 +1,14 @@
 //! The ways back: to the stored config after a trial, to the last known good one after a proof that failed, and to a
 //! generation of the history when somebody asks.
 
-use super::{force, in_use};
+use super::{changed, force, in_use, needs_reboot};
 use crate::load;
 use crate::parse::{self, Encoding};
 use crate::stored::Vault;
 use crate::sys::file;
 use anyhow::{Context, Result, bail};
 use podium_init::config::{InUse, MachineConfig, Outcome};
-use podium_init::live::Report;
+use podium_init::live::{Applied, Change, Report};
 use podium_init::paths;
 use podium_init::store::{Kept, Slot, open};
 use std::path::Path;
@@ -126,8 +126,29 @@ fn from(vault: &Vault, slot: Slot, old: &InUse) -> Result<Option<Report>> {
     }
     let generation = stored.seal.as_ref().map_or(0, |seal| seal.generation);
     let source = stored.seal.as_ref().map_or_else(|| slot.to_string(), |seal| seal.source.clone());
-    let applied = force::stored(outcome, stored.text.to_vec(), &source, generation, old)?;
-    Ok(Some(Report::Applied(applied.into())))
+    put(outcome, stored.text.to_vec(), &source, generation, old).map(Some)
+}
+
+fn put(outcome: Outcome, text: Vec<u8>, source: &str, generation: u64, old: &InUse) -> Result<Report> {
+    let reboot = outcome.config.as_ref().map(|back| by_boot(old, back)).transpose()?.flatten();
+    let applied = force::stored(outcome, text, source, generation, old)?;
+    Ok(Report::Applied(Applied { reboot, ..applied }.into()))
+}
+
+/// What the config that goes has brought by a boot, so that only a boot takes it away, as a sentence.
+fn by_boot(old: &InUse, back: &MachineConfig) -> Result<Option<String>> {
+    if old.tried {
+        // No such change is ever tried.
+        return Ok(None);
+    }
+    let text = file::read(Path::new(paths::CONFIG_TEXT), load::CONFIG_MAX)?;
+    let gone = parse::check(&text, Encoding::Plain)?.config.unwrap_or_default();
+    Ok(needs_reboot(&without(changed(old, back)?, &changed(old, &gone)?)))
+}
+
+/// Those changes that are not among the ones which wait for a boot already: what has waited was never in force.
+fn without(changes: Vec<Change>, waiting: &[Change]) -> Vec<Change> {
+    changes.into_iter().filter(|change| waiting.iter().all(|other| other.path != change.path)).collect()
 }
 
 /// What a node without any stored config runs.
@@ -138,6 +159,32 @@ fn image_default(old: &InUse) -> Result<Report> {
     if outcome.config.is_none() {
         bail!("there is none to go back to: the image's own cannot be used");
     }
-    let applied = force::stored(outcome, text, "image default", 0, old)?;
-    Ok(Report::Applied(applied.into()))
+    put(outcome, text, "image default", 0, old)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use podium_init::live::changes;
+
+    fn config(hostname: &str, parameters: &str) -> MachineConfig {
+        let text = format!(
+            "version: v1alpha1\nmachine:\n  network: {{hostname: {hostname}}}\n  \
+             kernel: {{modules: [{{name: loop, parameters: [{parameters}]}}]}}\n"
+        );
+        podium_init::config::parse(text.as_bytes()).config.unwrap()
+    }
+
+    #[test]
+    fn what_a_boot_has_brought_goes_with_a_boot() {
+        let by_boot = |in_force: &MachineConfig, gone: &MachineConfig, back: &MachineConfig| {
+            needs_reboot(&without(changes(in_force, back), &changes(in_force, gone)))
+        };
+        let (good, bad) = (config("good", "max_loop=1"), config("bad", "max_loop=1"));
+        let why = by_boot(&bad, &bad, &good).unwrap();
+        assert!(why.contains("hostname") && !why.contains("modules"), "{why}");
+        assert_eq!(by_boot(&good, &bad, &good), None, "it was never in force");
+        let older = config("older", "max_loop=1");
+        assert_eq!(by_boot(&older, &good, &good), None, "it has waited for its boot before, too");
+    }
 }

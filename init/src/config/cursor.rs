@@ -1,9 +1,9 @@
 //! Typed reading of the tree: a [`Cursor`] is a value with its path, and each way of reading it reports what it is
 //! not, and goes on. Which keys a mapping may have stands in `reference.rs` alone.
 
+use super::node::{Entry, Kind, Node, join};
 use super::report::Report;
 use super::text::Source;
-use super::tree::{Entry, Kind, Node, join};
 use super::{Problem, did_you_mean, reference, talos};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -231,7 +231,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn json(node: &Node) -> Value {
+/// Any value as JSON, as [`Cursor::json`].
+pub(super) fn json(node: &Node) -> Value {
     match &node.kind {
         Kind::Null => Value::Null,
         Kind::Flag(flag) => Value::Bool(*flag),

@@ -6,6 +6,7 @@
 mod cursor;
 mod decode;
 mod nearest;
+mod node;
 mod outcome;
 mod parse;
 mod reference;
@@ -21,6 +22,7 @@ pub(crate) use nearest::did_you_mean;
 pub use nearest::nearest;
 pub use outcome::{MAX_PROBLEMS, Outcome, Problem, Severity};
 pub use parse::parse;
+pub(crate) use parse::pod;
 pub use reference::{KEYS, Key, reference};
 pub use schema::*;
 pub use seconds::Seconds;

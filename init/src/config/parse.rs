@@ -6,10 +6,11 @@
 //!
 //! Places are for problems: a text is read without most of them, and once more with all when there is a problem.
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, json};
+use super::node::{Kind, Node, join};
 use super::report::Report;
 use super::text::{self, Source};
-use super::tree::{self, Kind, Node, Places, join};
+use super::tree::{self, Places};
 use super::{Outcome, Problem, decode, validate};
 use crate::manifests::{self, Uids};
 use std::collections::BTreeSet;
@@ -40,6 +41,15 @@ fn parse_with(bytes: &[u8], places: Places) -> Outcome {
         Ok((document, others)) => check(document, &source, others),
         Err(problem) => stopped(problem),
     }
+}
+
+/// The first document of a text that holds a pod, as JSON; the error is what is wrong with the text.
+///
+/// For a text that has no child of its own to be read by: what it takes is bounded, aliases written out.
+pub(crate) fn pod(bytes: &[u8]) -> Result<serde_json::Value, Box<Problem>> {
+    let text =
+        std::str::from_utf8(bytes).map_err(|_| Problem::error("", "no pod in YAML or JSON: not UTF-8"))?;
+    tree::first(text, &Source::new(text)).map(|node| json(&node))
 }
 
 /// Finds the config among a text's documents; the others are problems.

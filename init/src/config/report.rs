@@ -1,6 +1,6 @@
 //! Where problems are collected: each gets its place from the tree, and their number is bounded.
 
-use super::tree::{Node, Place};
+use super::node::{Node, Place};
 use super::{MAX_PROBLEMS, Problem};
 
 /// The problems of one config, in the order of finding.

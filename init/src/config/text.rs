@@ -4,7 +4,7 @@
 //! is caught here with a line. Nothing is interpreted.
 
 use super::Problem;
-use super::tree::Place;
+use super::node::Place;
 
 /// The largest config text in bytes: a hundred times what a large node needs, small enough to hold many times over.
 pub const MAX_TEXT: usize = 4 * 1024 * 1024;

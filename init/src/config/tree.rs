@@ -8,135 +8,35 @@
 //! Such an error costs more than its scalar, and a config in which nothing is wrong needs no places. [`Places::Few`]
 //! leaves out those of text, which are most; how another scalar was written is found by its place.
 //!
-//! Bounds: [`MAX_VALUES`], [`MAX_KEY`], and serde_yaml's own on depth (128) and repeated aliases.
+//! Bounds: [`CONFIG`] and [`POD`], [`MAX_KEY`], and serde_yaml's own on depth (128) and repeated aliases.
 
 use super::Problem;
+use super::node::{Entry, Kind, Node, Place};
 use super::text::Source;
 use serde::de::{self, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 use std::cell::Cell;
 use std::fmt;
 
-/// Most values of one text, aliases written out: 10,000 small pods, which fit the child's memory.
-const MAX_VALUES: usize = 500_000;
+/// Of a config: 10,000 small pods, which fit the child's memory. Its bytes are bounded by that.
+const CONFIG: Most =
+    Most { values: 500_000, bytes: usize::MAX, exceeded: "more than 500,000 values, aliases written out" };
+/// Of a pod: a hundred times a large one. It is read by a process that works on with what it reads.
+const POD: Most = Most {
+    values: 50_000,
+    bytes: 16 << 20,
+    exceeded: "more than 50,000 values or 16 MiB, aliases written out",
+};
 /// Longest key in bytes: three times the longest that Kubernetes has.
 const MAX_KEY: usize = 1024;
 
-/// Line and column, both from 1.
-pub(super) type Place = (usize, usize);
-
-/// A value and where it stands. A map or list has no place of its own: its first item's is the nearest.
-#[derive(Debug, Clone)]
-pub(super) struct Node {
-    /// The value's own place.
-    pub place: Option<Place>,
-    /// The value.
-    pub kind: Kind,
-}
-
-/// A YAML value.
-#[derive(Debug, Clone)]
-pub(super) enum Kind {
-    /// Nothing, `~` or `null`.
-    Null,
-    /// `true` or `false`.
-    Flag(bool),
-    /// A number that JSON can hold.
-    Number(Number),
-    /// Any other scalar.
-    Text(String),
-    /// A sequence.
-    List(Vec<Node>),
-    /// A mapping in its order; a key may be there more than once.
-    Map(Vec<Entry>),
-}
-
-/// One entry of a mapping.
-#[derive(Debug, Clone)]
-pub(super) struct Entry {
-    /// Its key, as text.
-    pub key: String,
-    /// The key's place.
-    pub place: Option<Place>,
-    /// Its value.
-    pub node: Node,
-}
-
-impl Node {
-    /// Its place, or that of its first item.
-    pub(super) fn first_place(&self) -> Option<Place> {
-        match &self.kind {
-            Kind::List(items) => items.first().and_then(Node::first_place),
-            Kind::Map(entries) => entries.first().and_then(|entry| entry.place),
-            Kind::Null | Kind::Flag(_) | Kind::Number(_) | Kind::Text(_) => self.place,
-        }
-    }
-
-    /// A map's value by key, the first of that name.
-    pub(super) fn get(&self, key: &str) -> Option<&Node> {
-        match &self.kind {
-            Kind::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node),
-            Kind::Null | Kind::Flag(_) | Kind::Number(_) | Kind::Text(_) | Kind::List(_) => None,
-        }
-    }
-
-    /// What it is, for `expected a list, found text`.
-    pub(super) fn name(&self) -> &'static str {
-        match &self.kind {
-            Kind::Null => "nothing",
-            Kind::Flag(_) => "true or false",
-            Kind::Number(_) => "a number",
-            Kind::Text(_) => "text",
-            Kind::List(_) => "a list",
-            Kind::Map(_) => "a mapping",
-        }
-    }
-
-    /// The place of a path below this node, e.g. `machine.pods[0].metadata.labels["a.b/c"]`; where the path leads
-    /// nowhere, the last place on its way.
-    pub(super) fn locate(&self, path: &str) -> Option<Place> {
-        let (mut node, mut rest, mut place) = (self, path, None);
-        loop {
-            let (next, at, after) = match &node.kind {
-                Kind::Map(entries) => {
-                    let found = entries.iter().find_map(|entry| Some((entry, strip_key(rest, &entry.key)?)));
-                    let Some((entry, after)) = found else { return place };
-                    (&entry.node, entry.place, after)
-                }
-                Kind::List(items) => {
-                    let index = rest.strip_prefix('[').and_then(|rest| rest.split_once(']'));
-                    let item = index
-                        .and_then(|(index, after)| Some((items.get(index.parse::<usize>().ok()?)?, after)));
-                    let Some((item, after)) = item else { return place };
-                    (item, item.first_place(), after)
-                }
-                Kind::Null | Kind::Flag(_) | Kind::Number(_) | Kind::Text(_) => return place,
-            };
-            (node, rest, place) = (next, after, at.or(place));
-        }
-    }
-}
-
-/// A path with one more key: `a.b`, or `a["b.c"]` when the key is no plain word.
-pub(super) fn join(path: &str, key: &str) -> String {
-    let dot = if path.is_empty() { "" } else { "." };
-    match is_word(key) {
-        true => format!("{path}{dot}{key}"),
-        false => format!("{path}[{key:?}]"),
-    }
-}
-
-/// What follows a key that a path begins with.
-fn strip_key<'path>(path: &'path str, key: &str) -> Option<&'path str> {
-    if is_word(key) {
-        let rest = path.strip_prefix('.').unwrap_or(path).strip_prefix(key)?;
-        return (rest.is_empty() || rest.starts_with(['.', '['])).then_some(rest);
-    }
-    path.strip_prefix(&format!("[{key:?}]"))
-}
-
-fn is_word(key: &str) -> bool {
-    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+/// What is taken of one text, aliases written out.
+#[derive(Debug, Clone, Copy)]
+struct Most {
+    values: usize,
+    /// Of scalars that are text.
+    bytes: usize,
+    exceeded: &'static str,
 }
 
 /// Which scalars are given their places.
@@ -150,17 +50,16 @@ pub(super) enum Places {
 
 /// Reads every document of a text. The error is what stopped the parser, with its place.
 pub(super) fn documents(text: &str, source: &Source<'_>, places: Places) -> Result<Vec<Node>, Box<Problem>> {
-    let reader = Reader { source, places, left: Cell::new(MAX_VALUES), refused: Cell::new(None) };
-    let mut documents = Vec::new();
-    for document in serde_yaml::Deserializer::from_str(text) {
-        let mut taken = None;
-        let result = Seed { reader: &reader, taken: &mut taken, for_place: false }.deserialize(document);
-        match (taken, result) {
-            (_, Err(error)) => return Err(explain(source, &error, reader.refused.take()).into()),
-            (kind, Ok(())) => documents.push(Node { place: Some((1, 1)), kind: kind.unwrap_or(Kind::Null) }),
-        }
-    }
-    Ok(documents)
+    let reader = Reader::new(source, places, CONFIG);
+    serde_yaml::Deserializer::from_str(text).map(|document| reader.document(document)).collect()
+}
+
+/// Reads the first document of a text, which holds a pod; nothing where there is none. The error is as that of
+/// [`documents`].
+pub(super) fn first(text: &str, source: &Source<'_>) -> Result<Node, Box<Problem>> {
+    let reader = Reader::new(source, Places::Few, POD);
+    let nothing = Node { place: None, kind: Kind::Null };
+    serde_yaml::Deserializer::from_str(text).next().map_or(Ok(nothing), |document| reader.document(document))
 }
 
 /// The parser's error as a problem, in words that help where its own do not.
@@ -191,12 +90,37 @@ fn explain(
 struct Reader<'a> {
     source: &'a Source<'a>,
     places: Places,
-    left: Cell<usize>,
+    left: Cell<Most>,
     /// Why we, not the parser, gave up, and where if that is known.
     refused: Cell<Option<(&'static str, Option<Place>)>>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(source: &'a Source<'a>, places: Places, most: Most) -> Self {
+        Self { source, places, left: Cell::new(most), refused: Cell::new(None) }
+    }
+
+    fn document(&self, document: serde_yaml::Deserializer<'_>) -> Result<Node, Box<Problem>> {
+        let mut taken = None;
+        let result = Seed { reader: self, taken: &mut taken, for_place: false }.deserialize(document);
+        match (taken, result) {
+            (_, Err(error)) => Err(explain(self.source, &error, self.refused.take()).into()),
+            (kind, Ok(())) => Ok(Node { place: Some((1, 1)), kind: kind.unwrap_or(Kind::Null) }),
+        }
+    }
+
+    /// One more value, or so many more bytes, are taken.
+    fn takes<E: de::Error>(&self, values: usize, bytes: usize) -> Result<(), E> {
+        let left = self.left.get();
+        match (left.values.checked_sub(values), left.bytes.checked_sub(bytes)) {
+            (Some(values), Some(bytes)) => {
+                self.left.set(Most { values, bytes, ..left });
+                Ok(())
+            }
+            _ => Err(self.refuse(left.exceeded, None)),
+        }
+    }
+
     /// Whether a scalar's place is wanted.
     fn wants_place(&self, kind: &Kind) -> bool {
         match kind {
@@ -285,10 +209,7 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        match self.reader.left.get().checked_sub(1) {
-            Some(left) => self.reader.left.set(left),
-            None => return Err(self.reader.refuse("more than 500,000 values, aliases written out", None)),
-        }
+        self.reader.takes(1, 0)?;
         deserializer.deserialize_any(self)
     }
 }
@@ -334,6 +255,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
+        self.reader.takes(0, text.len())?;
         self.scalar(Kind::Text(text.to_owned()))
     }
 

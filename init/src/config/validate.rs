@@ -8,8 +8,8 @@ mod kubelet;
 mod network;
 mod words;
 
+use super::node::join;
 use super::report::Report;
-use super::tree::join;
 use super::{File, FileOp, Kernel, Machine, Registries};
 use crate::shutdown::Limits;
 use crate::{paths, sysctls};

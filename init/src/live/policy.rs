@@ -5,7 +5,8 @@
 //! not within its limit, and they were up before the change, the node reverts by itself; likewise if the kubelet alone
 //! was up before and does not come up. A config that is only tried reverts at its limit whatever happens (Talos's
 //! meaning). A node that was not well before keeps the new config: going back to what did not work either would undo
-//! the repair of one pod for the sake of another. That is stored with it, so that a boot does not know better.
+//! the repair of one pod for the sake of another. That is stored with it, so that a boot does not know better. One that
+//! has just booted the last known good config counts as well until it is, as long as a config has to prove itself.
 //!
 //! [`Policy::step`] never blocks, fails or reads a clock. Only the reactor performs an [`Action`].
 
@@ -92,7 +93,8 @@ pub struct Policy {
     waiting: Waiting,
     /// How the node was when the change that runs began: what the change does may show before it has ended.
     began: Before,
-    /// A revert has brought back what was so; until then that counts for the next change, too.
+    /// What was so and will be again, after a boot or a revert: until then, or until it is, that counts for the next
+    /// change, too.
     trusted: (Before, Time),
 }
 
@@ -100,17 +102,20 @@ impl Policy {
     /// Takes one event.
     pub fn step(&mut self, event: Event, now: Time) -> Vec<Action> {
         let mut actions = Vec::new();
+        if Before::for_long(self.well_since, None, now).well {
+            self.trusted = Default::default();
+        }
         match event {
-            Event::Booted(None) => {}
-            Event::Booted(Some(proof)) => self.on_proof(
-                now + PROOF_LIMIT,
-                proof != Proof::Only,
-                match proof {
+            // It has been well once, and has the time of a new one to be so again.
+            Event::Booted(None) => self.trusted = (Before::WELL, now + PROOF_LIMIT),
+            Event::Booted(Some(proof)) => {
+                let was = match proof {
                     // What it goes back to has been well once.
                     Proof::Only | Proof::OrBack(None) => Before::WELL,
                     Proof::OrBack(Some(kept)) => Before { well: false, kubelet: kept == Kept::WithKubelet },
-                },
-            ),
+                };
+                self.on_proof(now + PROOF_LIMIT, proof != Proof::Only, was);
+            }
             Event::Started(ask) => self.run(Next { ask, echo: false, counts: false }, now),
             Event::FileChanged(path) => self.waiting.file(path, now, self.has_echo()),
             Event::ManifestsChanged => self.waiting.repair(now, self.has_echo()),
@@ -191,8 +196,7 @@ impl Policy {
     }
 
     fn run(&mut self, next: Next, now: Time) {
-        let is_long = |since: Option<Time>| since.is_some_and(|since| now.saturating_sub(since) >= SOAK);
-        self.began = Before { well: is_long(self.well_since), kubelet: is_long(self.kubelet_since) };
+        self.began = Before::for_long(self.well_since, self.kubelet_since, now);
         self.running = Some(next);
     }
 
@@ -275,7 +279,8 @@ impl Policy {
     }
 
     fn applied(&mut self, ask: &Ask, applied: Applied, now: Time, actions: &mut Vec<Action>) {
-        let Applied { generation, standing, pods, refused, services, restart, failed: _, waits: _ } = applied;
+        let Applied { generation, standing, pods, refused, services, restart, reboot, failed: _, waits: _ } =
+            applied;
         let (trusted, until) = self.trusted;
         // A config that follows one on proof is measured by what was before that.
         let follows = matches!(self.phase, Phase::OnProof(_) | Phase::Tried(_));
@@ -283,8 +288,7 @@ impl Policy {
         if matches!(ask, Ask::Revert { .. }) {
             self.trusted = (self.was, now + 2 * SOAK);
         }
-        self.waiting.keep(None, now);
-        self.waiting.prove_no_more();
+        self.waiting.forget_last();
         let mut what = match standing {
             Standing::Good => {
                 self.phase = Phase::Settled;
@@ -324,6 +328,7 @@ impl Policy {
         let word = if matches!(ask, Ask::Revert { .. }) { "back to config" } else { "config" };
         actions.push(Action::Report(format!("{word} {generation} in force: {pods} pod{plural}; {what}")));
         actions.push(Action::Adopt(services, restart));
+        actions.extend(reboot.map(Action::Reboot));
     }
 
     /// What follows from time and from what waits.
@@ -368,10 +373,9 @@ impl Policy {
                     self.waiting.revert(why.to_owned(), now);
                 } else {
                     self.phase = Phase::Unproven;
-                    let reason = if self.may_revert {
-                        "the node was not well before it either"
-                    } else {
-                        "there is none to go back to"
+                    let reason = match self.may_revert {
+                        true => "the node was not well before it either",
+                        false => "there is none to go back to",
                     };
                     actions
                         .push(Action::Report(format!("config: {why} within its limit; kept, for {reason}")));

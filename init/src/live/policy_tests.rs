@@ -17,6 +17,7 @@ fn applied(standing: Standing) -> Event {
         waits: false,
         services: None,
         restart: Vec::new(),
+        reboot: None,
     };
     Event::Ended(Ok(Report::Applied(applied.into())))
 }
@@ -137,6 +138,31 @@ fn a_config_applied_over_a_tried_one_stays() {
     policy.step(apply(), at(120));
     policy.step(applied(Standing::OnProof(PROOF_LIMIT)), at(121));
     assert_eq!(run(&mut policy, at(900)), [(at(121) + SOAK, Ask::Prove)]);
+}
+
+#[test]
+fn a_node_that_has_just_booted_its_last_known_good_config_goes_back_to_it() {
+    for (since, goes_back) in [(12, true), (299, true), (2 + 300, false)] {
+        let mut policy = Policy::default();
+        policy.step(Event::Booted(None), at(2));
+        policy.step(Event::Kubelet(true), at(9));
+        policy.step(apply(), at(since));
+        let actions = policy.step(applied(Standing::OnProof(at(60))), at(since));
+        assert_eq!(starts(&actions).is_empty(), goes_back, "{since}: {actions:?}");
+        if goes_back {
+            let seen = run(&mut policy, at(900));
+            assert!(matches!(&seen[..], [(_, Ask::Revert { .. })]), "{since}: {seen:?}");
+        }
+    }
+    // Once it has been well, how it is counts and nothing else.
+    let mut policy = Policy::default();
+    policy.step(Event::Booted(None), at(2));
+    policy.step(Event::Kubelet(true), at(9));
+    policy.step(Event::Pods(true), at(10));
+    policy.step(Event::Kubelet(false), at(40));
+    policy.step(apply(), at(50));
+    let actions = policy.step(applied(Standing::OnProof(at(60))), at(51));
+    assert_eq!(starts(&actions), [&Ask::Keep { kept: Kept::Always }]);
 }
 
 #[test]
@@ -326,6 +352,11 @@ fn a_config_that_needs_a_reboot_gets_it() {
     assert_eq!(policy.step(staged(Some("x")), at(101)), [Action::Reboot("x".into())]);
     policy.step(apply(), at(102));
     assert!(matches!(&policy.step(staged(None), at(103))[..], [Action::Report(_)]));
+    let Event::Ended(Ok(Report::Applied(mut back))) = applied(Standing::Good) else { panic!() };
+    back.reboot = Some("y".to_owned());
+    policy.step(Event::Started(Ask::Revert { why: String::new() }), at(104));
+    let actions = policy.step(Event::Ended(Ok(Report::Applied(back))), at(105));
+    assert_eq!(actions.last(), Some(&Action::Reboot("y".into())), "so does the way back from one");
 }
 
 #[test]
@@ -370,6 +401,16 @@ fn a_revert_or_a_proof_that_fails_is_tried_again() {
     assert!(
         matches!(&run(&mut policy, at(900))[..], [(time, Ask::Revert { .. })] if *time == at(171) + RETRY_DELAY)
     );
+
+    // What somebody applies meanwhile is not taken back by it.
+    let mut policy = well();
+    policy.step(apply(), at(100));
+    policy.step(applied(Standing::Tried(at(60))), at(100));
+    assert_eq!(run(&mut policy, at(170)).len(), 1);
+    policy.step(Event::Ended(Ok(Report::Failed { why: "no memory".into() })), at(171));
+    policy.step(apply(), at(180));
+    policy.step(applied(Standing::OnProof(PROOF_LIMIT)), at(181));
+    assert_eq!(run(&mut policy, at(900)), [(at(181) + SOAK, Ask::Prove)]);
 
     let mut policy = well();
     policy.step(apply(), at(100));

@@ -173,6 +173,8 @@ pub struct Applied {
     pub services: Option<Vec<Service>>,
     /// Ids of those whose files changed, so that they are to be started anew even if the service itself is the same.
     pub restart: Vec<String>,
+    /// What came with the boot of a config that has gone is so until the next one: boot now, for this reason.
+    pub reboot: Option<String>,
 }
 
 #[cfg(test)]
@@ -213,6 +215,7 @@ mod tests {
             waits: true,
             services: None,
             restart: vec!["kubelet".into()],
+            reboot: Some("w".into()),
         };
         for report in [
             Report::Nothing { why: Some("w".into()) },

@@ -58,9 +58,14 @@ impl Waiting {
         self.revert = Some((why, at));
     }
 
-    /// The config in force is kept, not before `at`. `None`: no longer to be done.
+    /// The config in force is kept, not before `at`. `None`: not to be done.
     pub(super) fn keep(&mut self, kept: Option<Kept>, at: Time) {
         self.keep = kept.map(|kept| (kept, at));
+    }
+
+    /// Another config is in force: what was to be done about the last one is not to be done about this.
+    pub(super) fn forget_last(&mut self) {
+        (self.revert, self.keep, self.prove) = (None, None, None);
     }
 
     /// The config in force has proved itself. One that waits for another try goes on to wait.

@@ -1,8 +1,8 @@
 //! `machine.kubelet`: what may be said to the kubelet beside what Podium says, where it takes pods from, and mounts
 //! for it.
 
+use super::super::node::join;
 use super::super::report::Report;
-use super::super::tree::join;
 use super::super::{Delivery, ExtraMount, Kubelet, Problem, did_you_mean};
 use super::words::{check_url, is_clean_path, is_name, is_under, subnet};
 use super::{OURS, WRITABLE};
