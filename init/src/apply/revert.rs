@@ -141,9 +141,11 @@ fn by_boot(old: &InUse, back: &MachineConfig) -> Result<Option<String>> {
         // No such change is ever tried.
         return Ok(None);
     }
-    let text = file::read(Path::new(paths::CONFIG_TEXT), load::CONFIG_MAX)?;
-    let gone = parse::check(&text, Encoding::Plain)?.config.unwrap_or_default();
-    Ok(needs_reboot(&without(changed(old, back)?, &changed(old, &gone)?)))
+    // Were it not there, a boot too many would be the lesser evil: the way back must not end here.
+    let text = file::read(Path::new(paths::CONFIG_TEXT), load::CONFIG_MAX).unwrap_or_default();
+    let gone = parse::check(&text, Encoding::Plain)?.config;
+    let held = gone.map(|gone| changed(old, &gone)).transpose()?.unwrap_or_default();
+    Ok(needs_reboot(&without(changed(old, back)?, &held)))
 }
 
 /// Those changes that are not among the ones which wait for a boot already: what has waited was never in force.
