@@ -24,6 +24,7 @@ mod limits;
 mod listen;
 mod machine;
 mod parts;
+mod pieces;
 mod procfs;
 mod request;
 mod resources;

@@ -8,6 +8,7 @@ use super::caller::Caller;
 use super::facts::Facts;
 use super::gate;
 use super::limits::Place;
+use super::pieces::{self, Pieces};
 use super::tls::Epoch;
 use super::weight::Scale;
 use crate::node::Mode;
@@ -22,7 +23,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::net::TcpStream;
@@ -42,8 +43,9 @@ const HEADERS_MAX: u32 = 16 << 10;
 const WINDOW: u32 = 64 << 10;
 /// As [`WINDOW`].
 const CONNECTION_WINDOW: u32 = 128 << 10;
-/// What waits for a slow reader in one stream.
-const SEND_MAX: usize = 64 << 10;
+/// What h2 may have of one stream when it is given more: a reader that makes room and takes nothing off its connection
+/// leaves no more than this and a piece there.
+const SEND_MAX: usize = pieces::LAST;
 /// A client that has vanished without a word is found out by this.
 const PING: Duration = Duration::from_secs(30);
 /// How long it may take to answer.
@@ -130,19 +132,7 @@ pub(super) async fn run(
         let session = served.clone();
         async move { Ok::<_, Infallible>(gate::call(&session, request).await) }
     });
-    let connection = http2::Builder::new(Streams(session.clone()))
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEADERS_MAX)
-        .initial_stream_window_size(WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_MAX)
-        .max_pending_accept_reset_streams(RESETS_MAX)
-        .max_local_error_reset_streams(RESETS_MAX)
-        .keep_alive_interval(PING)
-        .keep_alive_timeout(PING_LIMIT)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
+    let mut connection = pin!(protocol(&session).serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         _ = connection.as_mut() => {}
         () = end(mode, until, &chain, &mut epochs, &session) => {
@@ -152,6 +142,23 @@ pub(super) async fn run(
         }
     }
     session.over.send_replace(true);
+}
+
+/// HTTP/2 as it is spoken here.
+fn protocol(session: &Arc<Session>) -> http2::Builder<Streams> {
+    let mut protocol = http2::Builder::new(Streams(session.clone()));
+    protocol
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADERS_MAX)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_MAX)
+        .max_pending_accept_reset_streams(RESETS_MAX)
+        .max_local_error_reset_streams(RESETS_MAX)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING_LIMIT);
+    protocol
 }
 
 /// Returns when the connection must end.
@@ -228,8 +235,8 @@ tokio::task_local! {
     static PROGRESS: Arc<Progress>;
 }
 
-/// Since when a piece of an answer has been given that nobody has asked to continue: hyper asks for the next one only
-/// when the reader has made room.
+/// Since when a piece of an answer has been given that nobody has asked to continue: hyper asks for the next one when
+/// the reader has taken all that came before this one, and has room for its first byte.
 #[derive(Debug, Default)]
 struct Progress(Mutex<Option<Instant>>);
 
@@ -269,17 +276,37 @@ impl Drop for Call {
     }
 }
 
-/// The body of an answer, watched for readers that have stopped; with it the call ends.
+/// The body of an answer, in pieces, watched for readers that have stopped; with it the call ends.
 #[derive(Debug)]
 pub(super) struct Watched {
     body: Body,
+    /// Of the message that is being given.
+    rest: Pieces,
     _call: Option<Call>,
     _scale: Scale,
 }
 
 impl Watched {
     pub(super) fn new(body: Body, call: Option<Call>, scale: Scale) -> Self {
-        Self { body, _call: call, _scale: scale }
+        Self { body, rest: Pieces::default(), _call: call, _scale: scale }
+    }
+
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(piece) = self.rest.next() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            Some(Ok(frame)) => frame,
+            other => return Poll::Ready(other),
+        };
+        let frame = match frame.into_data() {
+            Ok(message) => {
+                self.rest = Pieces::new(message);
+                Frame::data(self.rest.next().unwrap_or_default())
+            }
+            Err(trailers) => trailers,
+        };
+        Poll::Ready(Some(Ok(frame)))
     }
 }
 
@@ -291,7 +318,7 @@ impl HttpBody for Watched {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(context);
+        let frame = self.poll_piece(context);
         let since = matches!(frame, Poll::Ready(Some(_))).then(Instant::now);
         // Outside of a stream's task nobody watches.
         PROGRESS.try_with(|progress| progress.set(since)).ok();
@@ -299,11 +326,18 @@ impl HttpBody for Watched {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.bytes() == 0 && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (rest, mut hint) = (self.rest.bytes() as u64, self.body.size_hint());
+        let (least, most) = (hint.lower(), hint.upper());
+        // The upper end first: it may never be below the lower one.
+        if let Some(most) = most {
+            hint.set_upper(most.saturating_add(rest));
+        }
+        hint.set_lower(least.saturating_add(rest));
+        hint
     }
 }
 

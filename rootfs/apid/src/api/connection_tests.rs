@@ -2,9 +2,14 @@
 
 use super::super::limits::Limits;
 use super::super::upstream::Upstream;
+use super::super::weight;
 use super::*;
 use crate::node::Setup;
 use crate::places::Places;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2 as client;
+use hyper::http::{HeaderMap, Request, Response};
+use hyper_util::rt::TokioExecutor;
 use std::path::Path;
 use tokio::net::TcpListener;
 
@@ -92,6 +97,99 @@ async fn a_stream_whose_reader_takes_nothing_is_given_up() {
     assert!((STALL_LIMIT..=STALL_LIMIT * 3 / 2).contains(&took), "{took:?}");
     progress.set(None);
     assert!(timeout(patience, progress.stalled()).await.is_err(), "it was asked for more");
+}
+
+/// An answer of one message, as a call has it.
+fn answer(message: &Bytes, call: Option<Call>) -> Watched {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", "0".parse().unwrap());
+    let body = Full::new(message.clone()).with_trailers(async { Some(Ok(trailers)) });
+    Watched::new(Body::new(body), call, Scale::new(weight::room(), [192, 0, 2, 1].into()))
+}
+
+#[tokio::test]
+async fn an_answer_comes_in_pieces_and_its_trailers_last() {
+    let message = Bytes::from(vec![7; 100_000]);
+    let mut answer = answer(&message, None);
+    let mut taken = Vec::new();
+    let trailers = loop {
+        let left = (message.len() - taken.len()) as u64;
+        assert_eq!(answer.size_hint().exact(), Some(left));
+        assert!(!answer.is_end_stream());
+        match answer.frame().await.unwrap().unwrap().into_data() {
+            Ok(piece) => taken.extend_from_slice(&piece),
+            Err(trailers) => break trailers,
+        }
+    };
+    assert!(trailers.is_trailers() && taken == message);
+    assert!(answer.frame().await.is_none());
+}
+
+/// Serves calls that count, each with an answer of so many bytes.
+fn answers(session: &Arc<Session>, stream: tokio::io::DuplexStream, size: usize) {
+    let message = Bytes::from(vec![7; size]);
+    let served = session.clone();
+    let service = service_fn(move |_| {
+        let answer = answer(&message, Call::begin(&served, true));
+        async { Ok::<_, Infallible>(Response::new(answer)) }
+    });
+    tokio::spawn(protocol(session).serve_connection(TokioIo::new(stream), service));
+}
+
+/// Whether its address has as many calls as it may.
+fn is_full(session: &Arc<Session>) -> bool {
+    Call::begin(session, true).is_none()
+}
+
+fn request() -> Request<Full<Bytes>> {
+    Request::new(Full::default())
+}
+
+/// HTTP/2 lets a client have a window of one byte, by which h2 takes whatever it is given next.
+#[tokio::test(start_paused = true)]
+async fn calls_whose_reader_has_room_for_one_byte_count_until_they_are_given_up() {
+    let session = Arc::new(session());
+    let (near, far) = tokio::io::duplex(1 << 20);
+    answers(&session, far, 1 << 10);
+    let mut builder = client::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(1);
+    let (mut sender, connection) = builder.handshake(TokioIo::new(near)).await.unwrap();
+    tokio::spawn(connection);
+    let mut unread = Vec::new();
+    while !is_full(&session) {
+        assert!(unread.len() < 64, "as many as it likes");
+        unread.push(sender.send_request(request()).await.unwrap());
+        sleep(Duration::from_millis(1)).await;
+    }
+    sleep(STALL_LIMIT - Duration::from_secs(1)).await;
+    assert!(is_full(&session), "they count while they are borne");
+    sleep(STALL_LIMIT).await;
+    assert!(!is_full(&session), "and no longer");
+    for answer in unread {
+        assert!(answer.into_body().collect().await.is_err(), "half an answer does not look whole");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_on_a_connection_that_nobody_reads_count_until_it_ends() {
+    let session = Arc::new(session());
+    let (near, far) = tokio::io::duplex(16 << 10);
+    answers(&session, far, 60 << 10);
+    let (_unread, writes) = tokio::io::split(near);
+    let (silent, _far_end) = tokio::io::duplex(1);
+    let io = TokioIo::new(tokio::io::join(silent, writes));
+    let (mut sender, connection) = client::Builder::new(TokioExecutor::new()).handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    let mut unread = Vec::new();
+    while !is_full(&session) {
+        assert!(unread.len() < 64, "as many as it likes");
+        unread.push(tokio::spawn(sender.send_request(request())));
+        sleep(Duration::from_millis(1)).await;
+    }
+    sleep(PING - Duration::from_secs(1)).await;
+    assert!(is_full(&session), "their answers are not on their way");
+    sleep(STALL_LIMIT * 2).await;
+    assert!(!is_full(&session), "and no longer");
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,7 +27,8 @@ const CALLS: f64 = 2000.0;
 /// whoever floods is refused, and is heard again some seconds after it has stopped.
 const OWED_MAX: f64 = 6.0 * CALLS;
 
-/// Calls under way, watches too. Each may hold 64 KiB that its reader does not take, but few answers are that long.
+/// Calls under way, watches too. Each may hold 100 KiB that its reader does not take, beside what is weighed (`weight`);
+/// few answers are that long.
 const CALLS_MAX: usize = 768;
 /// Of one address: 200 watchers, and four connections with as many calls as they may have.
 const CALLS_OF_ADDRESS_MAX: usize = 512;

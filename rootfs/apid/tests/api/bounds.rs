@@ -10,9 +10,11 @@ use podium_wire::cosi::{EventType, GetRequest, ListRequest};
 use podium_wire::machine::{ApplyConfigurationRequest, EventsRequest, LogsRequest, ReadRequest};
 use podium_wire::resources::{SERVICES, STATIC_PODS};
 use podium_wire::roles::Role;
+use prost::Message;
 use serde_json::json;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::{Code, Status};
@@ -250,6 +252,47 @@ async fn lists_of_large_resources_that_nobody_takes_hold_little_of_the_servers_m
     eprintln!("VmHWM with {READERS} readers that take nothing: {kib} KiB");
     assert!(kib < MEMORY_KIB, "{kib} KiB");
     drop(held);
+}
+
+/// HTTP/2 lets a client have a window of one byte, by which the server's library takes whatever comes next.
+#[tokio::test]
+async fn answers_that_have_room_for_one_byte_hold_little_of_the_servers_memory() {
+    const CONNECTIONS: usize = 4;
+    const CALLS: usize = 40;
+    let node = Node::serving();
+    with_large_pods(&node, 1);
+    let id = "default-pod-0".into();
+    let get = GetRequest { r#type: STATIC_PODS.into(), namespace: "k8s".into(), id, options: None };
+    let message = get.encode_to_vec();
+    let bytes = [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), &message].concat();
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let identity = node.ca.client(&["os:reader"]);
+        let mut channel = Channel::narrow(node.address, &node.ca, identity, 1).await.unwrap();
+        for _ in 0..CALLS {
+            let request = Request::post("https://localhost/cosi.resource.State/Get")
+                .header("content-type", "application/grpc")
+                .header("te", "trailers")
+                .body(Body::new(Full::new(Bytes::from(bytes.clone()))))
+                .unwrap();
+            // Its answer is the head, of which the body is never read.
+            held.push(tokio::spawn(channel.call(request)));
+        }
+    }
+    let has_begun = async {
+        while !held.iter().any(|call| call.is_finished()) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LIMIT, has_begun).await.expect("an answer");
+    // Time in which the server would have given all of them what it has.
+    sleep(Duration::from_secs(2)).await;
+    from_elsewhere(&node).await.state().get(get).await.expect("who comes from elsewhere has it");
+    let begun = held.iter().filter(|call| call.is_finished()).count();
+    assert!(begun <= 3, "{begun} answers of 700 KiB in the 5 MiB of one address");
+    let kib = peak_kib(&node);
+    eprintln!("VmHWM with {} answers that nobody takes: {kib} KiB", held.len());
+    assert!(kib < MEMORY_KIB, "{kib} KiB");
 }
 
 /// Each on a connection of its own, from one address.

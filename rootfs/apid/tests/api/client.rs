@@ -54,7 +54,17 @@ impl Channel {
         ca: &Authority,
         identity: Option<Identity>,
     ) -> Result<Self, String> {
-        Self::over(stream(address, config(Some(ca), identity, &TLS13)).await?).await
+        Self::over(stream(address, config(Some(ca), identity, &TLS13)).await?, None).await
+    }
+
+    /// As [`Self::connect`], with room for so many bytes of each answer that it does not read.
+    pub(crate) async fn narrow(
+        address: SocketAddr,
+        ca: &Authority,
+        identity: Identity,
+        window: u32,
+    ) -> Result<Self, String> {
+        Self::over(stream(address, config(Some(ca), Some(identity), &TLS13)).await?, Some(window)).await
     }
 
     /// As [`Self::connect`], from another address.
@@ -67,16 +77,18 @@ impl Channel {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(local).unwrap();
         let stream = socket.connect(address).await.map_err(|error| error.to_string())?;
-        Self::over(shake(stream, config(Some(ca), Some(identity), &TLS13)).await?).await
+        Self::over(shake(stream, config(Some(ca), Some(identity), &TLS13)).await?, None).await
     }
 
     /// Whoever the server is.
     pub(crate) async fn insecure(address: SocketAddr) -> Result<Self, String> {
-        Self::over(stream(address, config(None, None, &TLS13)).await?).await
+        Self::over(stream(address, config(None, None, &TLS13)).await?, None).await
     }
 
-    async fn over(stream: TlsStream<TcpStream>) -> Result<Self, String> {
-        let shaken = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    async fn over(stream: TlsStream<TcpStream>, window: Option<u32>) -> Result<Self, String> {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(window);
+        let shaken = builder.handshake(TokioIo::new(stream)).await;
         let (sender, connection) = shaken.map_err(|error| error.to_string())?;
         tokio::spawn(connection);
         let mut channel = Self(sender);
