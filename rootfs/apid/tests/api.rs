@@ -33,8 +33,8 @@ use podium_wire::common::ContainerDriver;
 use podium_wire::cosi::{EventType, GetRequest, WatchOptions, WatchRequest, WatchResponse};
 use podium_wire::machine::apply_configuration_request::Mode;
 use podium_wire::machine::{
-    ApplyConfigurationRequest, EventsRequest, LogsRequest, RebootRequest, ResetRequest, ServiceStopRequest,
-    ShutdownRequest,
+    ApplyConfigurationRequest, EventsRequest, LogsRequest, RebootRequest, ResetRequest,
+    ServiceRestartRequest, ServiceStopRequest, ShutdownRequest,
 };
 use podium_wire::resources::{SERVICES, STATIC_PODS};
 use podium_wire::roles::Role;
@@ -255,6 +255,27 @@ async fn an_actor_finds_its_own_events() {
     let event = next(&mut stream).await;
     assert_eq!(event.actor_id, actor);
     assert_eq!(event.data.unwrap().type_url, "talos/runtime/machine.SequenceEvent");
+}
+
+#[tokio::test]
+async fn nobody_stops_over_the_network_what_the_node_is_reached_by() {
+    let node = Node::serving();
+    let mut machine = node.client(Role::Admin).await.machine();
+    for id in ["api", "apid", "dhcpcd"] {
+        let status = machine.service_stop(ServiceStopRequest { id: id.into() }).await.unwrap_err();
+        let remedy = format!("init ctl service stop {id}");
+        assert!(
+            status.code() == Code::FailedPrecondition && status.message().contains(&remedy),
+            "{status:?}"
+        );
+        assert!(node.init.asked("service").is_empty(), "{id}");
+    }
+    for id in ["api", "apid", "dhcpcd"] {
+        // That this PID 1 does not know it is its own word.
+        machine.service_restart(ServiceRestartRequest { id: id.into() }).await.unwrap_err();
+        let (_, asked) = node.init.asked("service").pop().unwrap();
+        assert_eq!((&asked["name"], &asked["action"]), (&json!(id), &json!("restart")));
+    }
 }
 
 #[tokio::test]

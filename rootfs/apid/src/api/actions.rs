@@ -13,6 +13,9 @@ use tonic::Status;
 /// What a container's node cannot do itself.
 const IN_CONTAINER: &str = "method is not supported in container mode";
 
+/// By these the node is reached: who stops one over the network may have no way back to start it.
+const WAYS_IN: [&str; 3] = ["api", "apid", "dhcpcd"];
+
 /// Starts, stops or restarts a service; the answer is for people.
 pub(super) async fn service(
     facts: &Facts,
@@ -20,6 +23,12 @@ pub(super) async fn service(
     id: &str,
     action: Action,
 ) -> Result<String, Status> {
+    if action == Action::Stop && WAYS_IN.contains(&id) {
+        return Err(Status::failed_precondition(format!(
+            "the node is reached by {id}, so it is not stopped over the network; restart it, or stop it on the node \
+             itself: init ctl service stop {id}"
+        )));
+    }
     let request = json!({"request": "service", "name": id, "action": action.word()});
     let asked = facts.upstream.ask(Target::init(caller.acts_as()), &request).await;
     facts.forget_services().await;
