@@ -71,7 +71,22 @@ pub fn json(value: &Value) -> String {
         Err(_) => value.to_string(),
     };
     text.push('\n');
+    // Those that JSON lets stand as they are, and terminals obey: they are in texts alone.
+    if text.contains(is_late_control) {
+        text = text.chars().fold(String::with_capacity(text.len()), |mut text, character| {
+            match is_late_control(character) {
+                true => text.push_str(&format!("\\u{:04x}", u32::from(character))),
+                false => text.push(character),
+            }
+            text
+        });
+    }
     text
+}
+
+/// DEL and C1 of Unicode.
+fn is_late_control(character: char) -> bool {
+    matches!(character, '\u{7f}'..='\u{9f}')
 }
 
 /// One value as a YAML document with a line feed behind.
@@ -96,5 +111,17 @@ mod tests {
             .collect::<Result<_, _>>()
             .unwrap();
         assert_eq!(read, listing.items);
+    }
+
+    #[test]
+    fn no_form_has_control_characters_and_all_have_the_text() {
+        let value = json!({"id": "a\u{1b}[2J\u{7f}\u{9b}2Jä"});
+        for text in [json(&value), yaml(&value)] {
+            assert!(
+                !text.contains(|character: char| character.is_control() && character != '\n'),
+                "{text:?}"
+            );
+            assert_eq!(serde_yaml::from_str::<Value>(&text).unwrap(), value, "{text}");
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::jsonpath::Template;
 use crate::output;
+use crate::table::printable_lines;
 use crate::times;
 use podium_init::config::nearest;
 use podium_wire::cosi::{EventType, Metadata, Resource, ResourceDefinitionSpec};
@@ -125,7 +126,8 @@ pub fn spec_value(resource: &Resource) -> Value {
     serde_yaml::from_str(spec).unwrap_or(Value::Null)
 }
 
-/// A document as YAML: the node, what happened (with `-w`), metadata, and the spec as the node wrote it.
+/// A document as YAML: the node, what happened (with `-w`), metadata, and the spec as the node wrote it, but for control
+/// characters, which YAML has none of.
 pub fn yaml(node: &str, event: Option<EventType>, resource: &Resource) -> String {
     let mut text = format!("node: {}\n", scalar(node));
     if let Some(event) = event {
@@ -149,7 +151,7 @@ pub fn yaml(node: &str, event: Option<EventType>, resource: &Resource) -> String
         }
         _ => text.push_str(&format!("spec: {}\n", spec.trim())),
     }
-    text
+    printable_lines(&text)
 }
 
 /// The same as JSON.
@@ -241,6 +243,16 @@ mod tests {
             metadata: Some(metadata),
             spec: Some(Spec { yaml_spec: yaml_spec.into(), ..Spec::default() }),
         }
+    }
+
+    #[test]
+    fn a_spec_does_not_move_the_terminal() {
+        for spec in ["a: x\u{1b}[2Jx\n", "\"one\\e[2Jx\\n\\ttwo\"\n", "x\u{1b}[2Jx"] {
+            let text = yaml("n", None, &resource("a", spec));
+            assert!(text.contains("\\u{1b}[2Jx") && !text.contains('\u{1b}'), "{text:?}");
+        }
+        let text = yaml("n", None, &resource("a", "\"one\\n\\ttwo\"\n"));
+        assert!(text.ends_with("spec: |\n    one\n    \ttwo\n"), "{text:?}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use crate::fault::Fault;
 use anyhow::Result;
 use podium_podiumctl::style::Style;
+use podium_podiumctl::table::printable_lines;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -22,21 +23,26 @@ pub(crate) fn data(text: impl AsRef<[u8]>) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// Says something to the person.
+/// Says something to the person. It may have a node's words in it, so it does not move the terminal.
 pub(crate) fn note(text: &str) {
+    painted(&printable_lines(text));
+}
+
+/// Says what has colours of its own: whoever has given it those has made everything else harmless.
+pub(crate) fn painted(text: &str) {
     write_error(&format!("{text}\n"));
 }
 
 /// Something that the person should know but that stops nothing.
 pub(crate) fn warn(text: &str) {
-    note(&format!("{}: {text}", on_stderr().yellow("warning")));
+    painted(&format!("{}: {}", on_stderr().yellow("warning"), printable_lines(text)));
 }
 
 /// What went wrong, and what to do about it.
 pub(crate) fn fault(fault: &Fault) {
-    note(&format!("{}: {}", on_stderr().red("error"), fault.what));
+    painted(&format!("{}: {}", on_stderr().red("error"), printable_lines(&fault.what)));
     if let Some(remedy) = &fault.remedy {
-        note(&format!(" {}  {remedy}", on_stderr().bold("hint:")));
+        painted(&format!(" {}  {}", on_stderr().bold("hint:"), printable_lines(remedy)));
     }
 }
 

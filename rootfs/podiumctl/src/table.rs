@@ -74,6 +74,21 @@ pub fn printable(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
+/// The same for text of several lines: line feeds and tabs stay, and what Windows writes before a line feed.
+pub fn printable_lines(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '\n' | '\t' => shown.push(character),
+            '\r' if characters.peek() == Some(&'\n') => shown.push(character),
+            _ if character.is_control() => shown.extend(character.escape_default()),
+            _ => shown.push(character),
+        }
+    }
+    shown
+}
+
 fn clean(row: Vec<String>) -> Vec<String> {
     row.into_iter().map(|cell| printable(&cell)).collect()
 }
@@ -102,5 +117,11 @@ mod tests {
     #[test]
     fn nothing_in_a_cell_moves_the_terminal() {
         assert_eq!(Table::bare(1).render(&[row(&["a\u{1b}[2Jb\nc"])]), "a\\u{1b}[2Jb\\nc\n");
+    }
+
+    #[test]
+    fn text_of_several_lines_keeps_them_and_nothing_else_that_moves_the_terminal() {
+        let text = "a:\t1\r\n\u{1b}]0;x\u{7}b\rc\u{9b}2Jä\n";
+        assert_eq!(printable_lines(text), "a:\t1\r\n\\u{1b}]0;x\\u{7}b\\rc\\u{9b}2Jä\n");
     }
 }

@@ -235,7 +235,7 @@ impl Change {
     fn show(&self, found: &[config::Problem]) {
         let source = problems::Source::new(&self.name, &self.text);
         for problem in found {
-            say::note(&problems::show(problem, &source, say::on_stderr()));
+            say::painted(&problems::show(problem, &source, say::on_stderr()));
         }
     }
 }

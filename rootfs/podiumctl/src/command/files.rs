@@ -1,5 +1,6 @@
 //! `list`, `usage`, `read`: files of a node.
 
+use super::logs::LINE_MAX;
 use super::now;
 use crate::cli::{Format, Global, Output};
 use crate::client::{Node, Session};
@@ -9,8 +10,10 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use podium_podiumctl::listing;
 use podium_podiumctl::output::{self, Listing};
+use podium_podiumctl::table::{printable, printable_lines};
 use podium_wire::machine::{DiskUsageRequest, ListRequest, ReadRequest, list_request};
 use serde_json::Value;
+use std::io::IsTerminal;
 
 /// List files of a folder
 #[derive(Debug, Args)]
@@ -70,6 +73,8 @@ pub(crate) struct Usage {
 }
 
 /// Print a file of a node (os:admin)
+///
+/// Byte by byte, but for control characters on a terminal.
 #[derive(Debug, Args)]
 pub(crate) struct Read {
     /// Its absolute path
@@ -115,7 +120,7 @@ pub(crate) async fn list(global: &Global, arguments: List) -> Result<()> {
         .await;
     // Names alone are for other programs: no header.
     if names_alone && arguments.output.output == Format::Table {
-        let names = listing.rows.iter().flatten().map(|name| format!("{name}\n"));
+        let names = listing.rows.iter().flatten().map(|name| format!("{}\n", printable(name)));
         say::data(names.collect::<String>())?;
     } else {
         say::data(listing.render(arguments.output.output.into()))?;
@@ -168,11 +173,26 @@ pub(crate) async fn read(global: &Global, arguments: &Read) -> Result<()> {
     let request = ReadRequest { path: arguments.path.clone() };
     let fault = |status: tonic::Status| node.fault("Read", &status);
     let mut stream = node.machine().read(request).await.map_err(fault)?.into_inner();
+    let terminal = std::io::stdout().is_terminal();
+    // Begin of a line whose end has not come, for a terminal.
+    let mut open = Vec::new();
     while let Some(data) = stream.message().await.map_err(fault)? {
         if let Some(error) = data.metadata.map(|metadata| metadata.error).filter(|error| !error.is_empty()) {
             return Err(Fault::new(format!("{}: {error}", node.name)).into());
         }
-        say::data(&data.bytes)?;
+        if !terminal {
+            say::data(&data.bytes)?;
+            continue;
+        }
+        open.extend_from_slice(&data.bytes);
+        let end = match open.iter().rposition(|byte| *byte == b'\n') {
+            Some(at) => at + 1,
+            None if open.len() > LINE_MAX => open.len(),
+            None => continue,
+        };
+        let rest = open.split_off(end);
+        let whole = std::mem::replace(&mut open, rest);
+        say::data(printable_lines(&String::from_utf8_lossy(&whole)))?;
     }
-    Ok(())
+    say::data(printable_lines(&String::from_utf8_lossy(&open)))
 }

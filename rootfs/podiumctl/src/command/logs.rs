@@ -7,13 +7,14 @@ use crate::say;
 use anyhow::Result;
 use clap::Args;
 use podium_podiumctl::listing::node_name;
+use podium_podiumctl::table::printable;
 use podium_wire::common::Data;
 use podium_wire::machine::{DmesgRequest, LogsRequest};
 use std::collections::HashMap;
 use std::io::IsTerminal;
 
 /// A line that is longer is printed in parts: what never ends must not fill the memory.
-const LINE_MAX: usize = 1 << 20;
+pub(super) const LINE_MAX: usize = 1 << 20;
 
 /// Show the logs of a service, or of a container with -k
 ///
@@ -119,6 +120,8 @@ impl Lines {
 /// Lines with the node's name. A terminal gets no control characters but tabs and colours: a log may hold anything.
 fn prefixed(node: &str, bytes: &[u8], terminal: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len() + 64);
+    // The node has named itself.
+    let node = printable(node);
     let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     for line in bytes.split(|byte| *byte == b'\n') {
         out.extend_from_slice(node.as_bytes());
@@ -173,6 +176,7 @@ mod tests {
     fn every_line_has_its_node() {
         assert_eq!(prefixed("n", b"a\n\nb\n", false), b"n: a\nn: \nn: b\n");
         assert_eq!(prefixed("n", b"a\x1b[2Jb", false), b"n: a\x1b[2Jb\n");
+        assert_eq!(prefixed("n\u{1b}c", b"a", true), b"n\\u{1b}c: a\n");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use podium_podiumctl::listing;
 use podium_podiumctl::output;
+use podium_podiumctl::table::printable;
 use serde_json::json;
 
 /// Show the versions of this program and of the nodes
@@ -100,8 +101,8 @@ async fn servers(
             if table && arguments.short {
                 say::data(format!(
                     "Server {} {}\n",
-                    item["node"].as_str().unwrap_or_default(),
-                    item["tag"].as_str().unwrap_or_default()
+                    printable(item["node"].as_str().unwrap_or_default()),
+                    printable(item["tag"].as_str().unwrap_or_default())
                 ))?;
             } else if table {
                 say::data(text)?;
@@ -148,7 +149,7 @@ pub(crate) async fn memory(global: &Global, arguments: &Memory) -> Result<()> {
                 let node = listing::node_name(message.metadata.as_ref(), asked);
                 let lines = listing::meminfo(&message.meminfo.unwrap_or_default()).into_iter();
                 let line = |(name, value, kb)| format!("{name}: {value}{}\n", if kb { " kB" } else { "" });
-                say::data(format!("NODE: {node}\n{}", lines.map(line).collect::<String>()))?;
+                say::data(format!("NODE: {}\n{}", printable(node), lines.map(line).collect::<String>()))?;
             }
         }
     } else {

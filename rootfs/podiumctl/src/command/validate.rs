@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let name = if arguments.file == "-" { "standard input" } else { &arguments.file };
     let source = problems::Source::new(name, &text);
     for problem in &outcome.problems {
-        say::note(&problems::show(problem, &source, say::on_stderr()));
+        say::painted(&problems::show(problem, &source, say::on_stderr()));
     }
     let errors = outcome
         .problems

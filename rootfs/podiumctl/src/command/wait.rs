@@ -8,6 +8,7 @@ use crate::command::health;
 use crate::fault::Fault;
 use crate::say;
 use clap::Args;
+use podium_podiumctl::table::printable;
 use podium_podiumctl::{listing, times};
 use podium_wire::machine::{Event, EventsRequest, ReadRequest};
 use std::time::Duration;
@@ -111,12 +112,17 @@ async fn show(node: &Node, actor: &str, what: &str, events: &mut Streaming<Event
         }
         let Some(row) = listing::event(&node.name, &event) else { continue };
         let [.., source, message] = row.cells.as_slice() else { continue };
-        say::note(&format!("{}: {source}: {message}", node.name));
+        say::note(&line(&node.name, source, message));
         if message.starts_with("error:") {
             return Err(Fault::new(format!("{}: {what} has failed: {message}", node.name)));
         }
     }
     Ok(())
+}
+
+/// An event is one line, whatever is in it.
+fn line(node: &str, source: &str, message: &str) -> String {
+    format!("{node}: {}: {}", printable(source), printable(message))
 }
 
 async fn rebooted(node: &Node, before: Option<String>) -> Result<(), Fault> {
@@ -261,6 +267,11 @@ async fn boot(node: &Node) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_one_line_that_does_not_move_the_terminal() {
+        assert_eq!(line("n", "a\u{1b}c", "b\nerror: x\u{7}"), "n: a\\u{1b}c: b\\nerror: x\\u{7}");
+    }
 
     #[test]
     fn a_node_whose_boot_was_not_known_has_booted_when_it_was_silent_in_between() {

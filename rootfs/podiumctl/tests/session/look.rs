@@ -85,6 +85,15 @@ fn the_machine_is_shown() {
 }
 
 #[test]
+fn what_a_node_says_does_not_move_the_terminal() {
+    let world = World::new(Role::Admin);
+    let said = world.run("list /hostile");
+    assert_eq!((said.code, said.out.as_str()), (0, ".\na\\u{1b}[2Jb\nmtab\n"), "{}", said.err);
+    let said = world.run("logs hostile");
+    assert!(said.code == 1 && said.err.contains("there is no log\na\\u{1b}[2Jb\n"), "{:?}", said.err);
+}
+
+#[test]
 fn the_version_of_both_ends_is_shown() {
     let said = World::new(Role::Reader).run("version");
     golden("version.txt", &said.out.replace("arm64", "amd64"));

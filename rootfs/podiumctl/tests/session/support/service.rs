@@ -15,6 +15,9 @@ use tonic::{Request, Response, Status};
 
 type Stream<T> = Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
 
+/// Clears a terminal that is sent it.
+const HOSTILE: &str = "a\u{1b}[2Jb";
+
 /// What a node was asked, by method, and what it holds.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
@@ -229,8 +232,13 @@ impl MachineService for Node {
         Ok(Response::new(HostnameResponse::default()))
     }
 
-    async fn list(&self, _: Request<ListRequest>) -> Result<Response<Self::ListStream>, Status> {
-        Ok(stream(fixed::files()))
+    async fn list(&self, request: Request<ListRequest>) -> Result<Response<Self::ListStream>, Status> {
+        let mut files = fixed::files();
+        // As somebody could name a file of a pod's.
+        if request.get_ref().root == "/hostile" {
+            files[1].relative_name = HOSTILE.to_owned();
+        }
+        Ok(stream(files))
     }
 
     async fn load_avg(&self, _: Request<()>) -> Result<Response<LoadAvgResponse>, Status> {
@@ -245,6 +253,9 @@ impl MachineService for Node {
             return Err(Status::not_found("there is no log nobody"));
         }
         let line = format!("{} {} tail {}\nsecond ", asked.namespace, asked.id, asked.tail_lines);
+        if asked.id == "hostile" {
+            return Err(Status::not_found(format!("there is no log\n{HOSTILE}")));
+        }
         Ok(stream(vec![bytes(&line), bytes("line\nno end")]))
     }
 
