@@ -10,7 +10,7 @@ use super::weight::{Gone, Sender, Weighed};
 use podium_wire::cosi::state_server::State;
 use podium_wire::cosi::{
     Event, EventType, GetRequest, GetResponse, IdQuery, LabelQuery, ListRequest, ListResponse, Metadata,
-    Resource, WatchRequest, WatchResponse,
+    Resource, WatchOptions, WatchRequest, WatchResponse,
 };
 use podium_wire::resources::Definition;
 use podium_wire::roles::Role;
@@ -95,6 +95,18 @@ fn refuse_labels(queries: &[LabelQuery]) -> Result<(), Status> {
     Ok(())
 }
 
+/// A client that goes on from where it was would take what it is told for all that has been. One that asks for a mark
+/// to go on from (`bootstrap_bookmark`) gets none, and begins anew.
+fn refuse_past(options: &WatchOptions) -> Result<(), Status> {
+    if options.tail_events != 0 || options.start_from_bookmark.as_ref().is_some_and(|mark| !mark.is_empty()) {
+        return Err(Status::unimplemented(
+            "a Podium node keeps no past changes of resources; leave tail_events and start_from_bookmark out: \
+             bootstrap_contents has it tell what there is",
+        ));
+    }
+    Ok(())
+}
+
 #[tonic::async_trait]
 impl State for Facts {
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
@@ -144,6 +156,7 @@ impl State for Facts {
         let (definition, hub) = self.hub(&request.r#type, &caller, &what)?;
         let options = request.options.unwrap_or_default();
         refuse_labels(&options.label_query)?;
+        refuse_past(&options)?;
         let mut selection = Selection::new(definition, &request.namespace, options.id_query.as_ref())?;
         selection.id = request.id.filter(|id| !id.is_empty());
         let (sender, stream) = scale.stream();
@@ -352,6 +365,19 @@ mod tests {
             sizes.push(message.event.len());
         }
         assert_eq!(sizes, [12, 12, 12, 12, 3], "as many as fit, and the end of what was there");
+    }
+
+    #[test]
+    fn a_watch_of_what_has_been_is_refused_and_one_of_what_is_is_not() {
+        let plain = WatchOptions { bootstrap_contents: true, bootstrap_bookmark: true, ..Default::default() };
+        let no_mark = WatchOptions { start_from_bookmark: Some(Vec::new()), ..plain.clone() };
+        assert!(refuse_past(&plain).is_ok() && refuse_past(&no_mark).is_ok());
+        for past in [
+            WatchOptions { tail_events: 5, ..plain.clone() },
+            WatchOptions { start_from_bookmark: Some(vec![1]), ..plain },
+        ] {
+            assert_eq!(refuse_past(&past).unwrap_err().code(), tonic::Code::Unimplemented, "{past:?}");
+        }
     }
 
     #[tokio::test]
