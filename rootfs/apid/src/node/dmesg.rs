@@ -1,4 +1,4 @@
-//! The kernel's log, one line a record: `kern: info: [2026-01-31T12:00:00.123456Z]: text`, as Talos writes it.
+//! The kernel's log, one line a record: `kern:    info: [2026-01-31T12:00:00.123456Z]: text`, as Talos writes it.
 
 use super::output::{Fault, Sink};
 use crate::places::Places;

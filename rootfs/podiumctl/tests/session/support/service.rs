@@ -171,12 +171,13 @@ impl MachineService for Node {
             return Err(Status::invalid_argument(format!("the config has errors\n{told}")));
         }
         let mode_details = if request.dry_run {
-            "~ machine.sysctls.kernel.panic: \"0\" -> \"10\"\nwould be applied without a reboot".to_owned()
+            "Dry run summary:\nApplying it needs no reboot.\nConfig diff:\n~ machine.sysctls.kernel.panic: \"0\" -> \"10\"\n"
+                .to_owned()
         } else {
             let mut seen = self.0.lock().unwrap();
             seen.asked.push(format!("applied as {}", request.mode().as_str_name()));
             seen.config = text;
-            "applied without a reboot".to_owned()
+            "Applied configuration without a reboot".to_owned()
         };
         let warnings = problems.iter().map(ToString::to_string).collect();
         let message = ApplyConfiguration { metadata: None, warnings, mode: request.mode, mode_details };
@@ -200,7 +201,7 @@ impl MachineService for Node {
     }
 
     async fn dmesg(&self, _: Request<DmesgRequest>) -> Result<Response<Self::DmesgStream>, Status> {
-        Ok(stream(vec![bytes("kern: info: [2026-01-02T03:04:05Z]: Linux"), bytes(" version 6.18\n")]))
+        Ok(stream(vec![bytes("kern:    info: [2026-01-02T03:04:05Z]: Linux"), bytes(" version 6.18\n")]))
     }
 
     async fn events(&self, request: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
@@ -252,10 +253,10 @@ impl MachineService for Node {
         if asked.id == "nobody" {
             return Err(Status::not_found("there is no log nobody"));
         }
-        let line = format!("{} {} tail {}\nsecond ", asked.namespace, asked.id, asked.tail_lines);
         if asked.id == "hostile" {
             return Err(Status::not_found(format!("there is no log\n{HOSTILE}")));
         }
+        let line = format!("{} {} tail {}\nsecond ", asked.namespace, asked.id, asked.tail_lines);
         Ok(stream(vec![bytes(&line), bytes("line\nno end")]))
     }
 
@@ -309,7 +310,7 @@ impl MachineService for Node {
         request: Request<ServiceRestartRequest>,
     ) -> Result<Response<ServiceRestartResponse>, Status> {
         self.asked(&request, "ServiceRestart")?;
-        let resp = format!("Service {:?} restarted", request.get_ref().id);
+        let resp = format!("Service {:?} is being restarted", request.get_ref().id);
         Ok(Response::new(ServiceRestartResponse { messages: vec![ServiceRestart { metadata: None, resp }] }))
     }
 
@@ -317,7 +318,7 @@ impl MachineService for Node {
         &self,
         request: Request<ServiceStartRequest>,
     ) -> Result<Response<ServiceStartResponse>, Status> {
-        let resp = format!("Service {:?} started", request.get_ref().id);
+        let resp = format!("Service {:?} is being started", request.get_ref().id);
         Ok(Response::new(ServiceStartResponse { messages: vec![ServiceStart { metadata: None, resp }] }))
     }
 
@@ -325,7 +326,7 @@ impl MachineService for Node {
         &self,
         request: Request<ServiceStopRequest>,
     ) -> Result<Response<ServiceStopResponse>, Status> {
-        let resp = format!("Service {:?} stopped", request.get_ref().id);
+        let resp = format!("Service {:?} is being stopped", request.get_ref().id);
         Ok(Response::new(ServiceStopResponse { messages: vec![ServiceStop { metadata: None, resp }] }))
     }
 
