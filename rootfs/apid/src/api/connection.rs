@@ -43,9 +43,10 @@ const HEADERS_MAX: u32 = 16 << 10;
 const WINDOW: u32 = 64 << 10;
 /// As [`WINDOW`].
 const CONNECTION_WINDOW: u32 = 128 << 10;
-/// What h2 may have of one stream when it is given more: a reader that makes room and takes nothing off its connection
-/// leaves no more than this and a piece there.
-const SEND_MAX: usize = pieces::LAST;
+/// What h2 has less than of one stream when it is given more: a reader that makes room and takes nothing off its
+/// connection leaves the last piece of a message there and hardly more. Where it takes, that piece does not keep the
+/// next message waiting.
+const SEND_MAX: usize = 2 * pieces::LAST;
 /// A client that has vanished without a word is found out by this.
 const PING: Duration = Duration::from_secs(30);
 /// How long it may take to answer.
