@@ -5,6 +5,7 @@
 
 use super::audit;
 use super::connection::{Call, Session, Watched};
+use super::limits::TURNS;
 use super::request;
 use super::weight::Scale;
 use crate::node::Mode;
@@ -213,12 +214,14 @@ async fn answer(
     let request = Request::from_parts(head, Full::new(read.bytes.clone()));
     let facts = session.facts.clone();
     made.store(true, Ordering::Relaxed);
-    let answered = if path.starts_with("/machine.") {
-        MachineServiceServer::from_arc(facts).max_decoding_message_size(most).call(request).await
-    } else {
-        StateServer::from_arc(facts).max_decoding_message_size(most).call(request).await
+    let answering = async {
+        if path.starts_with("/machine.") {
+            MachineServiceServer::from_arc(facts).max_decoding_message_size(most).call(request).await
+        } else {
+            StateServer::from_arc(facts).max_decoding_message_size(most).call(request).await
+        }
     };
-    match answered {
+    match TURNS.scope(session.place.turns(session.caller.acts_as()), answering).await {
         Ok(answer) => answer,
         Err(never) => match never {},
     }

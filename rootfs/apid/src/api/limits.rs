@@ -2,11 +2,12 @@
 //!
 //! An IPv6 client owns a whole /64, so that is what counts as one address.
 
+use podium_wire::roles::Role;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 /// Connections at a time: 200 watchers and people beside them. About 40 KiB each.
@@ -34,6 +35,9 @@ const CALLS_MAX: usize = 768;
 const CALLS_OF_ADDRESS_MAX: usize = 512;
 /// Logs, lists and files that one address reads at a time, of those that there may be (`upstream::STREAMS_MAX`).
 const CONTENTS_OF_ADDRESS_MAX: usize = 16;
+/// Calls of one address for which PID 1 or the node's helper is asked at a time, for each role; its others wait. Fewer than
+/// there may be in all (`upstream`), so that one that floods, while containerd is slow, leaves room for others.
+const TURNS_OF_ADDRESS: usize = 6;
 
 /// Refused calls of one address that leave a line of the audit at once.
 const REFUSALS: f64 = 20.0;
@@ -42,6 +46,11 @@ const REFUSALS_RATE: f64 = 0.2;
 /// Addresses whose calls and whose refusals are counted; all others count as one. They outlive their connections, which
 /// are quickly made.
 const COUNTED_MAX: usize = 1024;
+
+tokio::task_local! {
+    /// Of the client whose call a task answers.
+    pub(super) static TURNS: Arc<Semaphore>;
+}
 
 /// The counts. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -87,11 +96,19 @@ struct Refusals {
     unsaid: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Peer {
     connections: usize,
     calls: usize,
     contents: usize,
+    turns: [Arc<Semaphore>; Role::ALL.len()],
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        let turns = Role::ALL.map(|_| Arc::new(Semaphore::new(TURNS_OF_ADDRESS)));
+        Self { connections: 0, calls: 0, contents: 0, turns }
+    }
 }
 
 /// A connection that is counted until this is dropped.
@@ -197,6 +214,14 @@ impl Place {
             peer.contents += usize::from(content);
         }
         !is_full
+    }
+
+    /// Those of the calls of its address by this role.
+    pub(super) fn turns(&self, role: Role) -> Arc<Semaphore> {
+        let mut turns = None;
+        self.with_peer(|peer| turns = peer.turns.get(role as usize).cloned());
+        // As long as it counts, its address is there.
+        turns.unwrap_or_else(|| Arc::new(Semaphore::new(TURNS_OF_ADDRESS)))
     }
 
     /// Of one that [`Self::begin_call`] has let begin.

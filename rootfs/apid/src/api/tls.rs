@@ -110,22 +110,29 @@ impl Identity {
     /// Follows the setup, and renews the certificate at half of its time.
     pub(super) async fn keep(&self) {
         let mut setup = self.setup.clone();
-        let mut served = setup.borrow_and_update().clone();
+        let mut served = Some(setup.borrow_and_update().clone());
         loop {
             tokio::select! {
                 changed = setup.changed() => if changed.is_err() { return std::future::pending().await },
                 () = sleep(LOOK) => {}
             }
             let now = setup.borrow_and_update().clone();
-            if *now != *served || self.is_half_over() {
-                match self.renew().await {
-                    Ok(()) => served = now,
+            if served.as_ref() == Some(&now) && !self.is_half_over() {
+                continue;
+            }
+            // What is served from here on is known again once all of it is.
+            served = None;
+            tokio::select! {
+                renewed = self.renew() => match renewed {
+                    Ok(()) => served = Some(now),
                     Err(error) => {
                         say_unusable(&error);
                         sleep(AGAIN).await;
                         setup.mark_changed();
                     }
-                }
+                },
+                // Whoever is shut out by it must not stay while a helper does not answer.
+                changed = async { setup.clone().changed().await } => if changed.is_ok() { setup.mark_changed() },
             }
         }
     }

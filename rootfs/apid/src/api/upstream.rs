@@ -3,6 +3,7 @@
 //! A [`Target`] is a socket that can do no more than its role may: PID 1 and `apid serve` hold to that whatever is
 //! asked here. Lines, times and connections are bounded.
 
+use super::limits::TURNS;
 use crate::places::Places;
 use podium_wire::roles::Role;
 use serde_json::{Value, json};
@@ -150,17 +151,29 @@ impl Door {
         Self { path, who, calls: places(calls), streams: places(STREAMS_MAX) }
     }
 
-    async fn place(&self, purpose: Purpose) -> Result<Option<OwnedSemaphorePermit>, Refused> {
+    async fn places(&self, purpose: Purpose) -> Result<Vec<OwnedSemaphorePermit>, Refused> {
         let full = |message: String| Refused { code: Code::ResourceExhausted, message };
         match purpose {
-            Purpose::Feed => Ok(None),
-            Purpose::Stream => self.streams.clone().try_acquire_owned().map(Some).map_err(|_| {
-                full(format!("{STREAMS_MAX} logs and lists are being read already; end one of them"))
-            }),
-            Purpose::Call => match timeout(ANSWER_LIMIT, self.calls.clone().acquire_owned()).await {
-                Ok(Ok(place)) => Ok(Some(place)),
-                _ => Err(full(format!("{} has too many calls to answer; try again", self.who))),
-            },
+            Purpose::Feed => Ok(Vec::new()),
+            Purpose::Stream => {
+                self.streams.clone().try_acquire_owned().map(|place| vec![place]).map_err(|_| {
+                    full(format!("{STREAMS_MAX} logs and lists are being read already; end one of them"))
+                })
+            }
+            Purpose::Call => {
+                let turns = TURNS.try_with(Arc::clone).ok();
+                let mut places = Vec::new();
+                let waiting = async {
+                    // First its client's own: nobody who waits for one of those keeps a place from others.
+                    for semaphore in turns.into_iter().chain([self.calls.clone()]) {
+                        places.extend(semaphore.acquire_owned().await);
+                    }
+                };
+                match timeout(ANSWER_LIMIT, waiting).await {
+                    Ok(()) => Ok(places),
+                    Err(_) => Err(full(format!("{} has too many calls to answer; try again", self.who))),
+                }
+            }
         }
     }
 }
@@ -202,13 +215,13 @@ impl Upstream {
             Target::InitAdmin => (init_admin, true),
         };
         let who = door.who;
-        let place = door.place(purpose).await?;
+        let places = door.places(purpose).await?;
         let away =
             |what: &dyn std::fmt::Display| Refused::unavailable(format!("{who} does not answer: {what}"));
         let connected =
             timeout(ANSWER_LIMIT, UnixStream::connect(&door.path)).await.map_err(|late| away(&late))?;
         let stream = connected.map_err(|error| away(&error))?;
-        let mut lines = Lines { stream: BufReader::new(stream), first: None, _place: place };
+        let mut lines = Lines { stream: BufReader::new(stream), first: None, _places: places };
         let mut request = request.clone();
         if is_init && let Some(request) = request.as_object_mut() {
             request.insert("version".to_owned(), json!(podium_init::control::VERSION));
@@ -231,7 +244,7 @@ impl Upstream {
 pub(super) struct Lines {
     stream: BufReader<UnixStream>,
     first: Option<Value>,
-    _place: Option<OwnedSemaphorePermit>,
+    _places: Vec<OwnedSemaphorePermit>,
 }
 
 impl Lines {

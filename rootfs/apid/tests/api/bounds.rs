@@ -1,5 +1,6 @@
 //! What clients may cost: whoever floods, stalls, or sends what is damaged costs nobody else anything.
 
+use crate::authority::Authority;
 use crate::client::{self, Channel, LIMIT};
 use crate::node::Node;
 use crate::{events, logs, next, watch};
@@ -7,13 +8,17 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::http::Request;
 use podium_wire::cosi::{EventType, GetRequest, ListRequest};
-use podium_wire::machine::{ApplyConfigurationRequest, EventsRequest, LogsRequest, ReadRequest};
+use podium_wire::machine::{
+    ApplyConfigurationRequest, ContainersRequest, EventsRequest, LogsRequest, ReadRequest,
+};
 use podium_wire::resources::{SERVICES, STATIC_PODS};
 use podium_wire::roles::Role;
 use prost::Message;
 use serde_json::json;
+use std::os::unix::net::UnixListener;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tonic::body::Body;
 use tonic::codegen::Service;
@@ -180,6 +185,53 @@ async fn one_address_that_follows_all_the_logs_it_can_keeps_calls_and_others_log
     streams.pop();
     let again = async { while channel.machine().logs(follow()).await.is_err() {} };
     timeout(LIMIT, again).await.expect("a place that is free again");
+}
+
+/// A containerd that takes connections and never says anything, for as long as this is there.
+fn silent_containerd(node: &Node) -> UnixListener {
+    node.put("run/containerd/own", "");
+    UnixListener::bind(node.root().join("run/containerd/containerd.sock")).unwrap()
+}
+
+/// Calls that ask it.
+fn asks(channel: &Channel, count: usize) -> Vec<JoinHandle<bool>> {
+    let ask = |_| {
+        let mut machine = channel.machine();
+        let pods = ContainersRequest { namespace: "k8s.io".into(), driver: 1 };
+        tokio::spawn(async move { machine.containers(pods).await.is_ok() })
+    };
+    (0..count).map(ask).collect()
+}
+
+#[tokio::test]
+async fn one_address_that_floods_a_silent_containerd_keeps_no_other_and_no_other_role_waiting() {
+    let node = Node::serving();
+    let _containerd = silent_containerd(&node);
+    let asked = asks(&node.client(Role::Reader).await, 60);
+    sleep(Duration::from_millis(500)).await;
+    from_elsewhere(&node).await.machine().logs_containers(()).await.unwrap();
+    node.client(Role::Operator).await.machine().logs_containers(()).await.unwrap();
+    assert!(!asked.iter().any(JoinHandle::is_finished), "they were not waiting");
+}
+
+/// The certificate that is made for the one change must wait for the helper, the end of clients for nothing.
+#[tokio::test]
+async fn a_client_whose_ca_has_gone_is_out_though_a_certificate_is_being_waited_for() {
+    let node = Node::serving();
+    let _containerd = silent_containerd(&node);
+    let mut asked = Vec::new();
+    for last in 1..=4 {
+        let identity = node.ca.client(&["os:reader"]);
+        let from = format!("127.0.0.{last}:0").parse().unwrap();
+        asked.extend(asks(&Channel::connect_from(from, node.address, &node.ca, identity).await.unwrap(), 6));
+    }
+    let revoked = node.client(Role::Admin).await;
+    sleep(Duration::from_millis(500)).await;
+    node.machine(&json!({"ca": node.ca.with_key(), "certSANs": ["vip.example"]}));
+    sleep(Duration::from_millis(500)).await;
+    node.machine(&json!({"ca": Authority::new("two").with_key()}));
+    timeout(LIMIT, revoked.closed()).await.expect("it is out");
+    assert!(!asked.iter().any(|call| call.is_finished()), "the helper had a place for the certificate");
 }
 
 #[tokio::test]
