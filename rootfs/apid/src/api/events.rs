@@ -26,6 +26,10 @@ const TYPE: &str = "talos/runtime/machine.";
 
 /// How PID 1 tells the end of the boot.
 const BOOTED: &str = "boot finished";
+/// And the begin of a shutdown: `reboot, asked by …`.
+const ASKED: &str = ", asked by ";
+/// The task that talosctl waits for after it has asked for the end of a node (`shutdown`, `reset`).
+const STOPS_ALL: &str = "stopAllServices";
 
 /// One of PID 1's events.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -110,8 +114,10 @@ impl Stream {
                 let from = *next.get_or_insert_with(|| log.begin(&self.request, now_ms()));
                 for event in log.events.iter().filter(|event| event.seq >= from) {
                     next = Some(event.seq + 1);
-                    if !self.send(&sender, event.message(&log.boot, &self.actor())).await {
-                        return;
+                    for message in event.messages(&log.boot, &self.actor()) {
+                        if !self.send(&sender, message).await {
+                            return;
+                        }
                     }
                 }
                 if let Some(status) = status.filter(|status| told.as_ref() != Some(status)) {
@@ -185,22 +191,27 @@ fn now_ms() -> u64 {
 }
 
 impl Happened {
-    fn message(&self, boot: &str, actor: &str) -> Event {
+    fn messages(&self, boot: &str, actor: &str) -> Vec<Event> {
+        let ends = self.kind == "shutdown" && self.text.contains(ASKED);
+        let task = |task: &str| {
+            let event = TaskEvent { task: task.to_owned(), action: task_event::Action::Start.into() };
+            ("TaskEvent", event.encode_to_vec())
+        };
         let (name, data) = match self.kind.as_str() {
             "service" => ("ServiceStateEvent", self.of_service().encode_to_vec()),
-            "shutdown" => ("SequenceEvent", self.of_sequence().encode_to_vec()),
+            "shutdown" if ends => ("SequenceEvent", self.of_sequence().encode_to_vec()),
             "node" if self.text.starts_with(BOOTED) => {
                 let action = sequence_event::Action::Stop.into();
                 let event = SequenceEvent { sequence: "boot".to_owned(), action, error: None };
                 ("SequenceEvent", event.encode_to_vec())
             }
-            _ => {
-                let event = TaskEvent { task: self.text.clone(), action: task_event::Action::Start.into() };
-                ("TaskEvent", event.encode_to_vec())
-            }
+            _ => task(&self.text),
         };
         let actor_id = if self.kind == "shutdown" { actor } else { "" };
-        event(name, data, format!("{boot}-{:010}", self.seq), actor_id)
+        let id = format!("{boot}-{:010}", self.seq);
+        let more = ends.then(|| task(STOPS_ALL));
+        let more = more.map(|(name, data)| event(name, data, format!("{id}-task"), actor_id));
+        [event(name, data, id, actor_id)].into_iter().chain(more).collect()
     }
 
     fn of_service(&self) -> ServiceStateEvent {
@@ -226,7 +237,7 @@ impl Happened {
     }
 
     fn of_sequence(&self) -> SequenceEvent {
-        let sequence = match self.text.split([' ', ',', ':']).next().unwrap_or_default() {
+        let sequence = match self.text.split([' ', ',']).next().unwrap_or_default() {
             "power" => "shutdown",
             word => word,
         };

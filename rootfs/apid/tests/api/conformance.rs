@@ -306,9 +306,12 @@ async fn the_end_of_a_nodes_life_and_what_is_told_of_it() {
         node.init.happens("shutdown", None, &format!("{word}, asked by the API"));
         let of_actor = none().signed(1, -1).text(4, &actor);
         // A node ends once; this one has ended before, and whose its events are is the last one's to say.
-        let event = channel.ask(&method("Events"), &of_actor, before + 2).await.unwrap().remove(before + 1);
-        assert_eq!(event.str(&[4]), actor);
+        let told = channel.ask(&method("Events"), &of_actor, 2 * before + 3).await.unwrap();
+        let [.., event, task] = &told[..] else { panic!() };
+        assert_eq!([event.str(&[4]), task.str(&[4])], [actor.clone(), actor]);
         assert_eq!(event.str(&[2, 1]), "talos/runtime/machine.SequenceEvent");
+        assert_eq!(task.str(&[2, 1]), "talos/runtime/machine.TaskEvent");
+        assert_eq!(task.at(&[2, 2]).str(&[1]), "stopAllServices", "for this talosctl waits");
         let sequence = if word == "power off" { "shutdown" } else { word };
         let told = event.at(&[2, 2]);
         assert_eq!((told.str(&[1]), told.num(&[2])), (sequence.to_owned(), 1), "it begins");
