@@ -14,9 +14,8 @@ use std::time::Duration;
 /// ten times that. By the host's clock: what has to come within some time of the node's is read by
 /// [`Hand::reads`].
 pub const BOOT_LIMIT: Duration = Duration::from_secs(600);
-/// Pods have their grace, services their limits, of a minute together by the guest's clock, which on such a host is as
-/// slow; a machine that takes longer hangs.
-pub const POWER_OFF_LIMIT: Duration = BOOT_LIMIT;
+/// Pods have their grace, services their limits; a machine that takes longer hangs.
+pub const POWER_OFF_LIMIT: Duration = Duration::from_secs(180);
 /// Where the pod `hello` answers on the node.
 pub const HELLO_PORT: u16 = 8080;
 

@@ -13,6 +13,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
+/// Until the node has done what a client on an emulated machine waits for.
+const LIMIT: Duration = Duration::from_secs(300);
 /// What the README lists for all addresses, beside the tests' hand: of TCP,
 const OPEN: [u16; 2] = [operator::PORT, hand::PORT];
 /// and of UDP, where a client waits for answers of DHCP.
@@ -69,12 +71,12 @@ fn first_config(machine: &Machine, operator: &Operator) -> Result<()> {
     let config = operator.config(&[HELLO, HAND])?;
     operator.apply(&config, &[&node[..], &[fingerprint]].concat())?.ok()?;
     // The admin's certificate counts from now on; the first pods are followed as they come.
-    operator.wait(&["version", "--short"], BOOT_LIMIT, |said| said.out.contains("Server "))?;
+    operator.wait(&["version", "--short"], LIMIT, |said| said.out.contains("Server "))?;
     let watch = operator.follow(&["get", "staticpodstatus", "-w"])?;
     machine.console.wait(from, "podium: ready: all 2 pods running", BOOT_LIMIT)?;
     for pod in ["default/hello-", "default/hand-"] {
         let is_ready = |text: &str| text.contains(pod) && text.ends_with("True");
-        watch.console.wait_for(0, pod, BOOT_LIMIT, |line| is_ready(&line.text))?;
+        watch.console.wait_for(0, pod, LIMIT, |line| is_ready(&line.text))?;
     }
     Ok(())
 }
@@ -90,7 +92,7 @@ fn looks(operator: &Operator) -> Result<()> {
     ensure!(pods(&said) == [("default-hand", "1"), ("default-hello", "1")], "{said:?}");
     let is_ready =
         |said: &Said| said.rows().len() == 2 && said.rows().iter().all(|row| row.ends_with(&["True"]));
-    let said = operator.wait(&["get", "staticpodstatus"], BOOT_LIMIT, is_ready)?;
+    let said = operator.wait(&["get", "staticpodstatus"], LIMIT, is_ready)?;
     let rows = said.rows();
     let hand = rows.first().and_then(|row| row.get(3)).context("no pod")?;
     ensure!(hand.starts_with("default/hand-"), "{said:?}");
@@ -128,14 +130,14 @@ fn looks(operator: &Operator) -> Result<()> {
     operator.run(&["read", "/proc/sys/kernel/random/boot_id"])?.ok()?;
     operator.run(&["health", "--wait-timeout", "5m"])?.ok()?;
     let past = operator.follow(&["events", "--tail", "-1"])?;
-    past.console.wait_for(0, "an event of the boot", BOOT_LIMIT, |line| line.text.contains("kubelet"))?;
+    past.console.wait_for(0, "an event of the boot", LIMIT, |line| line.text.contains("kubelet"))?;
     Ok(())
 }
 
 /// A changed pod is its next version; a config with a mistake changes nothing.
 fn changes(machine: &Machine, operator: &Operator) -> Result<()> {
     let log = operator.follow(&["logs", "kubelet", "-f", "--tail", "3"])?;
-    log.console.wait_for(0, "the kubelet's log", BOOT_LIMIT, |line| line.text.starts_with("127.0.0.1: "))?;
+    log.console.wait_for(0, "the kubelet's log", LIMIT, |line| line.text.starts_with("127.0.0.1: "))?;
     let (from, log_from) = (machine.console.mark(), log.console.mark());
     let changed = HELLO.replace("{name: hello}", "{name: hello, labels: {changed: 'yes'}}");
     let config = operator.config(&[&changed, HAND])?;
@@ -143,9 +145,9 @@ fn changes(machine: &Machine, operator: &Operator) -> Result<()> {
     ensure!(said.out.contains("labels"), "the difference: {said:?}");
     operator.apply(&config, &[])?.ok()?;
     let now = [("default-hand", "1"), ("default-hello", "2")];
-    operator.wait(&["get", "staticpods"], BOOT_LIMIT, |said| pods(said) == now)?;
+    operator.wait(&["get", "staticpods"], LIMIT, |said| pods(said) == now)?;
     machine.console.wait(from, "podium: pod default/hello: running", BOOT_LIMIT)?;
-    log.console.wait_for(log_from, "more of the kubelet's log", BOOT_LIMIT, |line| {
+    log.console.wait_for(log_from, "more of the kubelet's log", LIMIT, |line| {
         // What went wrong is on the console, too, behind another name.
         line.text.starts_with("127.0.0.1: ")
     })?;
@@ -157,22 +159,22 @@ fn changes(machine: &Machine, operator: &Operator) -> Result<()> {
     ensure!(pods(&operator.run(&["get", "staticpods"])?.ok()?) == now);
 
     let swappiness = |wanted: &'static str| {
-        operator.wait(&["read", "/proc/sys/vm/swappiness"], BOOT_LIMIT, |said| said.out.trim() == wanted)
+        operator.wait(&["read", "/proc/sys/vm/swappiness"], LIMIT, |said| said.out.trim() == wanted)
     };
     let patch = "{machine: {sysctls: {vm.swappiness: \"33\"}}}";
     let from = machine.console.mark();
     operator.run(&["patch", "machineconfig", "-p", patch])?.ok()?;
     swappiness("33")?;
-    machine.console.wait(from, "kubelet and pods are up; it is the last known good one", BOOT_LIMIT)?;
+    machine.console.wait(from, "kubelet and pods are up; it is the last known good one", LIMIT)?;
     let from = machine.console.mark();
     let other = patch.replace("33", "34");
     let words = ["patch", "machineconfig", "-p", &other, "--mode", "try", "--timeout", "20s"];
     operator.run(&words)?.ok()?;
     swappiness("34")?;
-    machine.console.wait(from, "podium: config: going back: its time in try mode is over", BOOT_LIMIT)?;
+    machine.console.wait(from, "podium: config: going back: its time in try mode is over", LIMIT)?;
     swappiness("33")?;
     // Settings come first, and an editor is shown what the node's config is.
-    operator.wait(&["get", "machineconfig", "-o", "yaml"], BOOT_LIMIT, |said| {
+    operator.wait(&["get", "machineconfig", "-o", "yaml"], LIMIT, |said| {
         said.out.lines().any(|line| line.contains("vm.swappiness") && line.contains("33"))
     })?;
     // What the editor leaves is the config; the operator's is a program here.
@@ -180,7 +182,7 @@ fn changes(machine: &Machine, operator: &Operator) -> Result<()> {
     let said = operator.run_with(&["edit", "machineconfig"], &[("EDITOR", &editor)])?.ok()?;
     swappiness("35").with_context(|| format!("{said:?}"))?;
     operator.run(&["service", "chronyd", "restart"])?.ok()?;
-    machine.console.wait(from, "podium: chronyd: up", BOOT_LIMIT)?;
+    machine.console.wait(from, "podium: chronyd: up", LIMIT)?;
     Ok(())
 }
 
@@ -272,7 +274,7 @@ fn without_kubelet(operator: &Operator) -> Result<()> {
         said.rows().iter().any(|row| row.get(1..3).is_some_and(|row| row == ["kubelet", state]))
     };
     operator.run(&["service", "kubelet", "stop"])?.ok()?;
-    operator.wait(&["services"], BOOT_LIMIT, |said| is(said, "Finished"))?;
+    operator.wait(&["services"], LIMIT, |said| is(said, "Finished"))?;
     let said = operator.run(&["containers", "-k"])?.ok()?;
     ensure!(said.out.contains(":hello:") && said.out.contains("CONTAINER_RUNNING"), "{said:?}");
     ensure!(pods(&operator.run(&["get", "staticpods"])?.ok()?).len() == 2);
@@ -285,7 +287,7 @@ fn without_kubelet(operator: &Operator) -> Result<()> {
     let said = operator.run(&["logs", "-k", &format!("{hand}:hand")])?.ok()?;
     ensure!(said.out.contains(" stdout F listening on 9000\n"), "{said:?}");
     operator.run(&["service", "kubelet", "start"])?.ok()?;
-    operator.wait(&["services"], BOOT_LIMIT, |said| is(said, "Running"))?;
+    operator.wait(&["services"], LIMIT, |said| is(said, "Running"))?;
     Ok(())
 }
 
@@ -296,7 +298,7 @@ fn reboots(machine: &Machine, operator: &Operator) -> Result<()> {
     ensure!(said.err.contains("is going down") && said.err.contains("is ready"), "{said:?}");
     machine.console.wait(from, "podium: config from STATE: 2 pods", Duration::ZERO)?;
     let now = [("default-hand", "1"), ("default-hello", "2")];
-    operator.wait(&["get", "staticpods"], BOOT_LIMIT, |said| pods(said) == now)?;
+    operator.wait(&["get", "staticpods"], LIMIT, |said| pods(said) == now)?;
     ensure!(hello(machine)?.contains("hello"));
     Ok(())
 }
@@ -309,11 +311,8 @@ fn resets(machine: &Machine, operator: &Operator) -> Result<()> {
     for (label, device) in [("EPHEMERAL", "/dev/vda5"), ("STATE", "/dev/vda4")] {
         machine.console.wait(from, &format!("reset: {label} on {device} wiped"), Duration::ZERO)?;
     }
-    let line = machine.console.wait(
-        from,
-        "podium: api: there is no config; give one with --insecure",
-        BOOT_LIMIT,
-    )?;
+    let line =
+        machine.console.wait(from, "podium: api: there is no config; give one with --insecure", LIMIT)?;
     let (_, fingerprint) = line.text.rsplit_once(' ').context("no fingerprint")?;
     let node = ["--insecure", "-n", operator.address(), "--cert-fingerprint", fingerprint];
     ensure!(operator.run(&[&["version"][..], &node].concat())?.ok()?.out.contains("Server:"));
@@ -330,7 +329,7 @@ fn first_config_by_reboot(machine: &Machine, operator: &Operator) -> Result<()> 
     let said = operator.apply(&config, &words)?.ok()?;
     ensure!(format!("{}{}", said.out, said.err).contains("with a reboot"), "{said:?}");
     machine.console.wait(from, "podium: ready: all 1 pods running", BOOT_LIMIT)?;
-    operator.wait(&["get", "staticpods"], BOOT_LIMIT, |said| pods(said) == [("default-hello", "1")])?;
+    operator.wait(&["get", "staticpods"], LIMIT, |said| pods(said) == [("default-hello", "1")])?;
     Ok(())
 }
 
@@ -338,5 +337,5 @@ fn first_config_by_reboot(machine: &Machine, operator: &Operator) -> Result<()> 
 fn turns_off(machine: &mut Machine, operator: &Operator) -> Result<()> {
     let said = operator.run(&["shutdown", "--wait", "--timeout", "18m"])?.ok()?;
     ensure!(said.err.contains("is going down"), "{said:?}");
-    machine.wait_exit(BOOT_LIMIT)
+    machine.wait_exit(LIMIT)
 }

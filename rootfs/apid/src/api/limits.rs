@@ -35,8 +35,8 @@ const CALLS_MAX: usize = 768;
 const CALLS_OF_ADDRESS_MAX: usize = 512;
 /// Logs, lists and files that one address reads at a time, of those that there may be (`upstream::STREAMS_MAX`).
 const CONTENTS_OF_ADDRESS_MAX: usize = 16;
-/// Calls of one address for which PID 1 or the node's helper is asked at a time, for each role; its others wait. Fewer than
-/// there may be in all (`upstream`), so that one that floods, while containerd is slow, leaves room for others.
+/// Calls of one address for which PID 1 or the node's helper is asked at a time, for each role; its others wait. Fewer
+/// than there may be in all (`upstream`), so that one that floods, while containerd is slow, leaves room for others.
 const TURNS_OF_ADDRESS: usize = 6;
 
 /// Refused calls of one address that leave a line of the audit at once.
@@ -48,7 +48,7 @@ const REFUSALS_RATE: f64 = 0.2;
 const COUNTED_MAX: usize = 1024;
 
 tokio::task_local! {
-    /// Of the client whose call a task answers.
+    /// Of the client whose call a task answers: see [`Place::turns`].
     pub(super) static TURNS: Arc<Semaphore>;
 }
 
@@ -216,7 +216,8 @@ impl Place {
         !is_full
     }
 
-    /// Those of the calls of its address by this role.
+    /// Who holds a permit of it asks PID 1 or the node's helper for a call of its address by this role: so many do at a
+    /// time.
     pub(super) fn turns(&self, role: Role) -> Arc<Semaphore> {
         let mut turns = None;
         self.with_peer(|peer| turns = peer.turns.get(role as usize).cloned());
